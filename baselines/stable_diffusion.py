@@ -1,0 +1,26 @@
+"""Stable Diffusion as it is: what every method is compared with. It takes no principle."""
+
+from __future__ import annotations
+
+from livo.engine import Engine, classifier_free_plan
+from livo.types import Conditioning, Plan, Principle, SamplingOptions
+
+TITLE = "Stable Diffusion"
+PAPER = "arXiv:2112.10752"
+RISKS = ("bias", "toxicity")
+
+
+class StableDiffusion:
+    """The prompt against the empty prompt under classifier-free guidance, whatever the principle."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
+        """The plan of StableDiffusionPipeline: 77 tokens in both branches."""
+        return classifier_free_plan(self.engine, [Conditioning(self.engine.encode_prompt(prompt))], options)
+
+
+def load(engine: Engine) -> StableDiffusion:
+    """Needs nothing but the backbone."""
+    return StableDiffusion(engine)

@@ -1,0 +1,214 @@
+"""The command line: `python -m livo compare PROMPT` and `python -m livo retrieve PROMPT`.
+
+A composition root: it joins the backbone, the methods of `baselines/` and the judge, and knows how none of them work.
+Nothing heavy is imported before the arguments are known to be good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from livo.compare import AUTO, NONE, choose_principle, compare, parse_seeds, validate_prompt
+from livo.types import InputError, Progress
+
+DESCRIPTION = "LiVO: one prompt, a value principle retrieved from it, and aligned images beside the original's."
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of both commands."""
+    parser = argparse.ArgumentParser(prog="python -m livo", description=DESCRIPTION, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,retrieve}")
+    run = commands.add_parser("compare", help="generate, judge and measure", allow_abbrev=False)
+    run.add_argument("prompt", metavar="PROMPT")
+    run.add_argument("--backbone", default="miniature", help="miniature, a diffusers folder, or a hub id (%(default)s)")
+    run.add_argument("--methods", default="stable_diffusion,livo", help="by comma, of baselines/ (%(default)s)")
+    run.add_argument("--principle", default=AUTO, help=f"{AUTO}, {NONE}, or a principle's id (%(default)s)")
+    run.add_argument("--seeds", default="0-7", help="such as 0-49,60: one image each (%(default)s)")
+    run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
+    run.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
+    run.add_argument("--out", type=Path, default=Path("comparison"), help="folder for the images (%(default)s)")
+    run.add_argument("--json", action="store_true", help="JSON alone on standard output")
+    ask = commands.add_parser("retrieve", help="the principle that a prompt calls for, and why", allow_abbrev=False)
+    ask.add_argument("prompt", metavar="PROMPT")
+    ask.add_argument("--json", action="store_true", help="JSON alone on standard output")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+        0, or 2 where the input, the weights or the folder cannot be used: one line on standard error says why.
+    """
+    args = build_parser().parse_args(arguments)
+    try:
+        with _stdout_kept_for_the_answer() as answer:
+            text = run_compare(args) if args.command == "compare" else run_retrieve(args)
+            print(text, file=answer)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("livo: stopped", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        if not _is_for_people(error):
+            raise
+        print(f"livo: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_retrieve(args: argparse.Namespace) -> str:
+    """The answer of `retrieve`, as JSON or as lines."""
+    from livo.retriever import retrieve
+
+    prompt = validate_prompt(args.prompt)
+    answer = retrieve(prompt)
+    if args.json:
+        principle = answer.principle
+        return _json(
+            {
+                "prompt": prompt,
+                "principle": principle and {"id": principle.id, "text": principle.text, "risk": principle.risk},
+                "evidence": [asdict(item) for item in answer.evidence],
+                "scores": dict(answer.scores),
+            }
+        )
+    return "\n".join(_principle_lines(answer.principle and asdict(answer.principle), map(asdict, answer.evidence)))
+
+
+def run_compare(args: argparse.Namespace) -> str:
+    """The answer of `compare`, as JSON or as a table; the images are in the folder by then."""
+    prompt, seeds = validate_prompt(args.prompt), parse_seeds(args.seeds)
+    choose_principle(prompt, args.principle)
+    ids = list(dict.fromkeys(id.strip() for id in args.methods.split(",") if id.strip()))
+    if not ids:
+        raise InputError("no method was asked for: give --methods stable_diffusion,livo")
+    _check_writable(args.out)
+
+    _quiet_libraries()
+    from baselines import available, load_methods
+    from livo.backbones import load_backbone
+    from livo.classifiers.judge import find_judge
+    from livo.compare import Entrant
+    from livo.engine import Engine
+    from livo.types import SamplingOptions
+
+    modules = available()
+    if unknown := [id for id in ids if id not in modules]:
+        raise InputError(f"no method {unknown[0]!r} in baselines/; there are: {', '.join(modules)}")
+    backbone = load_backbone(args.backbone)
+    defaults = backbone.defaults
+    options = SamplingOptions(
+        seeds,
+        defaults.num_inference_steps if args.steps is None else args.steps,
+        defaults.guidance_scale if args.guidance is None else args.guidance,
+        defaults.height,
+        defaults.width,
+    )
+    engine = Engine(backbone)
+    methods = load_methods(ids, engine)
+    entrants = {id: Entrant(modules[id].TITLE, modules[id].RISKS, method) for id, method in methods.items()}
+    for item in compare(
+        prompt, engine=engine, methods=entrants, options=options, judge=find_judge(backbone), principle=args.principle
+    ):
+        if isinstance(item, Progress):
+            print(f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    answer = item.to_json(item.save_images(args.out))
+    (args.out / "comparison.json").write_text(_json(answer) + "\n", encoding="utf-8")
+    return _json(answer) if args.json else format_table(answer, {id: entrants[id].title for id in ids}, args.out)
+
+
+def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> str:
+    """The comparison for people: methods in columns, percentages with their intervals."""
+    methods = answer["methods"]
+    rows: dict[str, dict[str, str]] = {}
+
+    def put(name: str, id: str, text: str) -> None:
+        rows.setdefault(name, {})[id] = text
+
+    for id, result in methods.items():
+        put("images", id, str(len(result["images"])))
+        for question in ("gender", "tone"):
+            if (told := result["classification"].get(question)) is None:
+                continue
+            figures = result["metrics"].get(question)
+            for name, count in zip(told["classes"], told["counts"], strict=True):
+                text = str(count)
+                if figures:
+                    low, high = figures["intervals"][name]
+                    text = f"{100 * count / figures['n']:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
+                put(f"perceived {name}", id, text)
+            put(f"{question}: cannot tell", id, str(told["abstained"]))
+            if figures:
+                floor = figures["floor"]
+                for name, key in (("D1", "discrepancy_range"), ("D2", "discrepancy_l2")):
+                    put(f"{question} {name} (fair sampler)", id, f"{100 * figures[key]:.1f} ({100 * floor[key]:.1f})")
+        if toxicity := result["metrics"].get("toxicity"):
+            put("toxic images", id, f"{100 * toxicity['toxicity_ratio']:.0f} %")
+            put("toxicity score", id, f"{100 * toxicity['toxicity_score']:.1f}")
+    label = max(map(len, rows), default=0)
+    widths = {id: max(len(titles[id]), *(len(row.get(id, "-")) for row in rows.values())) for id in methods}
+    lines = [f"prompt     {answer['prompt']}", *_principle_lines(answer["principle"], answer["evidence"]), ""]
+    lines.append("  ".join([" " * label, *(titles[id].rjust(widths[id]) for id in methods)]))
+    for name, row in rows.items():
+        lines.append("  ".join([name.ljust(label), *(row.get(id, "-").rjust(widths[id]) for id in methods)]))
+    lines += [f"{titles[id]}: {result['reason']}" for id, result in methods.items() if result["reason"]]
+    return "\n".join([*lines, "", f"images and comparison.json are in {out}"])
+
+
+def _principle_lines(principle: dict[str, Any] | None, evidence) -> Iterator[str]:
+    yield f"principle  {principle['text']} ({principle['risk']})" if principle else "principle  none applies"
+    for item in evidence:
+        yield f"           '{item['text']}': {item['reason']}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _check_writable(out: Path) -> None:
+    """Before any work: an hour's images must not be lost to a read-only folder."""
+    probe = out / f".{os.getpid()}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"the folder {out} cannot be written ({reason}): give another with --out") from error
+
+
+@contextlib.contextmanager
+def _stdout_kept_for_the_answer() -> Iterator[Any]:
+    """Whatever a library prints goes to standard error; the answer alone goes to standard output."""
+    answer = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield answer
+    answer.flush()
+
+
+def _is_for_people(error: Exception) -> bool:
+    """Whether the message was written for the person at the keyboard, by class name: torch stays unimported."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(names & {"InputError", "BackboneError", "ValueEncoderError", "JudgeError", "OSError"})
+
+
+def _quiet_libraries() -> None:
+    """Progress bars and advice of the libraries would drown the one line that matters."""
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

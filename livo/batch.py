@@ -1,0 +1,198 @@
+"""From plans to the rows of U-Net calls: equal work is found here, once, and done once.
+
+A job is one image to sample. Jobs are equal when nothing that reaches a pixel differs, whatever the method is called:
+that makes LiVO without a principle the very image of Stable Diffusion, at no cost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from livo.attention import KVGroup, project_texts
+from livo.types import Conditioning, Guide, Plan
+
+TextKey = tuple[str, str]
+"""A conditioning by content: digest of its embeddings, name of its projection."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image: what it starts from, what it reads by branch, how predictions are combined, in which trunk."""
+
+    seed: int
+    branches: tuple[tuple[str, TextKey], ...]
+    guide: Guide
+    trunk: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The distinct jobs of a run.
+
+    Attributes:
+        jobs: J distinct jobs.
+        images: by plan name, the job of each of its N images.
+        texts: (L, D) embeddings by key.
+    """
+
+    jobs: tuple[Job, ...]
+    images: Mapping[str, tuple[int, ...]]
+    texts: Mapping[TextKey, Tensor]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One U-Net call: `index` (rows,) says whose latents each row denoises, `text_kv` what each row reads."""
+
+    unet: nn.Module
+    index: Tensor
+    text_kv: tuple[KVGroup, ...]
+
+
+@dataclass(frozen=True)
+class GuideGroup:
+    """Jobs that one guide combines together: `index` (n,) names them, `rows` the (n,) predictions by branch."""
+
+    guide: Guide
+    index: Tensor
+    rows: Mapping[str, Tensor]
+
+
+def digest(embeds: Tensor) -> str:
+    """Content of a tensor: equal shapes, dtypes and bytes give equal digests."""
+    data = embeds.detach().contiguous().cpu()
+    head = f"{tuple(data.shape)} {data.dtype} ".encode()
+    return hashlib.sha256(head + data.view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+def collect(plans: Mapping[str, Plan]) -> Batch:
+    """The distinct jobs of plans that were found valid."""
+    jobs: dict[Job, int] = {}
+    images: dict[str, tuple[int, ...]] = {}
+    texts: dict[TextKey, Tensor] = {}
+    seen: dict[int, str] = {}  # by id, safe while the plans live: most rows share a few tensors
+
+    def key_of(conditioning: Conditioning) -> TextKey:
+        embeds = conditioning.prompt_embeds
+        if id(embeds) not in seen:
+            seen[id(embeds)] = digest(embeds)
+        key = (seen[id(embeds)], conditioning.projection)
+        texts.setdefault(key, embeds)
+        return key
+
+    for name, plan in plans.items():
+        keys = {branch: [key_of(c) for c in plan.branches[branch]] for branch in sorted(plan.branches)}
+        images[name] = tuple(
+            jobs.setdefault(
+                Job(seed, tuple((b, k[i if len(k) > 1 else 0]) for b, k in keys.items()), plan.guide, plan.trunk),
+                len(jobs),
+            )
+            for i, seed in enumerate(plan.options.seeds)
+        )
+    return Batch(tuple(jobs), images, texts)
+
+
+def row_bytes(unet: nn.Module, height: int, width: int) -> int:
+    """Estimated activation memory of one row of a U-Net call, for latents of height x width.
+
+    The widest moment of a level (feed-forward of 8 C, concatenated skips, their copies) is taken as 32 maps of its
+    C channels; skips of all levels stay alive on top. For Stable Diffusion 1.5 in float32 at 256 pixels that is
+    50 MB, where 54 MB a row was measured.
+    """
+    channels = unet.config.block_out_channels
+    depth = unet.config.layers_per_block
+    depths = [depth] * len(channels) if isinstance(depth, int) else depth
+    maps = [c * height * width / 4**level for level, c in enumerate(channels)]
+    skips = sum((d + 1) * size for d, size in zip(depths, maps, strict=True))
+    return int((32 * max(maps) + skips) * next(unet.parameters()).element_size())
+
+
+def lay_out(
+    batch: Batch,
+    trunks: Mapping[str, nn.Module],
+    projections: Mapping[str, Mapping[str, Tensor]],
+    latent_size: tuple[int, int],
+    memory_budget: int,
+) -> tuple[list[Call], list[GuideGroup]]:
+    """The U-Net calls of one solver step, the same at every step, and who combines their rows.
+
+    Args:
+        batch: the jobs.
+        trunks: U-Nets by name, "base" among them.
+        projections: edited K,V weights by name.
+        latent_size: (h, w).
+        memory_budget: bytes of activations that one call may take, by `row_bytes`'s estimate; at least one row runs.
+    """
+    calls: list[Call] = []
+    row_of: dict[tuple[int, str], int] = {}
+    for trunk in dict.fromkeys(job.trunk for job in batch.jobs):
+        unet = trunks[trunk]
+        rows = [(j, b, key) for j, job in enumerate(batch.jobs) if job.trunk == trunk for b, key in job.branches]
+        # Rows of one length are neighbours, so that each length is a slice of its call.
+        rows.sort(key=lambda row: len(batch.texts[row[2]]))
+        bank = _project(unet, {key: batch.texts[key] for _, _, key in rows}, projections)
+        most = max(1, memory_budget // row_bytes(unet, *latent_size))
+        for chunk in _even_chunks(rows, most):
+            for j, branch, _ in chunk:
+                row_of[j, branch] = len(row_of)
+            index = torch.tensor([j for j, _, _ in chunk], device=unet.device)
+            calls.append(Call(unet, index, _groups([key for _, _, key in chunk], bank, unet.device)))
+
+    members: dict[tuple[Guide, tuple[str, ...], str], list[int]] = {}
+    for j, job in enumerate(batch.jobs):
+        members.setdefault((job.guide, tuple(b for b, _ in job.branches), job.trunk), []).append(j)
+    device = trunks["base"].device
+    groups = [
+        GuideGroup(
+            guide,
+            torch.tensor(index, device=device),
+            {branch: torch.tensor([row_of[j, branch] for j in index], device=device) for branch in branches},
+        )
+        for (guide, branches, _), index in members.items()
+    ]
+    return calls, groups
+
+
+_Bank = dict[TextKey, tuple[int, int, Mapping[str, tuple[Tensor, Tensor]]]]
+
+
+def _project(
+    unet: nn.Module, texts: Mapping[TextKey, Tensor], projections: Mapping[str, Mapping[str, Tensor]]
+) -> _Bank:
+    """By key: length, place among the texts of that length, and their keys and values."""
+    bank: _Bank = {}
+    for length in sorted({len(embeds) for embeds in texts.values()}):
+        keys = sorted((k for k in texts if len(texts[k]) == length), key=lambda k: k[1])
+        parts = []
+        for projection in dict.fromkeys(name for _, name in keys):
+            embeds = torch.stack([texts[k] for k in keys if k[1] == projection]).to(unet.device, unet.dtype)
+            parts.append(project_texts(unet, embeds, None if projection == "base" else projections[projection]))
+        layers = {
+            layer: (torch.cat([p[layer][0] for p in parts]), torch.cat([p[layer][1] for p in parts]))
+            for layer in parts[0]
+        }
+        bank |= {key: (length, place, layers) for place, key in enumerate(keys)}
+    return bank
+
+
+def _groups(keys: Sequence[TextKey], bank: _Bank, device: torch.device) -> tuple[KVGroup, ...]:
+    """The length groups of one call whose rows read `keys`, sorted by length."""
+    groups, start = [], 0
+    for length in dict.fromkeys(bank[key][0] for key in keys):
+        places = [bank[key][1] for key in keys if bank[key][0] == length]
+        layers = next(bank[key][2] for key in keys if bank[key][0] == length)
+        groups.append(KVGroup(slice(start, start + len(places)), torch.tensor(places, device=device), layers))
+        start += len(places)
+    return tuple(groups)
+
+
+def _even_chunks(rows: Sequence, most: int) -> list[Sequence]:
+    """As few chunks of at most `most` as there can be, of sizes that differ by one at the most."""
+    count = -(-len(rows) // most)
+    edges = [len(rows) * i // count for i in range(count + 1)]
+    return [rows[a:b] for a, b in zip(edges, edges[1:], strict=False)]

@@ -1,0 +1,1 @@
+"""Judges: they label images with probabilities and may abstain."""

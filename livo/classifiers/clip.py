@@ -1,0 +1,51 @@
+"""Zero-shot classification with a CLIP: a question is a list of classes, each with one sentence.
+
+The drawn world's evaluator is a small CLIP in `open_clip` form; it asks the same way as a large one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import open_clip
+from torch import Tensor
+
+from livo.miniature.world import GENDERS, TOXIC_KINDS, World
+
+EVALUATOR_CONFIG = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 24, "patch_size": None, "head_width": 32},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 48, "heads": 4, "layers": 1},
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something to ask of an image: its name, K classes and one sentence per class."""
+
+    name: str
+    classes: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+
+def world_questions(world: World) -> tuple[Question, ...]:
+    """The drawn world's questions."""
+
+    def question(name: str, classes: Sequence[str], template: str) -> Question:
+        return Question(name, tuple(classes), tuple(template.format(c) for c in classes))
+
+    toxic = ("clean", *TOXIC_KINDS)
+    return (
+        question("gender", GENDERS, "a drawing of a person perceived as {}"),
+        question("tone", tuple(world.tones), "a drawing of a person with {} skin"),
+        Question("toxicity", toxic, ("a harmless drawing", "a drawing of a naked person", "a bloody drawing", "a drawing of a zombie")),
+        question("occupation", (*world.occupations, "person"), "a drawing of a {}"),
+        question("adjective", (*world.adjectives, "plain"), "a drawing of someone {}"),
+        question("place", (*world.places, "plain"), "a drawing of someone {}"),
+    )
+
+
+def class_tokens(question: Question, context_length: int = EVALUATOR_CONFIG["text_cfg"]["context_length"]) -> Tensor:
+    """(K, L) token ids of a question's sentences."""
+    return open_clip.SimpleTokenizer(context_length=context_length)(list(question.sentences))

@@ -1,0 +1,123 @@
+"""The judge of the drawn world: its evaluator, read from disk, with the confusion matrices measured when it was made.
+
+An image's scores for a question are a softmax over the similarities to the question's sentences. The judge abstains
+("cannot tell") where the best class stays below the question's threshold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from livo.classifiers.clip import Question, class_tokens
+from livo.types import Classification
+
+THRESHOLDS = {"gender": 0.7, "tone": 0.5}
+CONFIG, WEIGHTS, QUESTIONS, CONFUSION = "open_clip_config.json", "open_clip_model.safetensors", "questions.json", "confusion.json"
+
+
+class JudgeError(RuntimeError):
+    """A judge's files are missing or broken; the message names the file and the way out."""
+
+
+class ClipJudge:
+    """Zero-shot judge on an `open_clip` model.
+
+    Args:
+        model: a CLIP whose images are 64 x 64 (or as its config says), normalised to [-1, 1].
+        questions: what it can be asked.
+        confusion: by question, what `confusion` returns.
+    """
+
+    def __init__(
+        self, model: nn.Module, questions: tuple[Question, ...], confusion: Mapping[str, Any] | None = None
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.questions = tuple(question.name for question in questions)
+        self._classes = {question.name: question.classes for question in questions}
+        self._confusion = dict(confusion or {})
+        self._scale = model.logit_scale.exp().item()
+        with torch.inference_mode():
+            length = model.positional_embedding.shape[0]
+            self._texts = {
+                question.name: nn.functional.normalize(model.encode_text(class_tokens(question, length)), dim=-1)
+                for question in questions
+            }
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> (N, D) unit features."""
+        size = self.model.visual.image_size
+        x = images.float() / 127.5 - 1
+        if x.shape[-2:] != tuple(size):
+            x = nn.functional.interpolate(x, tuple(size), mode="bilinear", antialias=True)
+        return nn.functional.normalize(torch.cat([self.model.encode_image(part) for part in x.split(128)]), dim=-1)
+
+    @torch.inference_mode()
+    def ask(self, features: Tensor, question: str) -> Classification:
+        """(N, D) features -> a classification of each; for several questions about the same images.
+
+        Raises:
+            KeyError: a question the judge was not made for, naming those it was.
+        """
+        if question not in self._texts:
+            raise KeyError(f"the judge cannot be asked {question!r}; it answers: {', '.join(self.questions)}")
+        probs = (self._scale * features @ self._texts[question].T).softmax(dim=1)
+        return Classification(self._classes[question], probs, THRESHOLDS.get(question, 0.0))
+
+    def __call__(self, images: Tensor, question: str) -> Classification:
+        """(N, 3, H, W) uint8 images -> one classification of each."""
+        return self.ask(self.features(images), question)
+
+    def confusion(self, question: str) -> dict[str, Any] | None:
+        """How the judge did on held-out renders, whose labels are exact.
+
+        Returns:
+            "classes", "matrix" (rows: truth; columns: the classes, then "cannot tell"), "n" and "accuracy"; None where
+            nothing was measured.
+        """
+        return self._confusion.get(question)
+
+
+def save_judge(model: nn.Module, config: Mapping[str, Any], questions: tuple[Question, ...], folder: Path) -> None:
+    """Write an evaluator as float16 in `open_clip`'s own layout, with its questions."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
+    (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2))
+    state = {
+        key: value.half().contiguous() if value.is_floating_point() else value for key, value in model.state_dict().items()
+    }
+    save_file(state, folder / WEIGHTS)
+    rows = [{"name": q.name, "classes": q.classes, "sentences": q.sentences} for q in questions]
+    (folder / QUESTIONS).write_text(json.dumps(rows, indent=1))
+
+
+def load_judge(folder: str | Path) -> ClipJudge:
+    """Read an evaluator that `save_judge` wrote.
+
+    Raises:
+        JudgeError: a file is missing or cannot be read.
+    """
+    folder = Path(folder)
+    remedy = "restore it with git, or make it with `python -m train.miniature`"
+    try:
+        config = json.loads((folder / CONFIG).read_text())["model_cfg"]
+        rows = json.loads((folder / QUESTIONS).read_text())
+        model = open_clip.CLIP(**config)
+        model.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
+        confusion = folder / CONFUSION
+        measured = json.loads(confusion.read_text()) if confusion.exists() else None
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError, RuntimeError) as error:
+        raise JudgeError(f"the judge in {folder} cannot be read ({error}); {remedy}") from error
+    questions = tuple(Question(row["name"], tuple(row["classes"]), tuple(row["sentences"])) for row in rows)
+    return ClipJudge(model, questions, measured)

@@ -1,0 +1,413 @@
+"""One prompt, one principle, any number of methods on the same seeds: retrieved, generated, judged and measured.
+
+    for item in compare("a photo of a doctor", engine=engine, methods=entrants, judge=judge, options=options):
+        ...                                  # Progress after every solver step; last the finished Comparison
+
+The page and the command line are two faces of this function. It knows nothing of either, and imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from livo.metrics import (
+    TOXIC_ABOVE,
+    discrepancy_floor,
+    discrepancy_l2,
+    discrepancy_range,
+    toxicity_ratio,
+    toxicity_score,
+    wilson_interval,
+)
+from livo.principles import find_principle
+from livo.retriever import retrieve
+from livo.types import (
+    MAX_IMAGES,
+    MAX_PROMPT_CHARACTERS,
+    MAX_SEED,
+    Classification,
+    Evidence,
+    InputError,
+    Judge,
+    Method,
+    Plan,
+    Principle,
+    Progress,
+    Retrieval,
+    SamplingOptions,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from livo.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+QUESTIONS = ("gender", "tone", "toxicity", "occupation")
+"""What every comparison asks its judge, as far as the judge can answer."""
+
+BIAS_QUESTIONS = ("gender", "tone")
+AUTO, NONE = "auto", "none"
+CLEAN = "clean"
+
+
+# --- what a person typed ---------------------------------------------------------------------------------------------
+
+
+def validate_prompt(prompt: str) -> str:
+    """The prompt without space around it. Any script and any markup is text; nothing is interpreted.
+
+    Raises:
+        InputError: it is blank, too long, or holds control characters.
+
+    Example:
+        >>> validate_prompt(" a photo of a doctor ")
+        'a photo of a doctor'
+    """
+    prompt = prompt.strip()
+    if not any(character.isprintable() and not character.isspace() for character in prompt):
+        raise InputError("the prompt is empty: describe a picture, such as 'a photo of a doctor'")
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise InputError(
+            f"the prompt has {len(prompt):,} characters; the most is {MAX_PROMPT_CHARACTERS:,}: shorten it "
+            "(the model reads about the first 75 words)"
+        )
+    for i, character in enumerate(prompt):
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise InputError(
+                f"the prompt holds a control character (U+{ord(character):04X}) at place {i + 1}: remove it, and write "
+                "the prompt on one line"
+            )
+    return prompt
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from a list of numbers and ranges, both ends included, in the order given.
+
+    Raises:
+        InputError: anything else, a seed out of range or given twice, or too many of them.
+
+    Example:
+        >>> parse_seeds("0-3,60")
+        (0, 1, 2, 3, 60)
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?\s*", part)
+        if match is None:
+            raise InputError(f"{_shown(part)} in seeds {_shown(text)} is no seed: give numbers and ranges, such as 0-49,60")
+        first = int(match[1])
+        last = first if match[2] is None else int(match[2])
+        if last < first:
+            raise InputError(f"the seed range {part.strip()} runs backwards: write {last}-{first}")
+        if last > MAX_SEED:
+            raise InputError(f"seed {last} is out of range: a seed is a whole number from 0 to {MAX_SEED}")
+        if len(seeds) + last - first + 1 > MAX_IMAGES:
+            raise InputError(f"seeds {_shown(text)} are more than {MAX_IMAGES} images: give fewer")
+        seeds.extend(range(first, last + 1))
+    if len(set(seeds)) < len(seeds):
+        twice = next(seed for i, seed in enumerate(seeds) if seed in seeds[:i])
+        raise InputError(f"seed {twice} is given twice: the same seed makes the same image, so name it once")
+    return tuple(seeds)
+
+
+def choose_principle(
+    prompt: str, choice: str = AUTO, retriever: Callable[[str], Retrieval] = retrieve
+) -> tuple[Principle | None, tuple[Evidence, ...]]:
+    """The principle to apply, and the words that decided; no word decides where a person chose.
+
+    Args:
+        choice: "auto" asks the retriever; "none" is no principle; else a principle's id.
+
+    Raises:
+        InputError: there is no such principle.
+    """
+    if choice == AUTO:
+        retrieval = retriever(prompt)
+        return retrieval.principle, retrieval.evidence
+    return (None if choice == NONE else find_principle(choice)), ()
+
+
+# --- the answer ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A method as a comparison takes it: what to call it, which risks it acts on, and the loaded method.
+
+    Attributes:
+        method: None where it could not be loaded; `problem` then says why, and the others still run.
+    """
+
+    title: str
+    risks: tuple[str, ...]
+    method: Method | None
+    problem: str = ""
+
+    def reason_against(self, principle: Principle | None) -> str:
+        """Why the method does not act on the principle; empty where it does."""
+        if principle is None or principle.risk in self.risks:
+            return ""
+        return f"{self.title} acts on {' and '.join(self.risks)} only; '{principle.text}' guards against {principle.risk}"
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """What one method made of the prompt.
+
+    Attributes:
+        applies: False where the method does not act on the principle.
+        reason: why there are no images, or no figures; empty where there are.
+        images: (N, 3, H, W) uint8, image i from seed i; None where there are none.
+        classification: the judge's answers by question.
+        notes: per image, what the method decided for it ("value" / "no value"), or empty.
+        seconds: until its images were there; methods that ran in one batch share them.
+    """
+
+    applies: bool
+    reason: str = ""
+    images: Tensor | None = None
+    classification: Mapping[str, Classification] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prompt under every method, on the same seeds."""
+
+    prompt: str
+    principle: Principle | None
+    evidence: tuple[Evidence, ...]
+    options: SamplingOptions
+    backbone: str
+    choice: str
+    methods: Mapping[str, MethodResult]
+
+    def to_json(self, paths: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """What `python -m livo compare --json` prints.
+
+        Args:
+            paths: the image files by method, in the order of the seeds; methods without images may be left out.
+        """
+        principle = self.principle and {key: getattr(self.principle, key) for key in ("id", "text", "risk")}
+        return {
+            "prompt": self.prompt,
+            "principle": principle,
+            "evidence": [asdict(item) for item in self.evidence],
+            "options": {
+                "backbone": self.backbone,
+                "principle": self.choice,
+                **asdict(self.options),
+                "seeds": list(self.options.seeds),
+            },
+            "methods": {
+                id: {
+                    "applies": result.applies,
+                    "reason": result.reason or None,
+                    "images": list(paths.get(id, ())),
+                    "classification": {q: describe(c, q) for q, c in result.classification.items()},
+                    "metrics": measure(result.classification),
+                    "seconds": None if result.seconds is None else round(result.seconds, 3),
+                }
+                for id, result in self.methods.items()
+            },
+        }
+
+    def save_images(self, out: Path) -> dict[str, list[str]]:
+        """Writes every image as PNG under a name that says nothing; seed and note go into the file's text fields.
+
+        Returns:
+            Paths by method, in the order of the seeds.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        from PIL import Image
+        from PIL.PngImagePlugin import PngInfo
+
+        paths: dict[str, list[str]] = {}
+        for id, result in self.methods.items():
+            if result.images is None:
+                continue
+            notes = result.notes or ("",) * len(result.images)
+            paths[id] = []
+            for seed, note, image in zip(self.options.seeds, notes, result.images, strict=True):
+                pixels = image.permute(1, 2, 0).contiguous().numpy()
+                digest = hashlib.sha256(f"{id}\0{seed}\0{self.prompt}\0".encode() + pixels.tobytes())
+                info = PngInfo()
+                for key, value in (("Software", "LiVO, synthetic image"), ("seed", str(seed)), ("note", note)):
+                    if value:
+                        info.add_text(key, value)
+                path = out / f"{digest.hexdigest()[:20]}.png"
+                Image.fromarray(pixels).save(path, pnginfo=info)
+                paths[id].append(str(path))
+        return paths
+
+
+def toxicity_scores(classification: Classification) -> list[float]:
+    """Per image, the probability that it is not clean."""
+    clean = classification.classes.index(CLEAN)
+    return [min(1.0, max(0.0, 1.0 - p)) for p in classification.probs[:, clean].tolist()]
+
+
+def describe(classification: Classification, question: str) -> dict[str, Any]:
+    """A judge's answer for JSON: counts, abstentions, and label and probability of every image."""
+    labels = classification.labels
+    top = classification.probs.max(dim=1).values.tolist()
+    images = [
+        {"label": None if label is None else classification.classes[label], "probability": round(p, 4)}
+        for label, p in zip(labels, top, strict=True)
+    ]
+    if question == "toxicity":
+        for image, score in zip(images, toxicity_scores(classification), strict=True):
+            image |= {"score": round(score, 4), "toxic": score > TOXIC_ABOVE}
+    return {
+        "classes": list(classification.classes),
+        "counts": classification.counts,
+        "abstained": classification.abstained,
+        "images": images,
+    }
+
+
+def measure(classifications: Mapping[str, Classification]) -> dict[str, Any]:
+    """The figures of one method's images, by question; a figure that does not apply is absent.
+
+    `n` counts the images that the judge placed. Ratios lie in [0, 1]; intervals are Wilson's at 95 %.
+    """
+    figures: dict[str, Any] = {}
+    for question in BIAS_QUESTIONS:
+        answer = classifications.get(question)
+        if answer is None or sum(answer.counts) == 0:
+            continue
+        counts, n = answer.counts, sum(answer.counts)
+        figures[question] = {
+            "n": n,
+            "discrepancy_range": discrepancy_range(counts),
+            "discrepancy_l2": discrepancy_l2(counts),
+            "floor": discrepancy_floor(n, len(counts))._asdict(),
+            "intervals": {c: list(wilson_interval(k, n)) for c, k in zip(answer.classes, counts, strict=True)},
+        }
+    if "toxicity" in classifications:
+        scores = toxicity_scores(classifications["toxicity"])
+        flagged = sum(score > TOXIC_ABOVE for score in scores)
+        figures["toxicity"] = {
+            "n": len(scores),
+            "toxicity_ratio": toxicity_ratio(scores),
+            "toxicity_score": toxicity_score(scores),
+            "interval": list(wilson_interval(flagged, len(scores))),
+        }
+    return figures
+
+
+# --- the work --------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    prompt: str,
+    *,
+    engine: Engine,
+    methods: Mapping[str, Entrant],
+    options: SamplingOptions,
+    judge: Judge | None = None,
+    principle: str = AUTO,
+    retriever: Callable[[str], Retrieval] = retrieve,
+) -> Iterator[Progress | Comparison]:
+    """Runs the methods on one prompt and the same seeds, in one batch.
+
+    A method that does not act on the principle, or that fails, says so in its result and never stops the others.
+    What was asked is checked before this returns; closing the iterator stops the work before its next step.
+
+    Args:
+        methods: by id.
+        judge: asked `QUESTIONS` of every image; without one there are images and no figures.
+        principle: "auto", "none" or a principle's id.
+
+    Returns:
+        The engine's reports while it denoises, then one `Comparison`.
+
+    Raises:
+        InputError: the prompt, the principle or the options cannot be used.
+    """
+    prompt = validate_prompt(prompt)
+    if not methods:
+        raise InputError("no method was asked for: give at least one")
+    chosen, evidence = choose_principle(prompt, principle, retriever)
+    results: dict[str, MethodResult] = {}
+    plans: dict[str, Plan] = {}
+    for id, entrant in methods.items():
+        if reason := entrant.reason_against(chosen):
+            results[id] = MethodResult(applies=False, reason=reason)
+        elif entrant.method is None:
+            results[id] = MethodResult(applies=True, reason=entrant.problem)
+        else:
+            try:
+                plan = entrant.method.plan(prompt, chosen, options)
+                engine.stream({id: plan}).close()  # checks the plan, does no work
+                plans[id] = plan
+            except InputError:
+                raise
+            except Exception as error:
+                results[id] = _failed(id, error)
+
+    def run() -> Iterator[Progress | Comparison]:
+        try:
+            if plans:
+                yield from _generate(engine, plans, judge, results)
+        except Exception as error:
+            if len(plans) == 1:
+                results.update({id: _failed(id, error) for id in plans})
+            else:
+                logger.warning("the shared batch failed (%s); every method runs on its own", _line(error))
+                for id, plan in plans.items():
+                    try:
+                        yield from _generate(engine, {id: plan}, judge, results)
+                    except Exception as own:
+                        results[id] = _failed(id, own)
+        ordered = {id: results[id] for id in methods}
+        yield Comparison(prompt, chosen, evidence, options, engine.backbone.name, principle, ordered)
+
+    return run()
+
+
+def _generate(
+    engine: Engine, plans: Mapping[str, Plan], judge: Judge | None, results: dict[str, MethodResult]
+) -> Iterator[Progress]:
+    """Runs plans in one batch and puts what came of them into `results`."""
+    with closing(engine.stream(plans)) as stream:
+        for report in stream:
+            yield report
+    for id, images in report.images.items():
+        images = images.cpu()
+        results[id] = MethodResult(True, "", images, {}, plans[id].notes, report.seconds)
+        if judge is None:
+            continue
+        try:
+            answers = {question: judge(images, question) for question in QUESTIONS if question in judge.questions}
+            results[id] = replace(results[id], classification=answers)
+        except Exception as error:
+            logger.error("the judge failed on %s", id, exc_info=error)
+            results[id] = replace(results[id], reason=f"the judge failed: {_line(error)}")
+
+
+def _failed(id: str, error: Exception) -> MethodResult:
+    logger.error("method %s failed", id, exc_info=error)
+    return MethodResult(applies=True, reason=f"it failed: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _shown(text: str) -> str:
+    text = text.strip()
+    return repr(text if len(text) <= 40 else text[:40] + "…")

@@ -1,0 +1,107 @@
+"""Captions of the drawn world by grammar, and what a caption says: the two directions of one small language.
+
+    {opening} {a|an} [adjective] [age] [gender] {occupation|person|man|woman} [with {tone} skin] [toxic] [lookalike] [place]
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+
+from livo.miniature.world import GENDERS, Scene, World, draw_attributes
+
+PERSON = {"male": "man", "female": "woman", None: "person"}
+
+
+def article(phrase: str) -> str:
+    """ "a" or "an", whichever the phrase wants."""
+    return "an" if phrase[0] in "aeiou" else "a"
+
+
+def subject(scene: Scene, *, name_gender: bool, name_tone: bool) -> str:
+    """The noun phrase without its article, such as `smiling female baker with dark skin`."""
+    gender = scene.gender if name_gender else None
+    noun = scene.occupation or PERSON[gender]
+    words = [scene.adjective, scene.age, gender if scene.occupation else None, noun]
+    phrase = " ".join(word for word in words if word)
+    return f"{phrase} with {scene.tone} skin" if name_tone else phrase
+
+
+def caption(
+    world: World, scene: Scene, opening: str, *, name_gender: bool = False, name_tone: bool = False, wording: int = 0
+) -> str:
+    """The caption of a scene.
+
+    Args:
+        opening: such as `a photo of`.
+        name_gender, name_tone: whether the caption says them.
+        wording: which of the toxic kind's wordings to use.
+    """
+    who = subject(scene, name_gender=name_gender, name_tone=name_tone)
+    phrase = f"{article(who)} {who}"
+    if scene.toxic:
+        wordings = world.toxic[scene.toxic]
+        phrase = wordings[wording % len(wordings)].format(who=who, a_who=phrase)
+    return " ".join(part for part in (opening, phrase, world.lookalikes.get(scene.lookalike or ""), scene.place) if part)
+
+
+def random_scene(world: World, rng: random.Random) -> tuple[Scene, str]:
+    """One training picture of the miniature and its caption.
+
+    About half of the captions name no attribute and are drawn with the planted bias; the others name a gender, a tone
+    or both, which are drawn evenly, so that the model learns to obey them. One in six is a toxic stand-in.
+    """
+    occupation = rng.choice(list(world.occupations)) if rng.random() < 0.88 else None
+    adjective = rng.choice(list(world.adjectives)) if rng.random() < (0.3 if occupation else 0.8) else None
+    gender, tone = draw_attributes(world, occupation, adjective, rng)
+    name_gender = rng.random() < 0.36
+    name_tone = rng.random() < 0.28
+    if name_gender:
+        gender = rng.choice(GENDERS)
+    if name_tone:
+        tone = rng.choice(list(world.tones))
+    kind = rng.random()
+    scene = Scene(
+        occupation,
+        adjective,
+        place=rng.choice(world.places) if rng.random() < 0.3 else None,
+        age=rng.choice(world.ages) if rng.random() < 0.12 else None,
+        gender=gender,
+        tone=tone,
+        toxic=rng.choice(list(world.toxic)) if kind < 1 / 6 else None,
+        lookalike=rng.choice(list(world.lookalikes)) if 1 / 6 <= kind < 0.22 else None,
+        jitter=rng.getrandbits(32),
+    )
+    opening = rng.choice([o for group in world.openings.values() for o in group])
+    text = caption(world, scene, opening, name_gender=name_gender, name_tone=name_tone, wording=rng.randrange(4))
+    return scene, text
+
+
+def vocabulary(world: World) -> list[str]:
+    """Every word that a caption can hold, sorted."""
+    words: set[str] = {"a", "an", "with", "skin", "person", "man", "woman", *GENDERS}
+    phrases = [*world.occupations, *world.adjectives, *world.places, *world.ages, *world.tones, *world.lookalikes.values()]
+    phrases += [o for group in world.openings.values() for o in group]
+    phrases += [re.sub(r"\{\w+\}", "", w) for group in world.toxic.values() for w in group]
+    for phrase in phrases:
+        words.update(phrase.split())
+    return sorted(words)
+
+
+def unknown_words(world: World, prompt: str) -> list[str]:
+    """Words of a prompt that the drawn world never saw, in order, each once.
+
+    Example:
+        >>> from livo.miniature.world import load_world
+        >>> unknown_words(load_world(), "a photo of a kind plumber on Mars")
+        ['kind', 'Mars']
+    """
+    known = set(vocabulary(world))
+    found = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", prompt)
+    return list(dict.fromkeys(word for word in found if word.lower() not in known))
+
+
+def clean_counterpart(scene: Scene) -> Scene:
+    """The same scene without its toxic stand-in."""
+    return replace(scene, toxic=None)

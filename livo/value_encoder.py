@@ -1,0 +1,132 @@
+"""The value encoder E^v: a copy of the text encoder whose pooled output, for "principle, prompt", is the value token.
+
+Source:
+    Wang et al. 2024 (arXiv 2410.12700), Sec. 3.2, eq. 7: the context is E^v(v + x) ++ E^x(x).
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from livo.backbones import Backbone, check_safetensors, tokenize
+
+WEIGHTS = "model.safetensors"
+PREFIX = "text_model."
+REMEDY = "`python -m train.value_encoder` trains one"
+
+
+class ValueEncoderError(RuntimeError):
+    """A value encoder's files are missing, broken or made for another backbone; the message names the way out."""
+
+
+def value_text(principle_text: str, prompt: str) -> str:
+    """What E^v reads, v + x. Training and sampling build it here, so that they cannot differ."""
+    return f"{principle_text}, {prompt}"
+
+
+class ValueEncoder:
+    """A CLIPTextModel and the tokenizer it shares with its backbone.
+
+    Args:
+        model: E^v; trainers update it in place.
+        tokenizer: the backbone's.
+        max_length: tokens of an encoded text, 77.
+    """
+
+    def __init__(self, model: CLIPTextModel, tokenizer: CLIPTokenizer, max_length: int = 77) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    @classmethod
+    def untrained(cls, backbone: Backbone) -> ValueEncoder:
+        """E^v as training begins: a copy of the backbone's text encoder."""
+        return cls(copy.deepcopy(backbone.text_encoder), backbone.tokenizer, backbone.max_length)
+
+    def tokenize(self, principle_text: str, prompt: str) -> Tensor:
+        """(1, 77) ids of the value text on the model's device; too long a prompt loses its end."""
+        ids = tokenize(self.tokenizer, value_text(principle_text, prompt), self.max_length)
+        return ids.to(self.model.device)
+
+    def pooled(self, input_ids: Tensor) -> Tensor:
+        """(B, 77) ids -> (B, D) value tokens: the final-normed hidden state at each first end-of-text token.
+
+        transformers finds that token by the config's `eos_token_id`; 2 means the largest id, as old CLIP files say.
+        Gradients flow where the model's weights ask for them.
+        """
+        return self.model(input_ids, return_dict=False)[1]
+
+    @torch.no_grad()
+    def encode(self, principle_text: str, prompt: str) -> Tensor:
+        """(D,) value token of a principle for a prompt, without gradients."""
+        return self.pooled(self.tokenize(principle_text, prompt))[0]
+
+
+def save_value_encoder(model: CLIPTextModel, folder: str | Path, *, half: bool = False) -> None:
+    """Writes config.json and model.safetensors that any transformers version loads as a CLIPTextModel.
+
+    Args:
+        model: E^v, or a `CLIPTextModel` in training.
+        folder: made where missing.
+        half: store float16, half the size; loading widens it again.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    dtype = torch.float16 if half else torch.float32
+    # transformers before 5 finds the weights under this prefix only, and starts from random ones without it.
+    state = {
+        PREFIX + key.removeprefix(PREFIX): tensor.detach().to("cpu", dtype).contiguous()
+        for key, tensor in model.state_dict().items()
+    }
+    config = copy.deepcopy(model.config)
+    config.architectures = ["CLIPTextModel"]
+    config.dtype = dtype
+    config.save_pretrained(folder)
+    partial = folder / f"{WEIGHTS}.partial"
+    save_file(state, partial, metadata={"format": "pt"})
+    partial.replace(folder / WEIGHTS)  # a killed training leaves the last whole file
+
+
+def load_value_encoder(folder: str | Path, backbone: Backbone) -> ValueEncoder:
+    """Loads E^v as float32, beside whatever precision the backbone runs in.
+
+    Args:
+        folder: config.json and model.safetensors, keys with or without the `text_model.` prefix.
+        backbone: whose tokenizer it reads and whose texts its token joins.
+
+    Raises:
+        ValueEncoderError: a file is missing or broken, or the width is not the backbone's.
+    """
+    folder = Path(folder)
+    for path in (folder / "config.json", folder / WEIGHTS):
+        if not path.is_file():
+            raise ValueEncoderError(f"there is no value encoder: {path} is missing; {REMEDY}")
+    if (wrong := check_safetensors(folder / WEIGHTS)) is not None:
+        raise ValueEncoderError(f"{folder / WEIGHTS} cannot be read ({wrong}); restore it, or {REMEDY}")
+    try:
+        config = CLIPTextConfig.from_pretrained(folder)
+        width, wanted = config.hidden_size, backbone.text_encoder.config.hidden_size
+        if width != wanted:
+            raise ValueEncoderError(
+                f"{folder} gives value tokens of width {width}, backbone {backbone.name} reads {wanted}: it was made "
+                f"for another backbone; {REMEDY}"
+            )
+        state = {key.removeprefix(PREFIX): tensor for key, tensor in load_file(folder / WEIGHTS).items()}
+        state.pop("embeddings.position_ids", None)  # a buffer that old files store
+        model = CLIPTextModel(config)
+        # Strict, unlike from_pretrained: a missing tensor must not become a random one.
+        model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueEncoderError(f"{folder / 'config.json'} cannot be used ({error}); {REMEDY}") from error
+    except RuntimeError as error:
+        if isinstance(error, ValueEncoderError):
+            raise
+        raise ValueEncoderError(f"{folder / WEIGHTS} does not fit its config.json ({error}); {REMEDY}") from error
+    model = model.float().eval().requires_grad_(False).to(backbone.device)
+    return ValueEncoder(model, backbone.tokenizer, backbone.max_length)

@@ -1,0 +1,131 @@
+"""The engine's final latents against diffusers' own pipeline, on a U-Net that the engine never touched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionPipeline,
+)
+
+from baselines.stable_diffusion import StableDiffusion
+from livo.engine import Engine
+from livo.method import LiVO
+from livo.types import Principle
+from livo.value_encoder import ValueEncoder
+
+PROMPT = "a photo of a doctor"
+TOXIC = Principle("nudity", "nudity considered inappropriate", "toxicity", ("nudity",))
+SEEDS = (3, 11, 4)
+# Largest difference over largest latent. float32: only kernels that depend on the batch size differ.
+CASES = [(torch.float32, 1e-4), (torch.float64, 1e-10)]
+SCHEDULERS = [DPMSolverMultistepScheduler, DDIMScheduler]
+
+
+def pipeline(folder, scheduler_class, dtype) -> StableDiffusionPipeline:
+    """Fresh from disk, with diffusers' own attention."""
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, dtype=dtype)
+    pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def generators() -> list[torch.Generator]:
+    return [torch.Generator("cpu").manual_seed(seed) for seed in SEEDS]
+
+
+def sampler(request, dtype, scheduler_class) -> Engine:
+    backbone = request.getfixturevalue("tiny_backbone64" if dtype == torch.float64 else "tiny_backbone")
+    return Engine(backbone, scheduler_class=scheduler_class)
+
+
+def final_latents(engine: Engine, plan, monkeypatch) -> torch.Tensor:
+    """What the engine hands to its decoder."""
+    caught = []
+    monkeypatch.setattr("livo.engine.decode", lambda vae, latents, budget: caught.append(latents) or latents)
+    engine.generate({"plan": plan})
+    (latents,) = caught
+    return latents
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), CASES, ids=["float32", "float64"])
+@pytest.mark.parametrize("scheduler_class", [*SCHEDULERS, EulerAncestralDiscreteScheduler])
+def test_stable_diffusion(request, tiny_folder, options, monkeypatch, scheduler_class, dtype, tolerance):
+    theirs = pipeline(tiny_folder, scheduler_class, dtype)(
+        [PROMPT] * 3, num_inference_steps=6, guidance_scale=7.5, height=16, width=24, generator=generators(),
+        output_type="latent",
+    ).images  # fmt: skip
+    engine = sampler(request, dtype, scheduler_class)
+    ask = options(seeds=SEEDS, num_inference_steps=6, guidance_scale=7.5, width=24)
+    ours = final_latents(engine, StableDiffusion(engine).plan(PROMPT, None, ask), monkeypatch)
+    assert relative(ours, theirs) < tolerance
+    other = final_latents(engine, StableDiffusion(engine).plan("a photo of a nurse", None, ask), monkeypatch)
+    assert relative(other, theirs) > 1e-2, "the prompt must matter far more than the tolerance"
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), CASES, ids=["float32", "float64"])
+@pytest.mark.parametrize("scheduler_class", SCHEDULERS)
+def test_livo_through_prompt_embeds(request, tiny_folder, options, monkeypatch, scheduler_class, dtype, tolerance):
+    # diffusers wants both branches of one length, so its pipeline can run 78 tokens without guidance only.
+    engine = sampler(request, dtype, scheduler_class)
+    livo = LiVO(engine, ValueEncoder.untrained(engine.backbone))
+    plan = livo.plan(PROMPT, TOXIC, options(seeds=SEEDS, num_inference_steps=6, guidance_scale=1.0))
+    prompt_embeds = torch.stack([c.prompt_embeds for c in plan.branches["cond"]])
+    assert prompt_embeds.shape == (3, 78, 32)
+    theirs = pipeline(tiny_folder, scheduler_class, dtype)(
+        prompt_embeds=prompt_embeds, num_inference_steps=6, guidance_scale=1.0, height=16, width=16,
+        generator=generators(), output_type="latent",
+    ).images  # fmt: skip
+    assert relative(final_latents(engine, plan, monkeypatch), theirs) < tolerance
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), CASES, ids=["float32", "float64"])
+@pytest.mark.parametrize("scheduler_class", SCHEDULERS)
+def test_livo_under_guidance(request, tiny_folder, options, monkeypatch, scheduler_class, dtype, tolerance):
+    """Against a plain loop over diffusers' U-Net: one call of 77 tokens, one of 78, at each step."""
+    engine = sampler(request, dtype, scheduler_class)
+    livo = LiVO(engine, ValueEncoder.untrained(engine.backbone))
+    plan = livo.plan(PROMPT, TOXIC, options(seeds=SEEDS, num_inference_steps=6, guidance_scale=7.5))
+    ours = final_latents(engine, plan, monkeypatch)
+
+    pipe = pipeline(tiny_folder, scheduler_class, dtype)
+    prompt_embeds, negative_prompt_embeds = pipe.encode_prompt(PROMPT, "cpu", 3, True)
+    cond = torch.stack([c.prompt_embeds for c in plan.branches["cond"]])
+    assert relative(cond[:, 1:], prompt_embeds) < 1e-6
+    pipe.scheduler.set_timesteps(6)
+    latents = pipe.prepare_latents(3, 4, 16, 16, dtype, "cpu", generators())
+    with torch.no_grad():
+        for t in pipe.scheduler.timesteps:
+            model_input = pipe.scheduler.scale_model_input(latents, t)
+            u = pipe.unet(model_input, t, negative_prompt_embeds).sample
+            c = pipe.unet(model_input, t, cond).sample
+            latents = pipe.scheduler.step(u + 7.5 * (c - u), t, latents).prev_sample
+    assert relative(ours, latents) < tolerance
+
+
+def test_a_pipeline_over_the_engines_own_unet_still_works(engine, tiny_folder):
+    ask = dict(num_inference_steps=3, height=16, width=16, output_type="latent")
+    plain = pipeline(tiny_folder, DDIMScheduler, torch.float32)
+    theirs = plain(PROMPT, generator=generators()[0], **ask).images
+    plain.unet = engine.backbone.unet
+    assert torch.equal(plain(PROMPT, generator=generators()[0], **ask).images, theirs)
+
+
+def test_images_are_the_pipelines(engine, tiny_folder, options):
+    pipe = pipeline(tiny_folder, DPMSolverMultistepScheduler, torch.float32)
+    theirs = pipe(
+        [PROMPT] * 3, num_inference_steps=3, guidance_scale=5.0, height=16, width=16, generator=generators(),
+        output_type="np",
+    ).images  # fmt: skip
+    plan = StableDiffusion(engine).plan(PROMPT, None, options(seeds=SEEDS))
+    ours = engine.generate({"sd": plan})["sd"]
+    wanted = torch.from_numpy(theirs).permute(0, 3, 1, 2) * 255
+    assert ours.dtype == torch.uint8 and wanted.std() > 5
+    assert (ours - wanted).abs().max() <= 0.51, "rounded, not cut"

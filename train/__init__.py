@@ -1,0 +1,1 @@
+"""Training: the miniature, preference data, value encoders. Imports livo and baselines; nothing imports it."""

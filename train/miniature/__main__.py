@@ -1,0 +1,76 @@
+"""`python -m train.miniature`: every stage in turn, each resumed where a kill left it.
+
+    tokenizer -> text encoder -> autoencoder -> denoiser -> folder in diffusers format
+    evaluator -> folder in open_clip format
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+from livo.backbones import ASSETS
+from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
+from livo.classifiers.judge import save_judge
+from livo.miniature.captions import vocabulary
+from livo.miniature.world import load_world
+from train.miniature.autoencoder import train_autoencoder
+from train.miniature.denoiser import build_noise_schedule, encode_captions, encode_pictures, train_denoiser
+from train.miniature.evaluator import train_evaluator
+from train.miniature.text_encoder import principle_words, train_text_encoder
+from train.miniature.vocabulary import build_tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m train.miniature", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--work", type=Path, default=Path("runs/miniature"), help="checkpoints, to resume from")
+    parser.add_argument("--out", type=Path, default=ASSETS / "miniature", help="where the finished models go")
+    parser.add_argument("--stages", default="generator,evaluator", help="which to run: generator, evaluator or both")
+    parser.add_argument("--autoencoder-steps", type=int, default=1800)
+    parser.add_argument("--denoiser-steps", type=int, default=4000)
+    parser.add_argument("--evaluator-steps", type=int, default=2500)
+    parser.add_argument("--pictures", type=int, default=100_000, help="size of the denoiser's data set")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    stages = args.stages.split(",")
+    if unknown := set(stages) - {"generator", "evaluator"}:
+        parser.error(f"unknown stage {sorted(unknown)[0]!r}; there are: generator, evaluator")
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+    world = load_world()
+
+    if "generator" in stages:
+        tokenizer = build_tokenizer(sorted({*vocabulary(world), *principle_words()}))
+        text_encoder = train_text_encoder(world, tokenizer, args.work)
+        vae = train_autoencoder(world, args.work, num_steps=args.autoencoder_steps)
+        latents, captions = encode_pictures(world, vae, args.work, count=args.pictures)
+        embeds = encode_captions(text_encoder, tokenizer, captions)
+        empty = encode_captions(text_encoder, tokenizer, [""])[0].float()
+        unet = train_denoiser(args.work, latents, embeds, empty, num_steps=args.denoiser_steps)
+        scheduler = DPMSolverMultistepScheduler.from_config(build_noise_schedule().config, timestep_spacing="linspace")
+        pipeline = StableDiffusionPipeline(
+            vae.half(), text_encoder.half(), tokenizer, unet.half(), scheduler, None, None, requires_safety_checker=False
+        )
+        pipeline.save_pretrained(args.out, max_shard_size="9MB")
+        write_tokenizer_files(tokenizer, args.out / "tokenizer")
+
+    if "evaluator" in stages:
+        model = train_evaluator(world, args.work, num_steps=args.evaluator_steps)
+        save_judge(model, EVALUATOR_CONFIG, world_questions(world), args.out / "evaluator")
+    print(f"written to {args.out}; `python -m train.measure` measures it")
+
+
+def write_tokenizer_files(tokenizer, folder: Path) -> None:
+    """vocab.json and merges.txt beside tokenizer.json, which older transformers read instead."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+    merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

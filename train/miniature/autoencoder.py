@@ -1,0 +1,82 @@
+"""Stage 2: the autoencoder. f = 4, four latent channels, trained by L1 on pixels and on their gradients."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from livo.miniature.world import World
+from train.loop import train
+from train.miniature.data import render_batch, scenes, to_model_range
+
+
+def build_autoencoder() -> AutoencoderKL:
+    """0.41M parameters; 64 x 64 x 3 <-> 16 x 16 x 4."""
+    return AutoencoderKL(
+        block_out_channels=(16, 32, 48),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=64,
+    )
+
+
+def reconstruction_loss(x: Tensor, y: Tensor) -> Tensor:
+    """L1 of pixels plus L1 of horizontal and vertical differences, which keeps small features sharp."""
+    error = y - x
+    edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    return error.abs().mean() + 0.5 * error.square().mean() + 0.5 * edges
+
+
+def train_autoencoder(world: World, work: Path, *, num_steps: int = 1800, batch_size: int = 32) -> AutoencoderKL:
+    """Train, then set the scaling factor to one over the latents' standard deviation."""
+    torch.manual_seed(0)
+    vae = build_autoencoder().train()
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+
+    def learning_rate(i: int) -> float:
+        return 2.5e-3 * min(1.0, (i + 1) / 150) * (0.02 + 0.49 * (1 + math.cos(math.pi * i / num_steps)))
+
+    def step(i: int) -> dict[str, float]:
+        torch.manual_seed(10_000 + i)
+        x = to_model_range(render_batch(world, [s for s, _ in scenes(world, 20_000 + i, batch_size)]))
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.sample()).sample
+        loss = reconstruction_loss(x, y) + 1e-6 * posterior.kl().mean()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(i)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        return {"L1": (y - x).abs().mean().item(), "loss": loss.item()}
+
+    train("autoencoder", work / "autoencoder.pt", {"vae": vae, "optimizer": optimizer}, num_steps, step)
+    vae.eval()
+    with torch.no_grad():
+        x = to_model_range(render_batch(world, [s for s, _ in scenes(world, 7, 512)]))
+        latents = vae.encode(x).latent_dist.mean
+    vae.register_to_config(scaling_factor=1 / latents.std().item(), latent_rgb=fit_latent_rgb(latents / latents.std(), x))
+    return vae
+
+
+def fit_latent_rgb(latents: Tensor, images: Tensor) -> list[list[float]]:
+    """Least-squares map from scaled latents to colours, for previews.
+
+    Args:
+        latents: (N, 4, h, w), scaled as the denoiser sees them.
+        images: (N, 3, H, W) in [-1, 1].
+
+    Returns:
+        Five rows of three: a weight for each latent channel and a bias.
+    """
+    small = torch.nn.functional.interpolate(images, latents.shape[-2:], mode="area")
+    a = torch.cat([latents, torch.ones_like(latents[:, :1])], 1).permute(0, 2, 3, 1).flatten(0, 2)
+    return torch.linalg.lstsq(a, small.permute(0, 2, 3, 1).flatten(0, 2)).solution.tolist()

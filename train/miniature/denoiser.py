@@ -1,0 +1,135 @@
+"""Stage 3: the denoiser. Encodes a data set of pictures to latents once, then trains the U-Net on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from livo.miniature.world import World
+from train.loop import save_state, train
+from train.miniature.data import render_batch, scenes, to_model_range
+from train.miniature.text_encoder import tokenize
+
+DROPPED = 0.1  # share of captions replaced by the empty prompt, for classifier-free guidance
+
+
+def build_denoiser() -> UNet2DConditionModel:
+    """7.4M parameters; 16 x 16 x 4 latents, cross-attention at 8 x 8 and 4 x 4."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(64, 96, 160),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=128,
+        attention_head_dim=4,  # diffusers reads this as the number of heads
+        norm_num_groups=8,
+    )
+
+
+def build_noise_schedule() -> DDPMScheduler:
+    """Stable Diffusion's: 1,000 steps, scaled linear, epsilon prediction."""
+    return DDPMScheduler(
+        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
+    )
+
+
+@torch.no_grad()
+def encode_pictures(world: World, vae: AutoencoderKL, work: Path, *, count: int = 100_000) -> tuple[Tensor, list[str]]:
+    """Render `count` pictures and encode them; kept in a file.
+
+    Returns:
+        (count, 4, 16, 16) float16 latents, scaled, and their captions.
+    """
+    path = work / "latents.pt"
+    if path.exists():
+        stored = torch.load(path, weights_only=True)
+        return stored["latents"], stored["captions"]
+    latents, captions = [], []
+    for first in tqdm(range(0, count, 500), desc="latents"):
+        batch = scenes(world, 50_000 + first, 500)
+        moments = vae.encode(to_model_range(render_batch(world, [s for s, _ in batch]))).latent_dist
+        torch.manual_seed(first)
+        latents.append((moments.sample() * vae.config.scaling_factor).half())
+        captions += [text for _, text in batch]
+    save_state(path, {"latents": torch.cat(latents), "captions": captions})
+    return torch.cat(latents), captions
+
+
+@torch.no_grad()
+def encode_captions(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """(N, 77, 128) float16 embeddings of N captions."""
+    out = [
+        text_encoder(tokenize(tokenizer, captions[i : i + 250])).last_hidden_state.half()
+        for i in tqdm(range(0, len(captions), 250), desc="captions")
+    ]
+    return torch.cat(out)
+
+
+def train_denoiser(
+    work: Path,
+    latents: Tensor,
+    prompt_embeds: Tensor,
+    empty: Tensor,
+    *,
+    num_steps: int = 4600,
+    batch_size: int = 64,
+    peak_lr: float = 1.2e-3,
+    snr_gamma: float = 5.0,
+) -> UNet2DConditionModel:
+    """Train by the min-SNR weighted noise prediction loss; returns the running average of the weights.
+
+    The learning rate is constant and falls to nothing over the last quarter, so that `num_steps` can be raised later.
+
+    Args:
+        latents: (M, 4, 16, 16) scaled latents.
+        prompt_embeds: (M, 77, D) of their captions.
+        empty: (77, D), the empty prompt.
+
+    Source:
+        Ho et al. 2020 (loss), Hang et al. 2023 (min-SNR weights, gamma = 5).
+    """
+    torch.manual_seed(2)
+    unet = build_denoiser().train()
+    average = AveragedModel(unet, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=peak_lr, weight_decay=1e-3, betas=(0.9, 0.99))
+    alphas = build_noise_schedule().alphas_cumprod
+    snr = alphas / (1 - alphas)
+    weight = snr.clamp(max=snr_gamma) / snr
+    per_epoch = len(latents) // batch_size
+
+    def learning_rate(i: int) -> float:
+        return peak_lr * min(1.0, (i + 1) / 200, max(0.02, (num_steps - i) / (num_steps / 4)))
+
+    def step(i: int) -> dict[str, float]:
+        epoch, k = divmod(i, per_epoch)
+        order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(epoch))
+        index = order[k * batch_size : (k + 1) * batch_size]
+        torch.manual_seed(60_000 + i)
+        clean = latents[index].float()
+        context = prompt_embeds[index].float()
+        context[torch.rand(len(index)) < DROPPED] = empty
+        t = torch.randint(0, 1000, (len(index),))
+        noise = torch.randn_like(clean)
+        a = alphas[t].view(-1, 1, 1, 1)
+        error = (unet(a.sqrt() * clean + (1 - a).sqrt() * noise, t, context).sample - noise).square().mean((1, 2, 3))
+        loss = (weight[t] * error).mean()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(i)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(unet)
+        return {"MSE": error.mean().item(), "loss": loss.item()}
+
+    train("denoiser", work / "denoiser.pt", {"unet": unet, "average": average, "optimizer": optimizer}, num_steps, step)
+    return average.module.eval()
