@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from livo.compare import AUTO, NONE, choose_principle, compare, parse_seeds, validate_prompt
+from livo.compare import AUTO, NONE, Entrant, choose_principle, compare, find_judge, parse_seeds, validate_prompt
 from livo.types import InputError, Progress
 
 DESCRIPTION = "LiVO: one prompt, a value principle retrieved from it, and aligned images beside the original's."
@@ -97,8 +97,6 @@ def run_compare(args: argparse.Namespace) -> str:
     _quiet_libraries()
     from baselines import available, load_methods
     from livo.backbones import load_backbone
-    from livo.classifiers.judge import find_judge
-    from livo.compare import Entrant
     from livo.engine import Engine
     from livo.types import SamplingOptions
 
@@ -117,8 +115,11 @@ def run_compare(args: argparse.Namespace) -> str:
     engine = Engine(backbone)
     methods = load_methods(ids, engine)
     entrants = {id: Entrant(modules[id].TITLE, modules[id].RISKS, method) for id, method in methods.items()}
+    judge = find_judge(backbone.folder)
+    if judge is None:
+        print(f"livo: backbone {backbone.name} has no judge: images without figures", file=sys.stderr)
     for item in compare(
-        prompt, engine=engine, methods=entrants, options=options, judge=find_judge(backbone), principle=args.principle
+        prompt, engine=engine, methods=entrants, options=options, judge=judge, principle=args.principle
     ):
         if isinstance(item, Progress):
             print(f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s", end="", file=sys.stderr, flush=True)

@@ -100,6 +100,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         >>> parse_seeds("0-3,60")
         (0, 1, 2, 3, 60)
     """
+    if not text.strip():
+        raise InputError("no seeds were given: give numbers and ranges, such as 0-49,60")
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?\s*", part)
@@ -135,6 +137,19 @@ def choose_principle(
         retrieval = retriever(prompt)
         return retrieval.principle, retrieval.evidence
     return (None if choice == NONE else find_principle(choice)), ()
+
+
+def find_judge(folder: Path | None) -> Judge | None:
+    """The judge that lies in a backbone's folder, or None where there is none.
+
+    Raises:
+        JudgeError: there is one, and it cannot be read.
+    """
+    if folder is None or not (folder / "evaluator").is_dir():
+        return None
+    from livo.classifiers.judge import load_judge
+
+    return load_judge(folder / "evaluator")
 
 
 # --- the answer ------------------------------------------------------------------------------------------------------

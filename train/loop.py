@@ -56,18 +56,19 @@ def train(
 
     began = saved = time.perf_counter()
     sums: dict[str, float] = {}
+    count = 0
     bar = tqdm(range(start, num_steps), desc=name, initial=start, total=num_steps, mininterval=5)
     for i in bar:
         for key, value in step(i).items():
             if value != value or value in (float("inf"), float("-inf")):
                 raise FloatingPointError(f"{name}: {key} became {value} at step {i}; the last good state is in {checkpoint}")
             sums[key] = sums.get(key, 0.0) + value
+        count += 1
         if (i + 1) % 50 == 0 or i + 1 == num_steps:
-            count = (i % 50) + 1
             row = {key: total / count for key, total in sums.items()}
             log.append({"step": i + 1, **row, "seconds": spent + time.perf_counter() - began})
             bar.set_postfix({key: f"{value:.4f}" for key, value in row.items()})
-            sums = {}
+            sums, count = {}, 0
             if time.perf_counter() - saved > save_every_seconds:
                 save(i + 1)
                 saved = time.perf_counter()

@@ -219,11 +219,14 @@ def gender_discrepancy(labels: Mapping[str, list]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m train.measure", description=__doc__.split("\n\n")[0])
     parser.add_argument("--work", type=Path, default=Path("runs/measure"))
-    parser.add_argument("--parts", default="judge,generator,livo")
+    parser.add_argument("--parts", default="judge,generator,livo", help="which to measure, by comma (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the pictures")
     parser.add_argument("--steps", type=int, default=20, help="solver steps")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    wanted = set(args.parts.split(","))
+    if unknown := wanted - {"judge", "generator", "livo"}:
+        parser.error(f"unknown part {sorted(unknown)[0]!r}; there are: judge, generator, livo")
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     world = load_world()
@@ -231,16 +234,16 @@ def main() -> None:
     results = folder / "figures.json"
     figures = json.loads(results.read_text()) if results.exists() else {}
     parts: dict[str, Callable[[], Any]] = {}
-    if "judge" in args.parts:
+    if "judge" in wanted:
         confusion = measure_judge(world, load_judge(folder / "evaluator"))
         (folder / "evaluator" / CONFUSION).write_text(json.dumps(confusion))
         figures["judge"] = {k: {x: v[x] for x in v if x not in ("matrix", "classes")} for k, v in confusion.items()}
-    if args.parts != "judge":
+    if wanted != {"judge"}:
         bench = Bench(args.work / "labels.json", args.steps)
         parts["generator"] = lambda: measure_generator(world, bench, 20 if args.quick else 200)
         parts["livo"] = lambda: measure_livo(world, bench, 10 if args.quick else 50)
         for name, part in parts.items():
-            if name in args.parts:
+            if name in wanted:
                 figures[name] = part()
         figures["options"] = {"steps": args.steps, "guidance": bench.engine.backbone.defaults.guidance_scale}
     results.write_text(json.dumps(figures, indent=1))

@@ -103,7 +103,7 @@ class PairMaker:
     Args:
         world: the drawn world.
         principles: those to train, by id.
-        shares: what `measure_shares` found for the training concepts.
+        shares: what `measure_shares` found; concepts held out for evaluation are left aside.
         mix: share of the pairs by principle id; toxic kinds share "toxicity".
     """
 
@@ -120,8 +120,9 @@ class PairMaker:
         self.toxic = [principle.id for principle in principles if principle.risk == "toxicity"]
         self.occupations, self.adjectives = training_concepts(world)
         self.sides: dict[str, list[tuple[str, list[str], list[str]]]] = {}
+        concepts = [concept for concept in (*self.occupations, *self.adjectives) if concept in shares]
         for principle_id, attribute in ATTRIBUTES.items():
-            sided = [(concept, *preferred(shares[concept][attribute])) for concept in shares]
+            sided = [(concept, *preferred(shares[concept][attribute])) for concept in concepts]
             self.sides[principle_id] = [row for row in sided if row[1]]
             if not self.sides[principle_id]:
                 raise ValueError(f"no training concept has a biased {attribute}: nothing to learn for {principle_id}")

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from livo.backbones import Backbone, load_backbone
@@ -43,11 +44,13 @@ class Config:
     seed: int = 0
 
 
-def denoising_errors(backbone: Backbone, latents: Tensor, noise: Tensor, t: Tensor, context: Tensor) -> Tensor:
+def denoising_errors(
+    unet: UNet2DConditionModel, alphas_cumprod: Tensor, latents: Tensor, noise: Tensor, t: Tensor, context: Tensor
+) -> Tensor:
     """(N,) mean squared errors of the predicted noise, one per latent; N timesteps, contexts (N, L, D)."""
-    alphas = backbone.alphas_cumprod[t].view(-1, 1, 1, 1)
+    alphas = alphas_cumprod[t].view(-1, 1, 1, 1)
     noisy = alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
-    return (backbone.unet(noisy, t, context).sample - noise).square().mean((1, 2, 3))
+    return (unet(noisy, t, context).sample - noise).square().mean((1, 2, 3))
 
 
 @torch.no_grad()
@@ -65,6 +68,8 @@ def train_value_encoder(backbone: Backbone, maker: PairMaker, config: Config, wo
     encoder.model.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(encoder.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
+    alphas = DPMSolverMultistepScheduler.from_config(backbone.scheduler_config).alphas_cumprod
+
     def step(i: int) -> dict[str, float]:
         rng = random.Random(f"{config.seed} {i}")
         torch.manual_seed(90_000 + 1_000_000 * config.seed + i)
@@ -75,10 +80,10 @@ def train_value_encoder(backbone: Backbone, maker: PairMaker, config: Config, wo
         with torch.no_grad():
             ids = torch.cat([backbone.tokenize(p.prompt) for p in pairs])
             prompt_embeds = backbone.text_encoder(ids).last_hidden_state
-            reference = denoising_errors(backbone, torch.cat([w, l]), noise, t, prompt_embeds.repeat(2, 1, 1))
+            reference = denoising_errors(backbone.unet, alphas, torch.cat([w, l]), noise, t, prompt_embeds.repeat(2, 1, 1))
         value_ids = torch.cat([encoder.tokenize(p.principle.text, p.prompt) for p in pairs])
         context = torch.cat([encoder.pooled(value_ids)[:, None], prompt_embeds], dim=1)
-        errors = denoising_errors(backbone, torch.cat([w, l]), noise, t, context.repeat(2, 1, 1))
+        errors = denoising_errors(backbone.unet, alphas, torch.cat([w, l]), noise, t, context.repeat(2, 1, 1))
         (mse_w, mse_l), (ref_w, ref_l) = errors.chunk(2), reference.chunk(2)
         weights = {key: getattr(config, key) for key in ("beta", "alpha", "gamma_1", "gamma_2")}
         loss = livo_loss(mse_w, ref_w, mse_l, ref_l, **weights).mean()

@@ -109,15 +109,18 @@ def load_judge(folder: str | Path) -> ClipJudge:
         JudgeError: a file is missing or cannot be read.
     """
     folder = Path(folder)
-    remedy = "restore it with git, or make it with `python -m train.miniature`"
+    path = folder / CONFIG
     try:
-        config = json.loads((folder / CONFIG).read_text())["model_cfg"]
-        rows = json.loads((folder / QUESTIONS).read_text())
-        model = open_clip.CLIP(**config)
-        model.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
-        confusion = folder / CONFUSION
-        measured = json.loads(confusion.read_text()) if confusion.exists() else None
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError, RuntimeError) as error:
-        raise JudgeError(f"the judge in {folder} cannot be read ({error}); {remedy}") from error
-    questions = tuple(Question(row["name"], tuple(row["classes"]), tuple(row["sentences"])) for row in rows)
-    return ClipJudge(model, questions, measured)
+        model = open_clip.CLIP(**json.loads(path.read_text(encoding="utf-8"))["model_cfg"])
+        path = folder / QUESTIONS
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        questions = tuple(Question(row["name"], tuple(row["classes"]), tuple(row["sentences"])) for row in rows)
+        path = folder / WEIGHTS
+        model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        path = folder / CONFUSION
+        measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return ClipJudge(model, questions, measured)
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        remedy = "restore it with git, or make it with `python -m train.miniature`"
+        raise JudgeError(f"the judge's {path} cannot be read ({why}); {remedy}") from error

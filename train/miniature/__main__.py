@@ -1,6 +1,6 @@
 """`python -m train.miniature`: every stage in turn, each resumed where a kill left it.
 
-    tokenizer -> text encoder -> autoencoder -> denoiser -> folder in diffusers format
+    tokenizer -> text encoder -> autoencoder -> its decoder further -> denoiser -> folder in diffusers format
     evaluator -> folder in open_clip format
 """
 
@@ -18,7 +18,7 @@ from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import save_judge
 from livo.miniature.captions import vocabulary
 from livo.miniature.world import load_world
-from train.miniature.autoencoder import train_autoencoder
+from train.miniature.autoencoder import polish_decoder, train_autoencoder
 from train.miniature.denoiser import build_noise_schedule, encode_captions, encode_pictures, train_denoiser
 from train.miniature.evaluator import train_evaluator
 from train.miniature.text_encoder import principle_words, train_text_encoder
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ASSETS / "miniature", help="where the finished models go")
     parser.add_argument("--stages", default="generator,evaluator", help="which to run: generator, evaluator or both")
     parser.add_argument("--autoencoder-steps", type=int, default=1800)
+    parser.add_argument("--decoder-steps", type=int, default=2000)
     parser.add_argument("--denoiser-steps", type=int, default=4000)
     parser.add_argument("--evaluator-steps", type=int, default=2500)
     parser.add_argument("--pictures", type=int, default=100_000, help="size of the denoiser's data set")
@@ -47,6 +48,7 @@ def main() -> None:
         tokenizer = build_tokenizer(sorted({*vocabulary(world), *principle_words()}))
         text_encoder = train_text_encoder(world, tokenizer, args.work)
         vae = train_autoencoder(world, args.work, num_steps=args.autoencoder_steps)
+        polish_decoder(world, vae, args.work, num_steps=args.decoder_steps)
         latents, captions = encode_pictures(world, vae, args.work, count=args.pictures)
         embeds = encode_captions(text_encoder, tokenizer, captions)
         empty = encode_captions(text_encoder, tokenizer, [""])[0].float()

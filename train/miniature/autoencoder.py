@@ -67,6 +67,35 @@ def train_autoencoder(world: World, work: Path, *, num_steps: int = 1800, batch_
     return vae
 
 
+def polish_decoder(world: World, vae: AutoencoderKL, work: Path, *, num_steps: int = 2000, batch_size: int = 32) -> None:
+    """Train the decoder further with the encoder frozen: latents, and so the denoiser, stay what they are.
+
+    A little noise on the latents makes it forgiving of the denoiser's own errors.
+    """
+    decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder])
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+
+    def step(i: int) -> dict[str, float]:
+        torch.manual_seed(110_000 + i)
+        x = to_model_range(render_batch(world, [s for s, _ in scenes(world, 120_000 + i, batch_size)]))
+        with torch.no_grad():
+            z = vae.encode(x).latent_dist.sample()
+            z = z + 0.05 / vae.config.scaling_factor * torch.randn_like(z)
+        y = vae.decode(z).sample
+        loss = reconstruction_loss(x, y)
+        for group in optimizer.param_groups:
+            group["lr"] = 1.2e-3 * min(1.0, (i + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * i / num_steps)))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        optimizer.step()
+        return {"L1": (y - x).abs().mean().item(), "loss": loss.item()}
+
+    decoder.train()
+    train("decoder", work / "decoder.pt", {"decoder": decoder, "optimizer": optimizer}, num_steps, step)
+    decoder.eval()
+
+
 def fit_latent_rgb(latents: Tensor, images: Tensor) -> list[list[float]]:
     """Least-squares map from scaled latents to colours, for previews.
 
