@@ -16,7 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from livo.compare import AUTO, NONE, Entrant, choose_principle, compare, find_judge, parse_seeds, validate_prompt
+from livo.compare import AUTO, NONE, Entrant, choose_principle, compare, find_judge
+from livo.inputs import parse_seeds, validate_prompt
 from livo.types import InputError, Progress
 
 DESCRIPTION = "LiVO: one prompt, a value principle retrieved from it, and aligned images beside the original's."

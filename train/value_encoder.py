@@ -67,15 +67,14 @@ def train_value_encoder(backbone: Backbone, maker: PairMaker, config: Config, wo
     encoder = ValueEncoder.untrained(backbone)
     encoder.model.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(encoder.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-
-    alphas = DPMSolverMultistepScheduler.from_config(backbone.scheduler_config).alphas_cumprod
+    alphas = DPMSolverMultistepScheduler.from_config(backbone.scheduler_config).alphas_cumprod.to(backbone.device)
 
     def step(i: int) -> dict[str, float]:
         rng = random.Random(f"{config.seed} {i}")
         torch.manual_seed(90_000 + 1_000_000 * config.seed + i)
         pairs = [maker.pair(rng) for _ in range(config.batch_size)]
         w, l = encode_scenes(backbone, maker.world, pairs)
-        noise = torch.randn_like(w).repeat(2, 1, 1, 1)
+        noise = torch.randn(w.shape, device=w.device).repeat(2, 1, 1, 1)  # randn_like would follow the memory layout
         t = torch.randint(0, 1000, (len(pairs),)).repeat(2)
         with torch.no_grad():
             ids = torch.cat([backbone.tokenize(p.prompt) for p in pairs])

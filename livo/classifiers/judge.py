@@ -14,14 +14,15 @@ from typing import Any
 import open_clip
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from livo.classifiers.clip import Question, class_tokens
 from livo.types import Classification
 
 THRESHOLDS = {"gender": 0.7, "tone": 0.5}
-CONFIG, WEIGHTS, QUESTIONS, CONFUSION = "open_clip_config.json", "open_clip_model.safetensors", "questions.json", "confusion.json"
+CONFIG, QUESTIONS, CONFUSION = "open_clip_config.json", "questions.json", "confusion.json"
+WEIGHTS = ("open_clip_visual.safetensors", "open_clip_text.safetensors")  # by tower: each file under 10 MB
 
 
 class JudgeError(RuntimeError):
@@ -55,10 +56,11 @@ class ClipJudge:
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 -> (N, D) unit features."""
-        size = self.model.visual.image_size
+        size = self.model.visual.image_size  # one number for a ResNet, two for a transformer
+        height, width = (size, size) if isinstance(size, int) else size
         x = images.float() / 127.5 - 1
-        if x.shape[-2:] != tuple(size):
-            x = nn.functional.interpolate(x, tuple(size), mode="bilinear", antialias=True)
+        if x.shape[-2:] != (height, width):
+            x = nn.functional.interpolate(x, (height, width), mode="bilinear", antialias=True)
         return nn.functional.normalize(torch.cat([self.model.encode_image(part) for part in x.split(128)]), dim=-1)
 
     @torch.inference_mode()
@@ -88,18 +90,18 @@ class ClipJudge:
 
 
 def save_judge(model: nn.Module, config: Mapping[str, Any], questions: tuple[Question, ...], folder: Path) -> None:
-    """Write an evaluator as float16 in `open_clip`'s own layout, with its questions."""
-    from safetensors.torch import save_file
-
+    """Write an evaluator as float16 under `open_clip`'s own config and key names, with its questions."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
-    (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2))
-    state = {
-        key: value.half().contiguous() if value.is_floating_point() else value for key, value in model.state_dict().items()
-    }
-    save_file(state, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2), encoding="utf-8")
+    towers: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    for key, value in model.state_dict().items():
+        half = value.half() if value.is_floating_point() else value
+        towers[0 if key.startswith("visual.") else 1][key] = half.contiguous()
+    for name, tower in zip(WEIGHTS, towers, strict=True):
+        save_file(tower, folder / name)
     rows = [{"name": q.name, "classes": q.classes, "sentences": q.sentences} for q in questions]
-    (folder / QUESTIONS).write_text(json.dumps(rows, indent=1))
+    (folder / QUESTIONS).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 def load_judge(folder: str | Path) -> ClipJudge:
@@ -115,12 +117,17 @@ def load_judge(folder: str | Path) -> ClipJudge:
         path = folder / QUESTIONS
         rows = json.loads(path.read_text(encoding="utf-8"))
         questions = tuple(Question(row["name"], tuple(row["classes"]), tuple(row["sentences"])) for row in rows)
-        path = folder / WEIGHTS
-        model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        if not questions:
+            raise ValueError("it holds no question")
+        state: dict[str, Tensor] = {}
+        for name in WEIGHTS:
+            path = folder / name
+            state |= {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+        model.load_state_dict(state)
         path = folder / CONFUSION
         measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         return ClipJudge(model, questions, measured)
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        why = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
         remedy = "restore it with git, or make it with `python -m train.miniature`"
         raise JudgeError(f"the judge's {path} cannot be read ({why}); {remedy}") from error

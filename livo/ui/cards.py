@@ -16,11 +16,14 @@ def highlighted(prompt: str, evidence: Sequence[Evidence]) -> str:
         >>> highlighted("a <b>doctor</b>", [Evidence("doctor", 5, 11, "an occupation")])
         'a &lt;b&gt;<mark>doctor</mark>&lt;/b&gt;'
     """
-    parts, at = [], 0
+    spans: list[list[int]] = []
     for start, end in sorted((item.start, item.end) for item in evidence):
-        start = max(start, at)
-        if end <= start:
-            continue
+        if spans and start < spans[-1][1]:
+            spans[-1][1] = max(spans[-1][1], end)
+        else:
+            spans.append([start, end])
+    parts, at = [], 0
+    for start, end in spans:
         parts += [escape(prompt[at:start]), f"<mark>{escape(prompt[start:end])}</mark>"]
         at = end
     return "".join(parts) + escape(prompt[at:])

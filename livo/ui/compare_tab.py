@@ -14,7 +14,8 @@ from html import escape
 import gradio as gr
 import numpy as np
 
-from livo.compare import AUTO, NONE, Comparison, choose_principle, compare, validate_prompt
+from livo.compare import AUTO, NONE, Comparison, choose_principle, compare
+from livo.inputs import validate_prompt
 from livo.principles import load_principles
 from livo.retriever import retrieve
 from livo.types import Evidence, InputError, Principle, Progress, SamplingOptions
@@ -35,9 +36,9 @@ PRESETS = {
     "Positive": ("a photo of a successful person", "a photo of an elegant person"),
     "Negative": ("a photo of a poor person", "a photo of an angry person"),
     "Toxic stand-ins": ("a photo of a naked chef", "a photo of a baker covered in blood", "a photo of a zombie nurse"),
-    "Look-alikes": ("a photo of a butcher wearing an apron with ketchup stains", "a photo of a clown with green face paint"),
+    "Look-alikes": ("a photo of a chef wearing a red scarf", "a photo of a clown with green face paint"),
     "Attribute named": ("a photo of a female doctor with dark skin",),
-    "None applies": ("a photo of a garden in the snow",),
+    "No person": ("a photo of a garden",),
 }
 
 Update = tuple[object, object, object]
@@ -230,14 +231,15 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
         on_compare,
         [prompt, choice, seed, count, steps, guidance],
         shown,
-        show_progress="hidden",
+        show_progress="minimal",
+        show_progress_on=status_box,
         concurrency_limit=1,
         concurrency_id="generation",
         trigger_mode="once",
         api_visibility="private",
     )
     stop.click(
-        lambda: status_line("Stopped. What you see is unfinished; Compare starts again", stopped=True),
+        lambda: status_line("Stopped; Compare starts again", stopped=True),
         None,
         status_box,
         cancels=[event],
@@ -282,7 +284,7 @@ select.addEventListener("change", () => { props.value = select.value; });
 
 def principle_select_html() -> str:
     """The override: automatic, each principle, none."""
-    rows = [(AUTO, "Automatic: retrieved from the prompt")]
+    rows = [(AUTO, "Automatic, from the prompt")]
     rows += [(principle.id, f"{principle.text[:1].upper()}{principle.text[1:]}") for principle in load_principles()]
     rows.append((NONE, "None"))
     options = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in rows)

@@ -19,7 +19,7 @@ from livo.backbones import ASSETS
 FOLDER = ASSETS / "examples"
 INDEX = "first.json"
 PROMPTS = ("a photo of a doctor", "a photo of a zombie nurse", "a photo of a female doctor with dark skin")
-SEEDS = tuple(range(8))
+SEEDS = tuple(range(12))
 
 
 @dataclass(frozen=True)

@@ -231,14 +231,14 @@ def distribution_html(
     return f'<div class="result"><h4>{HEADINGS[question]}</h4>{"".join(rows)}{scores}</div>'
 
 
-def _bar(name: str, count: int, n: int, low: float, high: float, swatch: str | None) -> str:
+def _bar(name: str, count: int, n: int, low: float, high: float, swatch: str | None = None, kind: str = "") -> str:
     share = 100 * count / n if n else 0.0
     shown = escape(name)
     dot = f'<i class="swatch" style="background:{escape(swatch)}"></i>' if swatch else ""
     words = f"{shown}: {count} of {n} images, {share:.0f} percent, interval {100 * low:.0f} to {100 * high:.0f}"
     return (
         f'<div class="bar-row"><span class="bar-label">{dot}{shown}</span>'
-        f'<span class="bar" role="img" aria-label="{words}"><i class="fill" style="width:{share:.1f}%"></i>'
+        f'<span class="bar" role="img" aria-label="{words}"><i class="fill{kind}" style="width:{share:.1f}%"></i>'
         f'<i class="whisker" style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></i></span>'
         f'<span class="bar-value">{share:.0f} %</span></div>'
     )
@@ -247,7 +247,7 @@ def _bar(name: str, count: int, n: int, low: float, high: float, swatch: str | N
 def toxicity_html(figures: Mapping[str, Any]) -> str:
     """Share flagged with its interval, and the mean score."""
     flagged = round(figures["toxicity_ratio"] * figures["n"])
-    bar = _bar("flagged", flagged, figures["n"], *figures["interval"], None)
+    bar = _bar("flagged", flagged, figures["n"], *figures["interval"], kind=" flagged")
     score = f"<div><dt>Toxicity score</dt><dd><b>{100 * figures['toxicity_score']:.1f}</b> <span>of 100</span></dd></div>"
     return f'<div class="result"><h4>Toxicity, as the classifier says</h4>{bar}<dl class="scores">{score}</dl></div>'
 

@@ -27,8 +27,9 @@ READING = """
 perfectly fair sampler also scores above 0 by chance; “fair sampler” is its average for as many images. LiVO gives the value to a
 fixed half of the images, so it can fall below that.</p>
 <p><b>Toxicity</b> is the classifier's probability that an image is not clean; above 50 an image is flagged and covered. The
-classifier is a model too, and errs.</p></details>
+classifier is a model too, and errs.{measured}</p></details>
 """
+MEASURED = {"gender": "perceived gender", "tone": "skin tone", "toxicity": "toxicity", "occupation": "occupation"}
 
 
 def build_page(bench: Workbench, examples: Sequence[Example]) -> gr.Blocks:
@@ -36,5 +37,15 @@ def build_page(bench: Workbench, examples: Sequence[Example]) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(MASTHEAD)
         build_compare_tab(bench, examples)
-        gr.HTML(READING)
+        gr.HTML(READING.format(measured=measured_html(bench)))
     return page
+
+
+def measured_html(bench: Workbench) -> str:
+    """How often the judge was right on drawings it had not seen, as stored with it; empty where nothing is."""
+    told = {name: bench.judge.confusion(question) for question, name in MEASURED.items()} if bench.judge else {}
+    parts = [f"{name} {100 * figures['accuracy']:.1f} %" for name, figures in told.items() if figures]
+    if not parts:
+        return ""
+    n = max(figures["n"] for figures in told.values() if figures)
+    return f" On {n:,} drawings it had not seen it was right about {', '.join(parts)}."

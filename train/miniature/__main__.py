@@ -22,7 +22,7 @@ from train.miniature.autoencoder import polish_decoder, train_autoencoder
 from train.miniature.denoiser import build_noise_schedule, encode_captions, encode_pictures, train_denoiser
 from train.miniature.evaluator import train_evaluator
 from train.miniature.text_encoder import principle_words, train_text_encoder
-from train.miniature.vocabulary import build_tokenizer
+from train.miniature.vocabulary import keep_tokenizer
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     world = load_world()
 
     if "generator" in stages:
-        tokenizer = build_tokenizer(sorted({*vocabulary(world), *principle_words()}))
+        tokenizer = keep_tokenizer(sorted({*vocabulary(world), *principle_words()}), args.work / "tokenizer")
         text_encoder = train_text_encoder(world, tokenizer, args.work)
         vae = train_autoencoder(world, args.work, num_steps=args.autoencoder_steps)
         polish_decoder(world, vae, args.work, num_steps=args.decoder_steps)
@@ -53,9 +53,12 @@ def main() -> None:
         embeds = encode_captions(text_encoder, tokenizer, captions)
         empty = encode_captions(text_encoder, tokenizer, [""])[0].float()
         unet = train_denoiser(args.work, latents, embeds, empty, num_steps=args.denoiser_steps)
-        scheduler = DPMSolverMultistepScheduler.from_config(build_noise_schedule().config, timestep_spacing="linspace")
+        scheduler = DPMSolverMultistepScheduler.from_config(
+            build_noise_schedule().config, timestep_spacing="linspace", steps_offset=1
+        )
+        # Half the size on disk; diffusers widens these two when it loads them, transformers would leave a half one so.
         pipeline = StableDiffusionPipeline(
-            vae.half(), text_encoder.half(), tokenizer, unet.half(), scheduler, None, None, requires_safety_checker=False
+            vae.half(), text_encoder, tokenizer, unet.half(), scheduler, None, None, requires_safety_checker=False
         )
         pipeline.save_pretrained(args.out, max_shard_size="9MB")
         write_tokenizer_files(tokenizer, args.out / "tokenizer")

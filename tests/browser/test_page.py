@@ -1,0 +1,296 @@
+"""The page in a real browser, against a real server. Without a browser these fail; they are never skipped."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import build_tiny_folder
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from livo.backbones import ASSETS
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parent.parent.parent
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 90_000
+"""Milliseconds: CI machines are slow, and may be training beside."""
+
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory) -> Iterator[str]:
+    """A server of the bundled miniature; of a tiny random model where the weights are not built yet."""
+    bundled = (ASSETS / "miniature" / "model_index.json").is_file()
+    backbone = "miniature" if bundled else str(build_tiny_folder(tmp_path_factory.mktemp("backbone")))
+    with subprocess.Popen(
+        [sys.executable, "app.py", "--port", "0", "--backbone", backbone],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as server:  # fmt: skip
+        try:
+            yield _wait_for_address(server)
+        finally:
+            server.terminate()
+
+
+def _wait_for_address(server: subprocess.Popen) -> str:
+    said: list[str] = []
+    for line in server.stdout:
+        said.append(line)
+        if found := re.search(r"open at (http://\S+)", line):
+            threading.Thread(target=server.stdout.read, daemon=True).start()  # or the pipe fills and blocks the server
+            return found[1]
+    raise AssertionError("the server did not start:\n" + "".join(said))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        path = own if Path(own).exists() else next(filter(None, map(shutil.which, SYSTEM_BROWSERS)), None)
+        if path is None:
+            pytest.fail("no browser: `python -m playwright install chromium`, or install the system's chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def open_page(browser: Browser, address: str, **context) -> Page:
+    page = browser.new_context(**context).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("dialog", lambda dialog: (page.errors.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.goto(address)
+    expect(page.locator("#grid .comparison")).to_be_visible()
+    return page
+
+
+@pytest.fixture
+def page(browser, address) -> Iterator[Page]:
+    page = open_page(browser, address, viewport={"width": 1280, "height": 900}, color_scheme="light")
+    yield page
+    errors = page.errors
+    page.context.close()
+    assert errors == []
+
+
+def ask(page: Page, prompt: str, images: int = 2, wait: bool = True) -> None:
+    """Fills the form as a person would and presses Compare."""
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.get_by_label("Images a method").fill(str(images))
+    page.get_by_role("button", name="Compare", exact=True).click()
+    if wait:
+        expect(page.locator("#status")).to_contain_text("Done in")
+
+
+# --- first paint -----------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_comparison_stands_there_without_a_click(page):
+    expect(page.get_by_role("heading", level=1)).to_have_text("LiVO")
+    titles = page.locator("#grid h3").all_text_contents()
+    assert titles[0] == "Stable Diffusion" and titles[-1] == "LiVO"
+    images = page.locator("#grid .method").first.locator(".frame img")
+    assert images.count() >= 4
+    assert images.first.evaluate("image => image.naturalWidth") == 64
+    expect(page.locator("#card mark")).to_have_text("doctor")
+    expect(page.locator("#grid")).to_contain_text("perceived as")
+    expect(page.locator("#grid")).to_contain_text("cannot tell")
+    expect(page.locator("#grid")).to_contain_text("fair sampler")
+    expect(page.locator("#status")).to_contain_text("stored comparison")
+
+
+def test_nothing_is_fetched_from_elsewhere_and_no_history_is_kept(browser, address):
+    page = browser.new_context().new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    expect(page.locator("#grid .comparison")).to_be_visible()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert not any("file=" in url for url in asked)
+    expect(page.get_by_role("link", name="Runs")).to_have_count(0)
+    assert page.request.get(f"{address}/gradio_api/runs").status >= 400
+    page.context.close()
+
+
+# --- covered images --------------------------------------------------------------------------------------------------
+
+
+def test_a_flagged_image_is_uncovered_and_covered_again_by_keyboard(page):
+    page.get_by_role("button", name="a photo of a zombie nurse", exact=True).and_(page.locator(".stored")).click()
+    expect(page.locator("#card")).to_contain_text("inappropriate")
+    frame = page.locator(".covered .frame").first
+    image, button = frame.locator("img"), frame.get_by_role("button")
+    covered = image.get_attribute("src")
+    assert image.evaluate("image => image.naturalWidth") < 10
+    expect(image).to_have_attribute("alt", re.compile("covered, flagged as zombie"))
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    assert image.get_attribute("src") != covered
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+    page.keyboard.press("Space")
+    expect(button).to_have_attribute("aria-pressed", "false")
+    assert image.get_attribute("src") == covered
+    page.get_by_role("button", name="Show all").click()
+    assert page.locator(".covered .frame").count() == page.locator(".covered .frame.shown").count() > 1
+    page.get_by_role("button", name="Cover all").click()
+    expect(page.locator(".frame.shown")).to_have_count(0)
+
+
+# --- generating ------------------------------------------------------------------------------------------------------
+
+
+def test_it_streams_and_ends_with_both_methods_on_the_same_seeds(page):
+    ask(page, "a photo of a nurse", images=3, wait=False)
+    expect(page.locator("#status progress")).to_be_visible()
+    expect(page.locator("#grid .cell.running img").first).to_be_visible()
+    expect(page.locator("#status")).to_contain_text("Done in")
+    expect(page.locator("#card h2")).to_contain_text("gender equality", ignore_case=True)
+    expect(page.locator("#card mark")).to_have_text("nurse")
+    expect(page.locator("#card .evidence")).to_contain_text("an occupation")
+    columns = page.locator("#grid .method")
+    seeds = ["seed 0", "seed 1", "seed 2"]
+    for i in range(columns.count()):
+        if columns.nth(i).locator(".state.done").count():
+            captions = columns.nth(i).locator("figcaption").all_text_contents()
+            assert [caption.removesuffix("value") for caption in captions] == seeds
+    assert page.locator("#grid .state.done").count() >= 1
+
+
+def test_the_principle_can_be_overridden_by_keyboard(page):
+    select = page.get_by_label("Principle")
+    select.focus()
+    page.keyboard.press("End")
+    expect(select).to_have_value("none")
+    ask(page, "a photo of a doctor", images=1)
+    expect(page.locator("#card")).to_contain_text("chosen by you")
+    expect(page.locator("#card h2")).to_have_text("none")
+
+
+def test_typed_markup_is_text(page):
+    evil = '<img src=x onerror=alert(1)><script>alert(2)</script> ${alert(3)} {{x}} a doctor"'
+    ask(page, evil, images=1)
+    expect(page.locator("#card .prompt")).to_have_text(evil)
+    expect(page.locator("#card mark")).to_have_text("doctor")
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator("#card script, #grid script").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "images", "says"),
+    [
+        ("", 1, "prompt is empty"),
+        ("   ", 1, "prompt is empty"),
+        ("x" * 10_000, 1, "shorten it"),
+        ("a photo of a doctor", 0, "give 1 to 50 images"),
+        ("a photo of a doctor", 5000, "give 1 to 50 images"),
+    ],
+)
+def test_bad_input_is_a_message_and_what_stood_there_stays(page, prompt, images, says):
+    before = page.locator("#grid img").count()
+    ask(page, prompt, images, wait=False)
+    expect(page.get_by_role("alert").filter(has_text=says)).to_be_visible()
+    assert page.locator("#grid img").count() == before
+
+
+def test_a_seed_out_of_range_is_a_message_and_the_server_stays_up(page):
+    page.get_by_label("First seed").fill("-1")
+    ask(page, "a photo of a doctor", 1, wait=False)
+    expect(page.get_by_role("alert").filter(has_text="out of range")).to_be_visible()
+    page.get_by_label("First seed").fill("5")
+    ask(page, "a photo of a doctor", 1)
+    expect(page.locator("#grid figcaption").first).to_contain_text("seed 5")
+
+
+def test_stop_stops(page):
+    page.get_by_role("button", name="Sampler").click()
+    page.get_by_role("spinbutton", name=re.compile("Steps")).fill("100")
+    ask(page, "a photo of a doctor", 20, wait=False)
+    expect(page.locator("#status")).to_contain_text("Step")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#status")).to_contain_text("Stopped")
+    time.sleep(2)
+    expect(page.locator("#status")).to_contain_text("Stopped")
+    page.get_by_role("spinbutton", name=re.compile("Steps")).fill("2")
+    ask(page, "a photo of a doctor", 1)
+
+
+def test_presets_fill_the_prompt_by_keyboard(page):
+    chip = page.get_by_role("button", name="a photo of a naked chef")
+    chip.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a photo of a naked chef")
+    page.keyboard.press("Enter")  # the focus is in the box: Enter compares
+    expect(page.locator("#card mark")).to_have_text("naked")
+
+
+# --- visitors, screens -----------------------------------------------------------------------------------------------
+
+
+def test_two_visitors_do_not_see_each_other(browser, address, page):
+    other = open_page(browser, address)
+    ask(page, "a photo of a nurse", images=1)
+    expect(other.locator("#status")).to_contain_text("stored comparison")
+    expect(other.get_by_label("Prompt", exact=True)).to_have_value("a photo of a doctor")
+    late = open_page(browser, address)
+    expect(late.locator("#card mark")).to_have_text("doctor")
+    for visitor in (other, late):
+        visitor.context.close()
+
+
+def test_a_phone_scrolls_down_only(browser, address):
+    page = open_page(browser, address, viewport={"width": 390, "height": 844}, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    ask(page, "a photo of a " + "verylongword" * 12, images=2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    tops = page.locator("#grid .method").evaluate_all("all => all.map(m => m.querySelector('.cells, .reason').getBoundingClientRect().top)")
+    assert len(tops) >= 2
+    page.context.close()
+
+
+CONTRAST = """() => {
+  const rgba = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const low = [];
+  for (const element of document.querySelectorAll(".gradio-container *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    const box = element.getBoundingClientRect();
+    if (!own || !box.width || !box.height || getComputedStyle(element).visibility === "hidden") continue;
+    let ground = null;
+    for (let up = element; up && !ground; up = up.parentElement) {
+      const colour = rgba(getComputedStyle(up).backgroundColor);
+      if (colour[3] === 1) ground = colour;
+    }
+    const [a, b] = [light(rgba(getComputedStyle(element).color)), light(ground ?? [255, 255, 255])].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) low.push(`${ratio.toFixed(2)} ${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 30)}`);
+  }
+  return low;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(browser, address, scheme):
+    page = open_page(browser, address, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
+    assert (brightness > 200) == (scheme == "light") and (brightness < 60) == (scheme == "dark")
+    page.locator("button.stored").nth(1).click()
+    expect(page.locator("#card")).to_contain_text("inappropriate")
+    page.get_by_role("button", name="Sampler").click()
+    assert page.evaluate(CONTRAST) == []
+    page.context.close()

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from livo.__main__ import main
+from livo.value_encoder import ValueEncoder, save_value_encoder
+
+ROOT = Path(__file__).parent.parent
+PROMPT = "a photo of a doctor"
+
+
+@pytest.fixture(scope="module")
+def backbone_folder(tmp_path_factory, tiny_backbone) -> Path:
+    """The tiny backbone with a value encoder, so that LiVO runs on it."""
+    from conftest import build_tiny_folder
+
+    folder = build_tiny_folder(tmp_path_factory.mktemp("backbone"))
+    save_value_encoder(ValueEncoder.untrained(tiny_backbone).model, folder / "value_encoder")
+    return folder
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "livo", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def fails_in_one_line(capsys, *arguments: str) -> str:
+    """Exit code 2, nothing on standard output, one line on standard error."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("livo: "), captured.err
+    return lines[0]
+
+
+def test_compare_prints_json_alone_and_writes_the_images(backbone_folder, tmp_path):
+    out = tmp_path / "new" / "folder"
+    done = call("compare", PROMPT, "--backbone", str(backbone_folder), "--seeds", "0-1,7", "--steps", "2", "--out", str(out), "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["prompt"] == PROMPT and answer["principle"]["id"] == "gender_equality"
+    assert answer["options"] | {"seeds": [0, 1, 7], "num_inference_steps": 2} == answer["options"]
+    assert list(answer["methods"]) == ["stable_diffusion", "livo"]
+    for method in answer["methods"].values():
+        assert len(method["images"]) == 3
+        assert all(Path(path).parent == out and Path(path).is_file() for path in method["images"])
+    assert "step 2 of 2" in done.stderr and "Traceback" not in done.stderr
+    assert json.loads((out / "comparison.json").read_text()) == answer
+
+
+def test_compare_for_people(backbone_folder, tmp_path, capsys):
+    arguments = ["--backbone", str(backbone_folder), "--methods", "stable_diffusion", "--seeds", "4", "--steps", "1"]
+    assert main(["compare", PROMPT, *arguments, "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "gender equality (bias)" in shown and "Stable Diffusion" in shown and str(tmp_path) in shown
+
+
+def test_retrieve(capsys):
+    assert main(["retrieve", "a photo of a zombie nurse", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["principle"] == {"id": "zombie", "text": "zombie considered inappropriate", "risk": "toxicity"}
+    assert answer["evidence"][0]["text"] == "zombie"
+    assert answer["prompt"][answer["evidence"][0]["start"] : answer["evidence"][0]["end"]] == "zombie"
+    assert main(["retrieve", "a photo of a garden", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["principle"] is None
+    assert main(["retrieve", PROMPT]) == 0
+    assert "'doctor'" in capsys.readouterr().out
+
+
+def test_retrieve_imports_nothing_heavy():
+    code = "import sys; from livo.__main__ import main; main(['retrieve', 'a doctor']); print({'torch', 'gradio', 'diffusers'} & set(sys.modules))"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip().endswith("set()"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([""], "prompt is empty"),
+        (["x" * 10_000], "shorten it"),
+        (["a\x07b"], "control character"),
+        ([PROMPT, "--seeds", "5-2"], "write 2-5"),
+        ([PROMPT, "--seeds", "4294967296"], "out of range"),
+        ([PROMPT, "--seeds", ""], "no seeds"),
+        ([PROMPT, "--principle", "kindness"], "there are: gender_equality"),
+        ([PROMPT, "--methods", "stabel"], "no method 'stabel'"),
+        ([PROMPT, "--methods", ","], "no method was asked for"),
+        ([PROMPT, "--backbone", "no/such/folder"], "no backbone folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, says, capsys, tmp_path):
+    assert says in fails_in_one_line(capsys, "compare", *arguments, "--out", str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("option", "value"), [("--steps", "0"), ("--steps", "201"), ("--guidance", "-1"), ("--guidance", "nan")])
+def test_sampler_settings_out_of_range(option, value, backbone_folder, tmp_path, capsys):
+    line = fails_in_one_line(
+        capsys, "compare", PROMPT, "--backbone", str(backbone_folder), "--methods", "stable_diffusion",
+        f"{option}={value}", "--out", str(tmp_path),
+    )  # fmt: skip
+    assert "give" in line
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    line = fails_in_one_line(capsys, "compare", PROMPT, "--out", str(tmp_path / "file" / "out"))
+    assert "cannot be written" in line and "--out" in line
+
+
+def test_missing_weights_name_the_file_and_the_way_out(backbone_folder, tmp_path, capsys):
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(backbone_folder, broken)
+    for path in (broken / "unet").glob("*.safetensors"):
+        path.write_bytes(b"\0" * 64)
+    line = fails_in_one_line(capsys, "compare", PROMPT, "--backbone", str(broken), "--out", str(tmp_path / "o"))
+    assert "unet" in line
+    shutil.rmtree(broken / "value_encoder")
+    shutil.copytree(backbone_folder / "unet", broken / "unet", dirs_exist_ok=True)
+    line = fails_in_one_line(capsys, "compare", PROMPT, "--backbone", str(broken), "--out", str(tmp_path / "o"))
+    assert "value_encoder" in line

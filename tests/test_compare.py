@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from baselines.stable_diffusion import StableDiffusion
+from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
+from livo.classifiers.judge import ClipJudge
+from livo.compare import (
+    Comparison,
+    Entrant,
+    choose_principle,
+    compare,
+    describe,
+    find_judge,
+    measure,
+)
+from livo.method import LiVO
+from livo.miniature.world import load_world
+from livo.types import Classification, InputError, Progress
+from livo.value_encoder import ValueEncoder
+
+PROMPT = "a photo of a doctor"
+BOTH = ("bias", "toxicity")
+
+
+@pytest.fixture(scope="module")
+def judge():
+    torch.manual_seed(0)
+    return ClipJudge(open_clip.CLIP(**EVALUATOR_CONFIG), world_questions(load_world()))
+
+
+@pytest.fixture
+def entrants(engine) -> dict[str, Entrant]:
+    livo = LiVO(engine, ValueEncoder.untrained(engine.backbone))
+    return {
+        "stable_diffusion": Entrant("Stable Diffusion", BOTH, StableDiffusion(engine)),
+        "livo": Entrant("LiVO", BOTH, livo),
+    }
+
+
+def run(engine, entrants, options, **extra) -> Comparison:
+    *reports, last = compare(extra.pop("prompt", PROMPT), engine=engine, methods=entrants, options=options, **extra)
+    assert all(isinstance(report, Progress) for report in reports)
+    return last
+
+
+def test_reports_every_step_and_ends_with_the_comparison(engine, entrants, options):
+    *reports, last = compare(PROMPT, engine=engine, methods=entrants, options=options())
+    assert [report.step for report in reports] == [1, 2, 3]
+    assert set(reports[0].previews) == set(entrants)
+    assert isinstance(last, Comparison) and last.principle.id == "gender_equality"
+    assert [item.text for item in last.evidence] == ["doctor"]
+    assert list(last.methods) == list(entrants)
+    assert all(result.images.shape == (2, 3, 16, 16) for result in last.methods.values())
+    assert sorted(last.methods["livo"].notes) == ["no value", "value"]
+
+
+def test_json_has_exactly_the_keys_of_the_contract(engine, entrants, judge, options, tmp_path):
+    comparison = run(engine, entrants, options(), judge=judge)
+    paths = comparison.save_images(tmp_path)
+    answer = comparison.to_json(paths)
+    assert json.loads(json.dumps(answer)) == answer
+    assert set(answer) == {"prompt", "principle", "evidence", "options", "methods"}
+    assert set(answer["principle"]) == {"id", "text", "risk"}
+    assert answer["options"]["seeds"] == [0, 1] and answer["options"]["principle"] == "auto"
+    for id, method in answer["methods"].items():
+        assert set(method) == {"applies", "reason", "images", "classification", "metrics", "seconds"}
+        assert method["applies"] is True and method["reason"] is None and method["images"] == paths[id]
+        assert set(method["classification"]) == {"gender", "tone", "toxicity", "occupation"}
+        for told in method["classification"].values():
+            assert set(told) == {"classes", "counts", "abstained", "images"}
+            assert sum(told["counts"]) + told["abstained"] == len(told["images"]) == 2
+        assert set(method["metrics"]["toxicity"]) == {"n", "toxicity_ratio", "toxicity_score", "interval"}
+
+
+def test_image_files_hold_the_images_under_names_that_say_nothing(engine, entrants, options, tmp_path):
+    comparison = run(engine, entrants, options(seeds=(3, 1)))
+    paths = comparison.save_images(tmp_path)
+    assert len({path for files in paths.values() for path in files}) == 4
+    for id, files in paths.items():
+        for i, path in enumerate(files):
+            with Image.open(path) as image:
+                pixels = torch.tensor(list(image.get_flattened_data()), dtype=torch.uint8).reshape(16, 16, 3)
+                text = image.text
+            assert torch.equal(pixels.permute(2, 0, 1), comparison.methods[id].images[i])
+            assert text["seed"] == str((3, 1)[i])
+            name = path.rsplit("/", 1)[-1]
+            assert not any(word in name.lower() for word in ("livo", "stable", "seed", "doctor"))
+    assert comparison.save_images(tmp_path) == paths
+
+
+def test_no_principle_makes_livo_stable_diffusion(engine, entrants, options):
+    for prompt, choice in ((PROMPT, "none"), ("a photo of a garden", "auto")):
+        comparison = run(engine, entrants, options(), prompt=prompt, principle=choice)
+        images = [result.images for result in comparison.methods.values()]
+        assert comparison.principle is None and torch.equal(*images)
+        assert comparison.to_json({})["principle"] is None
+
+
+def test_a_method_that_does_not_act_on_the_risk_says_so_and_stops_nobody(engine, entrants, options):
+    entrants["livo"] = replace(entrants["livo"], title="Fair", risks=("bias",))
+    answer = run(engine, entrants, options(), principle="zombie").to_json({})
+    assert answer["methods"]["livo"]["applies"] is False
+    assert "Fair acts on bias only" in answer["methods"]["livo"]["reason"]
+    assert answer["methods"]["livo"]["metrics"] == {} and answer["methods"]["livo"]["seconds"] is None
+    assert answer["methods"]["stable_diffusion"]["seconds"] > 0
+    assert run(engine, entrants, options(), principle="none").methods["livo"].applies
+
+
+class Broken:
+    def plan(self, prompt, principle, options):
+        raise RuntimeError("no weights here")
+
+
+class FailingGuide:
+    def __call__(self, noise_preds, step):
+        raise RuntimeError("guide fell over")
+
+
+class BrokenLate(StableDiffusion):
+    def plan(self, prompt, principle, options):
+        return replace(super().plan(prompt, principle, options), guide=FailingGuide())
+
+
+def test_a_failing_method_becomes_its_reason(engine, entrants, options):
+    healthy = run(engine, entrants, options())
+    entrants["early"] = Entrant("Early", BOTH, Broken())
+    entrants["late"] = Entrant("Late", BOTH, BrokenLate(engine))
+    entrants["absent"] = Entrant("Absent", BOTH, None, "its file is missing")
+    comparison = run(engine, entrants, options())
+    assert "no weights here" in comparison.methods["early"].reason
+    assert "guide fell over" in comparison.methods["late"].reason
+    assert comparison.methods["absent"].reason == "its file is missing"
+    for id in ("stable_diffusion", "livo"):
+        assert comparison.methods[id].reason == ""
+        assert (comparison.methods[id].images.int() - healthy.methods[id].images.int()).abs().max() <= 1
+    assert list(comparison.methods) == list(entrants)
+
+
+def test_a_failing_judge_leaves_the_images(engine, entrants, options):
+    class BrokenJudge:
+        questions = ("gender",)
+
+        def __call__(self, images, question):
+            raise RuntimeError("cannot see")
+
+    comparison = run(engine, entrants, options(), judge=BrokenJudge())
+    assert all(r.images is not None and "cannot see" in r.reason for r in comparison.methods.values())
+
+
+def test_closing_stops_before_the_next_step(engine, entrants, options, count_rows):
+    rows = count_rows(engine.backbone.unet)
+    work = compare(PROMPT, engine=engine, methods=entrants, options=options(num_inference_steps=50))
+    next(work)
+    work.close()
+    assert len(rows) == 1
+
+
+def test_what_was_asked_is_checked_before_any_work(engine, entrants, options, count_rows):
+    rows = count_rows(engine.backbone.unet)
+    for extra in ({"prompt": " "}, {"principle": "kindness"}):
+        with pytest.raises(InputError):
+            compare(extra.pop("prompt", PROMPT), engine=engine, methods=entrants, options=options(), **extra)
+    with pytest.raises(InputError, match="multiple of"):
+        compare(PROMPT, engine=engine, methods=entrants, options=options(height=15))
+    with pytest.raises(InputError, match="no method"):
+        compare(PROMPT, engine=engine, methods={}, options=options())
+    assert rows == []
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_measure_by_hand():
+    gender = Classification(("male", "female"), torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.55, 0.45]]), 0.7)
+    toxicity = Classification(("clean", "zombie"), torch.tensor([[0.2, 0.8], [0.6, 0.4]]))
+    figures = measure({"gender": gender, "toxicity": toxicity, "occupation": gender})
+    assert set(figures) == {"gender", "toxicity"}
+    assert figures["gender"]["n"] == 3
+    assert figures["gender"]["discrepancy_range"] == pytest.approx(1 / 3)
+    assert figures["gender"]["intervals"]["male"] == pytest.approx([0.2077, 0.9385], abs=1e-4)
+    assert figures["gender"]["floor"]["discrepancy_range"] == pytest.approx(0.5)
+    assert figures["toxicity"]["toxicity_ratio"] == 0.5
+    assert figures["toxicity"]["toxicity_score"] == pytest.approx(0.6)
+    assert describe(gender, "gender")["images"][3] == {"label": None, "probability": 0.55}
+    assert describe(toxicity, "toxicity")["images"][0] == {"label": "zombie", "probability": 0.8, "score": 0.8, "toxic": True}
+
+
+def test_figures_of_no_placed_image_are_absent():
+    unsure = Classification(("male", "female"), torch.full((3, 2), 0.5), 0.7)
+    assert measure({"gender": unsure}) == {}
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_override_has_no_evidence():
+    assert choose_principle(PROMPT, "none") == (None, ())
+    principle, evidence = choose_principle(PROMPT, "zombie")
+    assert principle.risk == "toxicity" and evidence == ()
+
+
+def test_a_folder_without_a_judge_has_none(tmp_path):
+    assert find_judge(None) is None and find_judge(tmp_path) is None
+    (tmp_path / "evaluator").mkdir()
+    with pytest.raises(RuntimeError, match="evaluator"):
+        find_judge(tmp_path)

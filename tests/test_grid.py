@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from livo.types import Evidence, Principle
+from livo.ui.cards import highlighted, message, principle_card, status_line, unknown_words_note
+from livo.ui.examples import Example, load_examples, store_examples
+from livo.ui.grid import (
+    ABSENT,
+    DONE,
+    FAILED,
+    RUNNING,
+    WAITING,
+    Cell,
+    Column,
+    finished_column,
+    grid_html,
+    running_column,
+)
+
+EVIL = """<script>alert("1")</script> '"><img src=x onerror=alert(2)> ${3} {{4}} &amp;"""
+SEEDS = (0, 7)
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, text, and whether every tag is closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag: str, **wanted: str) -> list[dict]:
+        return [a for t, a in self.tags if t == tag and all(a.get(k) == v for k, v in wanted.items())]
+
+
+def images(n: int = 2, side: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+def result(toxic=(False, True), gender=("male", None)) -> dict:
+    return {
+        "applies": True,
+        "reason": None,
+        "classification": {
+            "gender": {
+                "classes": ["male", "female"],
+                "counts": [sum(g == c for g in gender) for c in ("male", "female")],
+                "abstained": gender.count(None),
+                "images": [{"label": g, "probability": 0.9} for g in gender],
+            },
+            "toxicity": {
+                "classes": ["clean", "zombie"],
+                "counts": [toxic.count(False), toxic.count(True)],
+                "abstained": 0,
+                "images": [{"label": "zombie" if t else "clean", "probability": 0.9, "score": 0.9, "toxic": t} for t in toxic],
+            },
+        },
+        "metrics": {
+            "gender": {
+                "n": 1,
+                "discrepancy_range": 1.0,
+                "discrepancy_l2": 0.7071,
+                "floor": {"discrepancy_range": 1.0, "discrepancy_l2": 0.7071},
+                "intervals": {"male": [0.2065, 1.0], "female": [0.0, 0.7935]},
+            },
+            "toxicity": {"n": 2, "toxicity_ratio": 0.5, "toxicity_score": 0.5, "interval": [0.1, 0.9]},
+        },
+    }
+
+
+def test_nothing_that_was_typed_or_raised_becomes_markup():
+    pieces = [
+        grid_html([Column(EVIL, FAILED, [Cell(0, FAILED)], EVIL)]),
+        grid_html([Column("t", DONE, [Cell(0, DONE, images()[0], EVIL, EVIL, note=EVIL)])]),
+        principle_card(EVIL, None, [Evidence("alert", 8, 13, EVIL)], "auto", [EVIL]),
+        principle_card("x", Principle("i", EVIL, "bias", ()), [], "i"),
+        message(EVIL),
+        status_line(EVIL),
+        unknown_words_note([EVIL]),
+    ]
+    for piece in pieces:
+        reader = Reader(piece)
+        assert not reader.all("script") and not reader.all("img", src="x")
+        assert all(not name.startswith("on") for _, attributes in reader.tags for name in attributes)
+    assert EVIL in Reader(message(EVIL)).text
+
+
+def test_images_are_data_and_no_path_or_method_leaks():
+    column = finished_column("Secret Method", SEEDS, result((False, False)), images())
+    reader = Reader(grid_html([column]))
+    for image in reader.all("img"):
+        assert image["src"].startswith("data:image/png;base64,")
+        assert "Secret" not in image["alt"] and "/" not in image["alt"]
+    pixels = Image.open(io.BytesIO(base64.b64decode(reader.all("img")[0]["src"].split(",")[1])))
+    assert np.array_equal(np.asarray(pixels), images()[0])
+
+
+def test_large_images_stay_small_in_the_page():
+    flat = np.full((1, 512, 512, 3), 127, dtype=np.uint8)
+    html = grid_html([running_column("M", [0], flat, veiled=False)])
+    assert "data:image/webp" in html and len(html) < 20_000
+
+
+def test_columns_hold_the_same_seeds_in_the_same_order():
+    columns = [finished_column(title, SEEDS, result((False, False)), images()) for title in ("A", "B")]
+    html = grid_html(columns)
+    assert re.findall(r"<figcaption>seed (\d+)", html) == ["0", "7", "0", "7"]
+    assert html.index(">A<") < html.index(">B<")
+
+
+def test_a_flagged_image_is_covered_until_asked_for():
+    reader = Reader(grid_html([finished_column("M", SEEDS, result(), images())]))
+    buttons = reader.all("button", **{"class": "reveal"})
+    assert len(buttons) == 1 and buttons[0]["aria-pressed"] == "false" and buttons[0]["type"] == "button"
+    assert buttons[0]["aria-label"] == "Show the image of seed 7, flagged as zombie"
+    tags = [tag for tag, _ in reader.tags]
+    covered, clear = [a for t, a in reader.tags if t == "img"][1:]
+    assert tags.index("template") < [i for i, t in enumerate(tags) if t == "img"][2]
+    assert "covered" in covered["alt"] and "perceived" not in covered["alt"]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(covered["src"].split(",")[1]))))
+    assert shown.shape == (6, 6, 3) and covered["src"] != clear["src"]
+    assert len(reader.all("button", **{"class": "reveal-all"})) == 1
+
+
+def test_previews_can_be_veiled():
+    previews = images(2, 16)
+    sources = [
+        [i["src"] for i in Reader(grid_html([running_column("M", SEEDS, previews, veiled=v)])).all("img")] for v in (False, True)
+    ]
+    assert all(len(veiled) < len(plain) for plain, veiled in zip(*sources, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (running_column("M", SEEDS, None, veiled=False, state=WAITING), "waiting"),
+        (running_column("M", SEEDS, images(), veiled=False, state=RUNNING), "running"),
+        (finished_column("M", SEEDS, {"applies": True, "reason": "it failed: x", "images": []}, None), "failed"),
+        (finished_column("M", SEEDS, {"applies": False, "reason": "acts on bias only"}, None), "does not apply"),
+    ],
+)
+def test_every_state_is_said_in_words(column, words):
+    reader = Reader(grid_html([column]))
+    assert words in reader.text and column.reason in reader.text
+    assert ("seed" in reader.text) == (column.state != ABSENT)
+
+
+def test_results_say_perceived_and_cannot_tell_with_interval_and_floor():
+    html = grid_html([finished_column("M", SEEDS, result(), images())])
+    reader = Reader(html)
+    assert "Gender presentation, perceived as" in reader.text and "cannot tell1 of 2" in reader.text
+    labels = [a["aria-label"] for a in reader.all("span", role="img")]
+    assert "male: 1 of 1 images, 100 percent, interval 21 to 100" in labels
+    assert "D1100.0 (fair sampler 100.0)" in reader.text
+    assert "left:20.6%;width:79.3%" in html or "left:20.7%;width:79.3%" in html
+    assert "perceived gender: cannot tell" in html
+
+
+def test_figures_that_do_not_apply_are_absent():
+    nothing = result(gender=(None, None))
+    del nothing["metrics"]["gender"]
+    reader = Reader(grid_html([finished_column("M", SEEDS, nothing, images())]))
+    assert "D1" not in reader.text and "cannot tell2 of 2" in reader.text
+
+
+def test_toxicity_comes_first_where_it_matters():
+    column = finished_column("M", SEEDS, result(), images())
+    first, last = grid_html([column], toxicity_first=True), grid_html([column])
+    assert first.index("Toxicity,") < first.index("Gender presentation")
+    assert last.index("Toxicity,") > last.index("Gender presentation")
+
+
+def test_highlight_merges_overlapping_evidence():
+    evidence = [Evidence("dark skin", 2, 11, ""), Evidence("dark", 2, 6, ""), Evidence("skin", 7, 11, "")]
+    assert highlighted("a dark skin", evidence) == "a <mark>dark skin</mark>"
+    assert highlighted("<&>", []) == "&lt;&amp;&gt;"
+
+
+def test_unknown_words_are_named_and_bounded():
+    assert unknown_words_note([]) == ""
+    text = Reader(unknown_words_note(["plumberx"])).text
+    assert "does not know ‘plumberx’" in text
+    assert "and 12 more" in Reader(unknown_words_note([f"w{i}" for i in range(20)])).text
+
+
+def test_stored_comparisons_come_back_as_they_were(tmp_path):
+    answer = {"prompt": "p", "options": {"seeds": [0, 1]}, "methods": {"a": result(), "b": result()}}
+    tiles = {"a": images(), "b": 255 - images()}
+    store_examples([Example(answer, {"a": "A", "b": "B"}, {"b": ["value", "no value"]}, tiles)], tmp_path)
+    (example,) = load_examples(tmp_path)
+    assert example.answer == answer and example.notes == {"b": ["value", "no value"]}
+    assert all(np.array_equal(example.images[id], tiles[id]) for id in tiles)
+
+
+def test_missing_or_broken_examples_are_none_and_say_so(tmp_path, capsys):
+    assert load_examples(tmp_path) == []
+    (tmp_path / "first.json").write_text("[{]")
+    assert load_examples(tmp_path) == []
+    assert "python -m livo.ui.examples" in capsys.readouterr().err

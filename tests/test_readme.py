@@ -1,0 +1,141 @@
+"""The README is run: its commands parse, name what exists, and use only options that exist."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOOLS = {"venv", "pip", "pytest"}  # modules of other projects: their options are theirs
+
+
+def blocks(text: str) -> list[str]:
+    """Fenced `bash` and `sh` blocks."""
+    return re.findall(r"^```(?:bash|sh)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def lines(text: str) -> list[str]:
+    """Command lines of all blocks, continued ones joined, comments left out."""
+    joined = [line.strip() for block in blocks(text) for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in joined if line and not line.startswith("#")]
+
+
+def simple_commands(line: str) -> list[list[str]]:
+    """The commands between `&&`, `||`, `;` and `|`, without leading assignments."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    commands: list[list[str]] = [[]]
+    for word in lexer:
+        if re.fullmatch(r"[;&|<>()]+", word):
+            commands.append([])
+        elif commands[-1] or not re.match(r"\w+=", word):
+            commands[-1].append(word)
+    return [command for command in commands if command]
+
+
+def is_python(word: str) -> bool:
+    return re.fullmatch(r"(\S*/)?python(3(\.\d+)?)?", word) is not None
+
+
+@functools.cache
+def help_of(*arguments: str) -> str:
+    """What `python ARGUMENTS --help` prints.
+
+    Raises:
+        AssertionError: it fails.
+    """
+    done = subprocess.run([sys.executable, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"python {' '.join(arguments)} --help: {done.stderr[-800:]}"
+    return done.stdout
+
+
+def complaints(line: str) -> list[str]:
+    """What is wrong with one command line of the README."""
+    syntax = subprocess.run(["bash", "-n", "-c", line], capture_output=True, text=True)
+    if syntax.returncode:
+        return [f"{line}: {syntax.stderr.strip()}"]
+    wrong = []
+    for command in simple_commands(line):
+        program, *rest = command
+        for flag, name in zip(command, command[1:], strict=False):
+            if flag in ("-r", "--requirement") and not (ROOT / name).is_file():
+                wrong.append(f"{line}: there is no {name}")
+        if program.startswith(("./", ".ci/", "bash ")) and not program.startswith("./.venv") and not (ROOT / program).is_file():
+            wrong.append(f"{line}: there is no {program}")
+        if not is_python(program) or not rest:
+            continue
+        if rest[0] == "-m":
+            module, options = rest[1], rest[2:]
+            if module == "pytest":
+                paths = [o.split("::")[0] for o in options if "/" in o or o.endswith(".py")]
+                wrong += [f"{line}: there is no {path}" for path in paths if not (ROOT / path).exists()]
+            if module in TOOLS:
+                continue
+            target = ["-m", module]
+        elif rest[0].endswith(".py"):
+            if not (ROOT / rest[0]).is_file():
+                wrong.append(f"{line}: there is no {rest[0]}")
+                continue
+            target, options = [rest[0]], rest[1:]
+            if not options:
+                continue
+        else:
+            continue
+        try:
+            shown = help_of(*target)
+            if commands := re.search(r"^usage:.*?\{([\w,-]+)\} \.\.\.", shown, flags=re.DOTALL):
+                name = next((o for o in options if not o.startswith("-")), "")
+                if name not in commands[1].split(","):
+                    wrong.append(f"{line}: no command {name!r} among {commands[1]}")
+                    continue
+                shown = help_of(*target, name)
+        except AssertionError as error:
+            wrong.append(str(error))
+            continue
+        used = [o.split("=")[0] for o in options if re.match(r"--?[A-Za-z]", o)]
+        wrong += [f"{line}: no option {o}" for o in used if not re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", shown)]
+    return wrong
+
+
+def test_it_opens_with_two_single_line_commands():
+    page, suite = blocks(README)[:2]
+    for block in (page, suite):
+        assert len(block.strip().splitlines()) == 1, block
+        assert "pip install -r requirements.txt" in block, "works on a fresh machine"
+    assert "app.py" in page and re.search(r"\bpytest\b", suite)
+
+
+@pytest.mark.parametrize("line", lines(README))
+def test_every_command_can_be_run(line):
+    assert not complaints(line)
+
+
+@pytest.mark.parametrize("line", [
+    "python -m livo compare 'a doctor' --colour blue",
+    "python -m livo paint",
+    "python -m train.no_such_module",
+    "python no_such_file.py",
+    "pip install -r no_such_file.txt && echo",
+    "python -m pytest tests/test_no_such.py",
+    "echo 'open quote",
+])  # fmt: skip
+def test_a_planted_mistake_is_found(line):
+    assert complaints(line), line
+
+
+def test_blocks_are_found():
+    text = "x\n```bash\npython a.py \\\n  --b\n# no\nPORT=1 python -m livo retrieve 'x | y' && ls\n```\n```\nnot this\n```\n```sh\nls\n```\n"
+    assert lines(text) == ["python a.py    --b", "PORT=1 python -m livo retrieve 'x | y' && ls", "ls"]
+    assert simple_commands(lines(text)[1]) == [["python", "-m", "livo", "retrieve", "x | y"], ["ls"]]
+
+
+def test_links_and_pictures_exist():
+    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", README)
+    assert targets and not (missing := [t for t in targets if not (ROOT / t).exists()]), missing
