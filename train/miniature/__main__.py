@@ -1,6 +1,6 @@
 """`python -m train.miniature`: every stage in turn, each resumed where a kill left it.
 
-    tokenizer -> text encoder -> autoencoder -> its decoder further -> denoiser -> folder in diffusers format
+    tokenizer -> text encoder -> autoencoder -> denoiser -> the autoencoder's decoder again -> folder in diffusers format
     evaluator -> folder in open_clip format
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from torch import Tensor
 
 from livo.backbones import ASSETS
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
@@ -19,9 +20,16 @@ from livo.classifiers.judge import save_judge
 from livo.miniature.captions import vocabulary
 from livo.miniature.world import load_world
 from train.miniature.autoencoder import polish_decoder, train_autoencoder
-from train.miniature.denoiser import build_noise_schedule, encode_captions, encode_pictures, train_denoiser
+from train.miniature.denoiser import (
+    build_noise_schedule,
+    encode_captions,
+    encode_pictures,
+    estimate_clean,
+    finished_denoiser,
+    train_denoiser,
+)
 from train.miniature.evaluator import train_evaluator
-from train.miniature.text_encoder import principle_words, train_text_encoder
+from train.miniature.text_encoder import principle_words, tokenize, train_text_encoder
 from train.miniature.vocabulary import keep_tokenizer
 
 
@@ -31,9 +39,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ASSETS / "miniature", help="where the finished models go")
     parser.add_argument("--stages", default="generator,evaluator", help="which to run: generator, evaluator or both")
     parser.add_argument("--autoencoder-steps", type=int, default=1800)
-    parser.add_argument("--decoder-steps", type=int, default=2000)
-    parser.add_argument("--denoiser-steps", type=int, default=4000)
-    parser.add_argument("--evaluator-steps", type=int, default=2500)
+    parser.add_argument("--decoder-steps", type=int, default=1000)
+    parser.add_argument("--denoiser-steps", type=int, default=3400)
+    parser.add_argument("--evaluator-steps", type=int, default=1500)
     parser.add_argument("--pictures", type=int, default=100_000, help="size of the denoiser's data set")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -48,11 +56,17 @@ def main() -> None:
         tokenizer = keep_tokenizer(sorted({*vocabulary(world), *principle_words()}), args.work / "tokenizer")
         text_encoder = train_text_encoder(world, tokenizer, args.work)
         vae = train_autoencoder(world, args.work, num_steps=args.autoencoder_steps)
-        polish_decoder(world, vae, args.work, num_steps=args.decoder_steps)
-        latents, captions = encode_pictures(world, vae, args.work, count=args.pictures)
-        embeds = encode_captions(text_encoder, tokenizer, captions)
-        empty = encode_captions(text_encoder, tokenizer, [""])[0].float()
-        unet = train_denoiser(args.work, latents, embeds, empty, num_steps=args.denoiser_steps)
+        unet = finished_denoiser(args.work, args.denoiser_steps)
+        if unet is None:
+            latents, captions = encode_pictures(world, vae, args.work, count=args.pictures)
+            embeds = encode_captions(text_encoder, tokenizer, captions)
+            empty = encode_captions(text_encoder, tokenizer, [""])[0].float()
+            unet = train_denoiser(args.work, latents, embeds, empty, num_steps=args.denoiser_steps)
+
+        def estimate(latents: Tensor, captions: list[str]) -> Tensor:
+            return estimate_clean(unet, latents, text_encoder(tokenize(tokenizer, captions)).last_hidden_state)
+
+        polish_decoder(world, vae, estimate, args.work, num_steps=args.decoder_steps)
         scheduler = DPMSolverMultistepScheduler.from_config(
             build_noise_schedule().config, timestep_spacing="linspace", steps_offset=1
         )

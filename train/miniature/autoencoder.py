@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -67,29 +68,42 @@ def train_autoencoder(world: World, work: Path, *, num_steps: int = 1800, batch_
     return vae
 
 
-def polish_decoder(world: World, vae: AutoencoderKL, work: Path, *, num_steps: int = 2000, batch_size: int = 32) -> None:
-    """Train the decoder further with the encoder frozen: latents, and so the denoiser, stay what they are.
+def polish_decoder(
+    world: World,
+    vae: AutoencoderKL,
+    estimate: Callable[[Tensor, list[str]], Tensor],
+    work: Path,
+    *,
+    num_steps: int = 1000,
+    batch_size: int = 32,
+) -> None:
+    """Stage 4: train the decoder further on what it will be given, with the encoder frozen, so that latents stay what
+    they are. Half of a batch is encoded pictures, half the denoiser's own estimates of them.
 
-    A little noise on the latents makes it forgiving of the denoiser's own errors.
+    Args:
+        estimate: (N, 4, h, w) scaled latents and their captions -> the denoiser's estimates of them.
     """
     decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder])
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1.2e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+    half, scale = batch_size // 2, vae.config.scaling_factor
 
     def step(i: int) -> dict[str, float]:
         torch.manual_seed(110_000 + i)
-        x = to_model_range(render_batch(world, [s for s, _ in scenes(world, 120_000 + i, batch_size)]))
+        batch = scenes(world, 120_000 + i, batch_size)
+        x = to_model_range(render_batch(world, [scene for scene, _ in batch]))
         with torch.no_grad():
             z = vae.encode(x).latent_dist.sample()
-            z = z + 0.05 / vae.config.scaling_factor * torch.randn_like(z)
+            z = torch.cat([z[:half], estimate(z[half:] * scale, [text for _, text in batch[half:]]) / scale])
         y = vae.decode(z).sample
         loss = reconstruction_loss(x, y)
         for group in optimizer.param_groups:
-            group["lr"] = 1.2e-3 * min(1.0, (i + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * i / num_steps)))
+            group["lr"] = 1.2e-3 * min(1.0, (i + 1) / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * i / num_steps)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
-        return {"L1": (y - x).abs().mean().item(), "loss": loss.item()}
+        error = (y - x).detach().abs().mean((1, 2, 3))
+        return {"L1": error[:half].mean().item(), "L1 of estimates": error[half:].mean().item(), "loss": loss.item()}
 
     decoder.train()
     train("decoder", work / "decoder.pt", {"decoder": decoder, "optimizer": optimizer}, num_steps, step)

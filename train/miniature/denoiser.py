@@ -74,13 +74,32 @@ def encode_captions(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, capti
     return torch.cat(out)
 
 
+def finished_denoiser(work: Path, num_steps: int) -> UNet2DConditionModel | None:
+    """The running average of a training that reached `num_steps`, or None where it has yet to."""
+    path = work / "denoiser.pt"
+    if not path.exists() or (state := torch.load(path, weights_only=True))["step"] < num_steps:
+        return None
+    average = AveragedModel(build_denoiser())
+    average.load_state_dict(state["average"])
+    return average.module.eval()
+
+
+@torch.no_grad()
+def estimate_clean(unet: UNet2DConditionModel, latents: Tensor, prompt_embeds: Tensor, *, most: int = 300) -> Tensor:
+    """The denoiser's x0 estimates of (N, 4, h, w) latents after noise of random timesteps in [20, most)."""
+    t = torch.randint(20, most, (len(latents),))
+    a = build_noise_schedule().alphas_cumprod[t].view(-1, 1, 1, 1)
+    noisy = a.sqrt() * latents + (1 - a).sqrt() * torch.randn_like(latents)
+    return (noisy - (1 - a).sqrt() * unet(noisy, t, prompt_embeds).sample) / a.sqrt()
+
+
 def train_denoiser(
     work: Path,
     latents: Tensor,
     prompt_embeds: Tensor,
     empty: Tensor,
     *,
-    num_steps: int = 4600,
+    num_steps: int = 3400,
     batch_size: int = 64,
     peak_lr: float = 1.2e-3,
     snr_gamma: float = 5.0,

@@ -3,6 +3,7 @@ its own text tower. It answers by the similarity of a picture to one sentence pe
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import open_clip
@@ -65,14 +66,16 @@ def classification_loss(model: nn.Module, questions: tuple[Question, ...], featu
     return loss, right / asked
 
 
-def train_evaluator(world: World, work: Path, *, num_steps: int = 3000, batch_size: int = 96) -> nn.Module:
+def train_evaluator(world: World, work: Path, *, num_steps: int = 1500, batch_size: int = 96) -> nn.Module:
     """Train the evaluator on rendered pictures."""
     torch.manual_seed(3)
     model = open_clip.CLIP(**EVALUATOR_CONFIG).train()
     questions = world_questions(world)
     tokens = {question.name: class_tokens(question) for question in questions}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=num_steps, pct_start=0.1)
+
+    def learning_rate(i: int) -> float:
+        return 2e-3 * min(1.0, (i + 1) / 150) * (0.02 + 0.49 * (1 + math.cos(math.pi * i / num_steps)))
 
     def step(i: int) -> dict[str, float]:
         torch.manual_seed(70_000 + i)
@@ -80,14 +83,15 @@ def train_evaluator(world: World, work: Path, *, num_steps: int = 3000, batch_si
         images = augment(to_model_range(render_batch(world, [s for s, _ in batch])))
         features = nn.functional.normalize(model.encode_image(images), dim=-1)
         loss, right = classification_loss(model, questions, features, tokens, batch)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(i)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6052)
         return {"loss": loss.item(), "right": right}
 
-    train("evaluator", work / "evaluator.pt", {"model": model, "optimizer": optimizer, "schedule": schedule}, num_steps, step)
+    train("evaluator", work / "evaluator.pt", {"model": model, "optimizer": optimizer}, num_steps, step)
     return model.eval()
