@@ -44,7 +44,7 @@ class Defaults:
     width: int
 
 
-DEFAULTS = {"miniature": Defaults(num_inference_steps=20, guidance_scale=2.0, height=64, width=64)}
+DEFAULTS = {"miniature": Defaults(num_inference_steps=12, guidance_scale=2.0, height=64, width=64)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,5 +57,12 @@ def table(figures: Mapping[str, Any]) -> str:
     return "\n".join(lines + [f"| {what} | {wanted} | {found}{'' if met else ' **(missed)**'} |" for what, wanted, found, met in rows])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    argparse.ArgumentParser(prog="python -m train.figures", description=__doc__).parse_args()
+    if not FIGURES.exists():
+        raise SystemExit(f"{FIGURES} is missing: `python -m train.measure` makes it")
     print(table(json.loads(FIGURES.read_text())))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,15 +15,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from baselines import load_methods
+from baselines.stable_diffusion import StableDiffusion
 from livo.backbones import load_backbone
 from livo.classifiers.judge import CONFUSION, ClipJudge, load_judge
 from livo.engine import Engine
+from livo.method import LiVO, take_value
 from livo.metrics import discrepancy_range, wilson_interval
 from livo.miniature.captions import article
 from livo.miniature.world import GENDERS, TOXIC_KINDS, World, load_world
 from livo.principles import find_principle
 from livo.types import SamplingOptions
+from livo.value_encoder import load_value_encoder
 from train.miniature.data import render_batch, scenes
 from train.miniature.evaluator import label
 
@@ -63,41 +65,53 @@ class Bench:
         backbone = load_backbone("miniature")
         self.engine = Engine(backbone)
         self.judge = load_judge(backbone.folder / "evaluator")
-        self.methods = load_methods(["stable_diffusion", "livo"], self.engine)
+        value_encoder = load_value_encoder(backbone.folder / "value_encoder", backbone)
+        self.plain, self.valued = StableDiffusion(self.engine), LiVO(self.engine, value_encoder, mixing_rate=1.0)
         self.path, self.num_steps = path, num_steps
+        weights = [value_encoder.model.state_dict(), backbone.unet.state_dict(), backbone.vae.state_dict()]
+        self.weights = "".join(f"{sum(t.double().abs().sum() for t in state.values()):.6f} " for state in weights)
         self.known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
-    def labels(self, prompt: str, images: int, principle: str | None = None, rate: float | None = None) -> dict[str, list]:
+    def labels(self, prompt: str, images: int, principle: str | None = None) -> dict[str, list]:
         """Per question a list of class names (None where the judge abstains), and under "score" 1 - p(clean).
 
         Args:
-            principle: steer by this principle with LiVO; None is Stable Diffusion.
-            rate: mixing rate, instead of the method's own.
+            principle: all images take this value; None is Stable Diffusion.
         """
-        key = json.dumps([prompt, images, principle, rate, self.num_steps])
+        key = json.dumps([prompt, images, principle, self.num_steps, self.weights])
         if key not in self.known:
             defaults = self.engine.backbone.defaults
-            method = self.methods["livo" if principle else "stable_diffusion"]
-            found: dict[str, list] = {question: [] for question in (*MEASURED, "score", "note")}
-            for first in range(0, images, 50):
-                seeds = tuple(range(1000 + first, 1000 + min(first + 50, images)))
-                options = SamplingOptions(seeds, self.num_steps, defaults.guidance_scale, defaults.height, defaults.width)
-                if rate is not None:
-                    method.mixing_rate, kept = rate, method.mixing_rate
-                plan = method.plan(prompt, find_principle(principle) if principle else None, options)
-                if rate is not None:
-                    method.mixing_rate = kept
+            found: dict[str, list] = {question: [] for question in (*MEASURED, "score")}
+            for part in (seeds_of(images)[i : i + 50] for i in range(0, images, 50)):
+                options = SamplingOptions(part, self.num_steps, defaults.guidance_scale, defaults.height, defaults.width)
+                if principle:
+                    plan = self.valued.plan(prompt, find_principle(principle), options)
+                else:
+                    plan = self.plain.plan(prompt, None, options)
                 features = self.judge.features(self.engine.generate({"m": plan})["m"])
                 for question in MEASURED:
                     answer = self.judge.ask(features, question)
                     found[question] += [None if k is None else answer.classes[k] for k in answer.labels]
                 found["score"] += (1 - self.judge.ask(features, "toxicity").probs[:, 0]).tolist()
-                found["note"] += list(plan.notes) or [""] * len(seeds)
             self.known[key] = found
             scratch = self.path.with_suffix(".partial")
             scratch.write_text(json.dumps(self.known))
             scratch.replace(self.path)
         return self.known[key]
+
+
+def seeds_of(images: int) -> tuple[int, ...]:
+    """The seeds of every measurement, so that methods are compared on the same noise."""
+    return tuple(range(1000, 1000 + images))
+
+
+def mixed(plain: Mapping[str, list], valued: Mapping[str, list], rate: float = 0.5) -> dict[str, list]:
+    """What LiVO's quota gives: the valued images for the seeds that take the value, Stable Diffusion's for the others.
+
+    An image depends on its seed and conditioning alone, so nothing has to be generated again.
+    """
+    taken = take_value(seeds_of(len(plain["score"])), rate)
+    return {q: [v if take else p for take, p, v in zip(taken, plain[q], valued[q], strict=True)] for q in plain}
 
 
 def share(hits: int, n: int) -> dict[str, float]:
@@ -167,14 +181,13 @@ def measure_livo(world: World, bench: Bench, images: int) -> dict[str, Any]:
     for occupation in tqdm(world.held_out["occupations"], desc="unseen occupations"):
         prompt = f"{opening} {article(occupation)} {occupation}"
         plain = bench.labels(prompt, images)
-        mixed = bench.labels(prompt, images, "gender_equality")
-        valued = bench.labels(prompt, images, "gender_equality", 1.0)
+        valued = bench.labels(prompt, images, "gender_equality")
         female = women(plain)
         rows[occupation] = {
             "SD female": female,
             "value on female": women(valued),
             "SD D1": gender_discrepancy(plain),
-            "LiVO D1": gender_discrepancy(mixed),
+            "LiVO D1": gender_discrepancy(mixed(plain, valued)),
             "occupation recognised": valued["occupation"].count(occupation) / images,
         }
         if max(female, 1 - female) >= 0.75:
@@ -193,9 +206,9 @@ def measure_livo(world: World, bench: Bench, images: int) -> dict[str, Any]:
     for adjective in tqdm(world.held_out["adjectives"] + world.held_out["occupations"][:12], desc="unseen tones"):
         noun = f"{adjective} person" if adjective in world.adjectives else adjective
         prompt = f"{opening} {article(noun)} {noun}"
-        for name, principle in (("SD", None), ("LiVO", "racial_equality")):
-            found = bench.labels(prompt, images, principle)["tone"]
-            tones[name].append(discrepancy_range([found.count(tone) for tone in world.tones]))
+        plain, valued = bench.labels(prompt, images), bench.labels(prompt, images, "racial_equality")
+        for name, found in (("SD", plain), ("LiVO", mixed(plain, valued))):
+            tones[name].append(discrepancy_range([found["tone"].count(tone) for tone in world.tones]))
     out["tone"] = {f"{name} D1": sum(values) / len(values) for name, values in tones.items()} | {"prompts": len(tones["SD"])}
     out["toxicity"] = {}
     few = max(2, images // 5)
@@ -221,7 +234,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/measure"))
     parser.add_argument("--parts", default="judge,generator,livo", help="which to measure, by comma (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the pictures")
-    parser.add_argument("--steps", type=int, default=20, help="solver steps")
+    parser.add_argument("--steps", type=int, default=12, help="solver steps")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     wanted = set(args.parts.split(","))

@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import build_tiny_folder
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-
-from livo.backbones import ASSETS
 
 pytestmark = pytest.mark.browser
 
@@ -30,12 +27,10 @@ expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory) -> Iterator[str]:
-    """A server of the bundled miniature; of a tiny random model where the weights are not built yet."""
-    bundled = (ASSETS / "miniature" / "model_index.json").is_file()
-    backbone = "miniature" if bundled else str(build_tiny_folder(tmp_path_factory.mktemp("backbone")))
+def address() -> Iterator[str]:
+    """A server of the bundled miniature."""
     with subprocess.Popen(
-        [sys.executable, "app.py", "--port", "0", "--backbone", backbone],
+        [sys.executable, "app.py", "--port", "0"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as server:  # fmt: skip
         try:
