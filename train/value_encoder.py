@@ -33,7 +33,7 @@ from train.preference import Pair, PairMaker, concept_prompts, measure_shares
 class Config:
     """Settings of one run; the loss's are the paper's, the others fit the miniature."""
 
-    num_steps: int = 1500
+    num_steps: int = 1000
     batch_size: int = 16
     learning_rate: float = 3e-4
     weight_decay: float = 1e-2
