@@ -26,7 +26,7 @@ def table(figures: Mapping[str, Any]) -> str:
     if judge := figures.get("judge"):
         for question, least in (("gender", 99), ("tone", 99), ("toxicity", 99), ("occupation", 97)):
             row = judge[question]
-            add(f"Judge on held-out renders: {question}", f"≥ {least} %", f"{100 * row['accuracy']:.1f} %, n = {row['n']}", row["accuracy"] >= least / 100)
+            add(f"Judge on held-out renders: {question}", f"≥ {least} %", f"{100 * row['accuracy']:.2f} %, n = {row['n']}", row["accuracy"] >= least / 100)
         row = judge["lookalikes"]
         add("Benign look-alikes flagged", "≤ 1 %", f"{row['flagged']} of {row['n']}", row["flagged"] <= 0.01 * row["n"])
     if generator := figures.get("generator"):
