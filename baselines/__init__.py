@@ -23,11 +23,14 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from livo import method as livo_method
+from livo.compare import Entrant
 from livo.engine import Engine
-from livo.types import InputError, Method
+from livo.types import InputError
 
 FIRST = "stable_diffusion"
 LIVO = "livo"
+SHOWN_FIRST = (FIRST, "fair_diffusion", "uce", "concept_ablation", LIVO)
+"""The five that the page compares until a visitor chooses others."""
 
 
 def available() -> dict[str, ModuleType]:
@@ -38,8 +41,10 @@ def available() -> dict[str, ModuleType]:
     return modules | {LIVO: livo_method}
 
 
-def load_methods(ids: Iterable[str], engine: Engine) -> dict[str, Method]:
-    """Methods ready to plan, by id, in the order given.
+def load_entrants(ids: Iterable[str], engine: Engine) -> dict[str, Entrant]:
+    """Methods as a comparison takes them, by id, in the order given.
+
+    One whose weights are missing, broken or another backbone's says so in its `problem` and takes no other along.
 
     Raises:
         InputError: an id that no file has; nothing is loaded then.
@@ -48,4 +53,12 @@ def load_methods(ids: Iterable[str], engine: Engine) -> dict[str, Method]:
     for id in ids:
         if id not in modules:
             raise InputError(f"no method {id!r} in baselines/; there are: {', '.join(modules)}")
-    return {id: modules[id].load(engine) for id in ids}
+    entrants = {}
+    for id in ids:
+        method, problem = None, ""
+        try:
+            method = modules[id].load(engine)
+        except (RuntimeError, ValueError, OSError) as error:
+            problem = str(error)
+        entrants[id] = Entrant(modules[id].TITLE, modules[id].RISKS, method, problem)
+    return entrants

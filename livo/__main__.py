@@ -1,4 +1,4 @@
-"""The command line: `python -m livo compare PROMPT` and `python -m livo retrieve PROMPT`.
+"""The command line: `python -m livo compare PROMPT`, `python -m livo retrieve PROMPT`, `python -m livo benchmark`.
 
 A composition root: it joins the backbone, the methods of `baselines/` and the judge, and knows how none of them work.
 Nothing heavy is imported before the arguments are known to be good.
@@ -16,21 +16,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from livo.compare import AUTO, NONE, Entrant, choose_principle, compare, find_judge
+from livo.compare import AUTO, NONE, choose_principle, compare, find_judge
 from livo.inputs import parse_seeds, validate_prompt
 from livo.types import InputError, Progress
 
+ALL = "all"
 DESCRIPTION = "LiVO: one prompt, a value principle retrieved from it, and aligned images beside the original's."
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The arguments of both commands."""
+def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
+    """The arguments of all commands.
+
+    Args:
+        benchmark: with those of `benchmark` too; they come with torch, which the other commands parse without.
+    """
     parser = argparse.ArgumentParser(prog="python -m livo", description=DESCRIPTION, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,retrieve}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,retrieve,benchmark}")
     run = commands.add_parser("compare", help="generate, judge and measure", allow_abbrev=False)
     run.add_argument("prompt", metavar="PROMPT")
     run.add_argument("--backbone", default="miniature", help="miniature, a diffusers folder, or a hub id (%(default)s)")
-    run.add_argument("--methods", default="stable_diffusion,livo", help="by comma, of baselines/ (%(default)s)")
+    run.add_argument("--methods", default="stable_diffusion,livo", help=f"by comma, of baselines/, or {ALL} (%(default)s)")
     run.add_argument("--principle", default=AUTO, help=f"{AUTO}, {NONE}, or a principle's id (%(default)s)")
     run.add_argument("--seeds", default="0-7", help="such as 0-49,60: one image each (%(default)s)")
     run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
@@ -40,6 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("retrieve", help="the principle that a prompt calls for, and why", allow_abbrev=False)
     ask.add_argument("prompt", metavar="PROMPT")
     ask.add_argument("--json", action="store_true", help="JSON alone on standard output")
+    bench = commands.add_parser("benchmark", help="one batch against five diffusers pipelines", allow_abbrev=False)
+    if benchmark:
+        _quiet_libraries()
+        from baselines._benchmark import add_arguments
+
+        add_arguments(bench)
     return parser
 
 
@@ -49,10 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 where the input, the weights or the folder cannot be used: one line on standard error says why.
     """
-    args = build_parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    args = build_parser(benchmark=arguments[:1] == ["benchmark"]).parse_args(arguments)
     try:
         with _stdout_kept_for_the_answer() as answer:
-            text = run_compare(args) if args.command == "compare" else run_retrieve(args)
+            text = {"compare": run_compare, "retrieve": run_retrieve, "benchmark": run_benchmark}[args.command](args)
             print(text, file=answer)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -96,14 +108,15 @@ def run_compare(args: argparse.Namespace) -> str:
     _check_writable(args.out)
 
     _quiet_libraries()
-    from baselines import available, load_methods
+    from baselines import available, load_entrants
     from livo.backbones import load_backbone
     from livo.engine import Engine
     from livo.types import SamplingOptions
 
-    modules = available()
-    if unknown := [id for id in ids if id not in modules]:
-        raise InputError(f"no method {unknown[0]!r} in baselines/; there are: {', '.join(modules)}")
+    if ids == [ALL]:
+        ids = list(available())
+    if unknown := [id for id in ids if id not in available()]:
+        raise InputError(f"no method {unknown[0]!r} in baselines/; there are: {', '.join(available())}")
     backbone = load_backbone(args.backbone)
     defaults = backbone.defaults
     options = SamplingOptions(
@@ -114,8 +127,12 @@ def run_compare(args: argparse.Namespace) -> str:
         defaults.width,
     )
     engine = Engine(backbone)
-    methods = load_methods(ids, engine)
-    entrants = {id: Entrant(modules[id].TITLE, modules[id].RISKS, method) for id, method in methods.items()}
+    entrants = load_entrants(ids, engine)
+    problems = [entrant.problem for entrant in entrants.values() if entrant.problem]
+    if len(problems) == len(entrants):
+        raise InputError(problems[0])
+    for problem in problems:
+        print(f"livo: {problem}", file=sys.stderr)
     judge = find_judge(backbone.folder)
     if judge is None:
         print(f"livo: backbone {backbone.name} has no judge: images without figures", file=sys.stderr)
@@ -128,6 +145,13 @@ def run_compare(args: argparse.Namespace) -> str:
     answer = item.to_json(item.save_images(args.out))
     (args.out / "comparison.json").write_text(_json(answer) + "\n", encoding="utf-8")
     return _json(answer) if args.json else format_table(answer, {id: entrants[id].title for id in ids}, args.out)
+
+
+def run_benchmark(args: argparse.Namespace) -> str:
+    """The answer of `benchmark`, as JSON or as tables."""
+    from baselines._benchmark import run
+
+    return run(args)
 
 
 def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> str:
@@ -158,6 +182,10 @@ def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> s
         if toxicity := result["metrics"].get("toxicity"):
             put("toxic images", id, f"{100 * toxicity['toxicity_ratio']:.0f} %")
             put("toxicity score", id, f"{100 * toxicity['toxicity_score']:.1f}")
+        if cost := result["cost"]:
+            put("U-Net rows a step", id, f"{cost['rows']:g}")
+            put("GFLOP an image", id, f"{1000 * cost['tflop']:.4g}")
+            put("added to the model", id, f"{cost['bytes'] / 1e6:.2f} MB" if "bytes" in cost else "-")
     label = max(map(len, rows), default=0)
     widths = {id: max(len(titles[id]), *(len(row.get(id, "-")) for row in rows.values())) for id in methods}
     lines = [f"prompt     {answer['prompt']}", *_principle_lines(answer["principle"], answer["evidence"]), ""]
@@ -202,14 +230,15 @@ def _stdout_kept_for_the_answer() -> Iterator[Any]:
 def _is_for_people(error: Exception) -> bool:
     """Whether the message was written for the person at the keyboard, by class name: torch stays unimported."""
     names = {cls.__name__ for cls in type(error).__mro__}
-    return bool(names & {"InputError", "BackboneError", "ValueEncoderError", "JudgeError", "OSError"})
+    return bool(names & {"InputError", "BackboneError", "ValueEncoderError", "ProjectionError", "JudgeError", "OSError"})
 
 
 def _quiet_libraries() -> None:
     """Progress bars and advice of the libraries would drown the one line that matters."""
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
         os.environ.setdefault(name, "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ TextKey = tuple[str, str]
 """A conditioning by content: digest of its embeddings, name of its projection."""
 
 
+Bank = dict[TextKey, tuple[int, int, Mapping[str, tuple[Tensor, Tensor]]]]
+"""By text: its length, its place among the texts of that length, and their keys and values by layer."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One image: what it starts from, what it reads by branch, how predictions are combined, in which trunk."""
@@ -112,60 +116,89 @@ def row_bytes(unet: nn.Module, height: int, width: int) -> int:
     return int((32 * max(maps) + skips) * next(unet.parameters()).element_size())
 
 
+def equal_starts(batch: Batch) -> list[int]:
+    """By job, the first job of its trunk with the same seed: their latents are equal until their guides disagree."""
+    first: dict[tuple[int, str], int] = {}
+    return [first.setdefault((job.seed, job.trunk), j) for j, job in enumerate(batch.jobs)]
+
+
+def still_equal(leads: Sequence[int], latents: Tensor) -> list[int]:
+    """By job, the first job among those that shared latents with it whose (J, C, h, w) latents still are the same."""
+    found: list[int] = []
+    for j, lead in enumerate(leads):
+        mates = (k for k in range(lead, j) if leads[k] == lead and found[k] == k) if lead != j else ()
+        found.append(next((k for k in mates if torch.equal(latents[k], latents[j])), j))
+    return found
+
+
 def lay_out(
     batch: Batch,
+    banks: Mapping[str, Bank],
+    leads: Sequence[int],
     trunks: Mapping[str, nn.Module],
-    projections: Mapping[str, Mapping[str, Tensor]],
     latent_size: tuple[int, int],
     memory_budget: int,
 ) -> tuple[list[Call], list[GuideGroup]]:
-    """The U-Net calls of one solver step, the same at every step, and who combines their rows.
+    """The U-Net calls of a solver step and who combines their rows, in an order that `leads` does not change.
+
+    Jobs with equal latents that read the same text share its row. So methods share the empty prompt's row at the first
+    step, and Fair Diffusion rides on Stable Diffusion's rows for as long as it has not begun to edit.
 
     Args:
         batch: the jobs.
+        banks: `project`'s, by trunk.
+        leads: by job, the job whose latents its own are equal to; itself where there is none.
         trunks: U-Nets by name, "base" among them.
-        projections: edited K,V weights by name.
         latent_size: (h, w).
         memory_budget: bytes of activations that one call may take, by `row_bytes`'s estimate; at least one row runs.
     """
     calls: list[Call] = []
-    row_of: dict[tuple[int, str], int] = {}
-    for trunk in dict.fromkeys(job.trunk for job in batch.jobs):
+    row_of: dict[tuple[int, TextKey], int] = {}
+    for trunk, bank in banks.items():
         unet = trunks[trunk]
-        rows = [(j, b, key) for j, job in enumerate(batch.jobs) if job.trunk == trunk for b, key in job.branches]
+        jobs = [(leads[j], job) for j, job in enumerate(batch.jobs) if job.trunk == trunk]
+        rows = list(dict.fromkeys((lead, key) for lead, job in jobs for _, key in job.branches))
         # Rows of one length are neighbours, so that each length is a slice of its call.
-        rows.sort(key=lambda row: len(batch.texts[row[2]]))
-        bank = _project(unet, {key: batch.texts[key] for _, _, key in rows}, projections)
+        rows.sort(key=lambda row: len(batch.texts[row[1]]))
         most = max(1, memory_budget // row_bytes(unet, *latent_size))
         for chunk in _even_chunks(rows, most):
-            for j, branch, _ in chunk:
-                row_of[j, branch] = len(row_of)
-            index = torch.tensor([j for j, _, _ in chunk], device=unet.device)
-            calls.append(Call(unet, index, _groups([key for _, _, key in chunk], bank, unet.device)))
+            for row in chunk:
+                row_of[row] = len(row_of)
+            index = torch.tensor([j for j, _ in chunk], device=unet.device)
+            calls.append(Call(unet, index, _groups([key for _, key in chunk], bank, unet.device)))
 
     members: dict[tuple[Guide, tuple[str, ...], str], list[int]] = {}
     for j, job in enumerate(batch.jobs):
         members.setdefault((job.guide, tuple(b for b, _ in job.branches), job.trunk), []).append(j)
     device = trunks["base"].device
-    groups = [
-        GuideGroup(
-            guide,
-            torch.tensor(index, device=device),
-            {branch: torch.tensor([row_of[j, branch] for j in index], device=device) for branch in branches},
-        )
-        for (guide, branches, _), index in members.items()
-    ]
+    groups = []
+    for (guide, branches, _), index in members.items():
+        texts = [dict(batch.jobs[j].branches) for j in index]
+        rows = {
+            b: torch.tensor([row_of[leads[j], text[b]] for j, text in zip(index, texts, strict=True)], device=device)
+            for b in branches
+        }
+        groups.append(GuideGroup(guide, torch.tensor(index, device=device), rows))
     return calls, groups
 
 
-_Bank = dict[TextKey, tuple[int, int, Mapping[str, tuple[Tensor, Tensor]]]]
+def project(
+    batch: Batch, trunks: Mapping[str, nn.Module], projections: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Bank]:
+    """Keys and values of every text, once a run, by trunk.
+
+    Args:
+        projections: edited K,V weights by name.
+    """
+    banks: dict[str, Bank] = {}
+    for trunk in dict.fromkeys(job.trunk for job in batch.jobs):
+        keys = dict.fromkeys(key for job in batch.jobs if job.trunk == trunk for _, key in job.branches)
+        banks[trunk] = _bank(trunks[trunk], {key: batch.texts[key] for key in keys}, projections)
+    return banks
 
 
-def _project(
-    unet: nn.Module, texts: Mapping[TextKey, Tensor], projections: Mapping[str, Mapping[str, Tensor]]
-) -> _Bank:
-    """By key: length, place among the texts of that length, and their keys and values."""
-    bank: _Bank = {}
+def _bank(unet: nn.Module, texts: Mapping[TextKey, Tensor], projections: Mapping[str, Mapping[str, Tensor]]) -> Bank:
+    bank: Bank = {}
     for length in sorted({len(embeds) for embeds in texts.values()}):
         keys = sorted((k for k in texts if len(texts[k]) == length), key=lambda k: k[1])
         parts = []
@@ -180,7 +213,7 @@ def _project(
     return bank
 
 
-def _groups(keys: Sequence[TextKey], bank: _Bank, device: torch.device) -> tuple[KVGroup, ...]:
+def _groups(keys: Sequence[TextKey], bank: Bank, device: torch.device) -> tuple[KVGroup, ...]:
     """The length groups of one call whose rows read `keys`, sorted by length."""
     groups, start = [], 0
     for length in dict.fromkeys(bank[key][0] for key in keys):

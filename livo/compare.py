@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from livo.metrics import (
 from livo.principles import find_principle
 from livo.retriever import retrieve
 from livo.types import (
+    Artefact,
     Classification,
     Evidence,
     InputError,
@@ -110,6 +111,26 @@ class Entrant:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a method's images took.
+
+    Attributes:
+        rows: U-Net rows for one image at one solver step, had the method run alone; 2 for Stable Diffusion.
+        tflop: 10^12 operations of the U-Net for one image.
+        artefact: what the method adds to the backbone; None where it adds nothing.
+    """
+
+    rows: float
+    tflop: float
+    artefact: Artefact | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat, with bytes and training only where there is an artefact."""
+        out: dict[str, Any] = {"rows": round(self.rows, 2), "tflop": float(f"{self.tflop:.4g}")}
+        return out | ({"bytes": self.artefact.bytes, "training": dict(self.artefact.training)} if self.artefact else {})
+
+
+@dataclass(frozen=True)
 class MethodResult:
     """What one method made of the prompt.
 
@@ -120,6 +141,7 @@ class MethodResult:
         classification: the judge's answers by question.
         notes: per image, what the method decided for it ("value" / "no value"), or empty.
         seconds: until its images were there; methods that ran in one batch share them.
+        cost: what its images took.
     """
 
     applies: bool
@@ -128,11 +150,16 @@ class MethodResult:
     classification: Mapping[str, Classification] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One prompt under every method, on the same seeds."""
+    """One prompt under every method, on the same seeds.
+
+    Attributes:
+        rows: U-Net rows that were computed for all methods together; equal ones were computed once.
+    """
 
     prompt: str
     principle: Principle | None
@@ -141,6 +168,7 @@ class Comparison:
     backbone: str
     choice: str
     methods: Mapping[str, MethodResult]
+    rows: int = 0
 
     def to_json(self, paths: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """What `python -m livo compare --json` prints.
@@ -167,9 +195,11 @@ class Comparison:
                     "classification": {q: describe(c, q) for q, c in result.classification.items()},
                     "metrics": measure(result.classification),
                     "seconds": None if result.seconds is None else round(result.seconds, 3),
+                    "cost": result.cost and result.cost.to_json(),
                 }
                 for id, result in self.methods.items()
             },
+            "unet_rows": self.rows,
         }
 
     def save_images(self, out: Path) -> dict[str, list[str]]:
@@ -293,6 +323,7 @@ def compare(
     chosen, evidence = choose_principle(prompt, principle, retriever)
     results: dict[str, MethodResult] = {}
     plans: dict[str, Plan] = {}
+    artefacts: dict[str, Artefact | None] = {}
     for id, entrant in methods.items():
         if reason := entrant.reason_against(chosen):
             results[id] = MethodResult(applies=False, reason=reason)
@@ -303,15 +334,17 @@ def compare(
                 plan = entrant.method.plan(prompt, chosen, options)
                 engine.stream({id: plan}).close()  # checks the plan, does no work
                 plans[id] = plan
+                artefacts[id] = entrant.method.artefact(chosen) if hasattr(entrant.method, "artefact") else None
             except InputError:
                 raise
             except Exception as error:
                 results[id] = _failed(id, error)
 
     def run() -> Iterator[Progress | Comparison]:
+        rows = 0
         try:
             if plans:
-                yield from _generate(engine, plans, judge, results)
+                rows = yield from _generate(engine, plans, artefacts, judge, results)
         except Exception as error:
             if len(plans) == 1:
                 results.update({id: _failed(id, error) for id in plans})
@@ -319,25 +352,31 @@ def compare(
                 logger.warning("the shared batch failed (%s); every method runs on its own", _line(error))
                 for id, plan in plans.items():
                     try:
-                        yield from _generate(engine, {id: plan}, judge, results)
+                        rows += yield from _generate(engine, {id: plan}, artefacts, judge, results)
                     except Exception as own:
                         results[id] = _failed(id, own)
         ordered = {id: results[id] for id in methods}
-        yield Comparison(prompt, chosen, evidence, options, engine.backbone.name, principle, ordered)
+        yield Comparison(prompt, chosen, evidence, options, engine.backbone.name, principle, ordered, rows)
 
     return run()
 
 
 def _generate(
-    engine: Engine, plans: Mapping[str, Plan], judge: Judge | None, results: dict[str, MethodResult]
-) -> Iterator[Progress]:
-    """Runs plans in one batch and puts what came of them into `results`."""
+    engine: Engine,
+    plans: Mapping[str, Plan],
+    artefacts: Mapping[str, Artefact | None],
+    judge: Judge | None,
+    results: dict[str, MethodResult],
+) -> Generator[Progress, None, int]:
+    """Runs plans in one batch and puts what came of them into `results`; returns the U-Net rows computed."""
     with closing(engine.stream(plans)) as stream:
         for report in stream:
             yield report
     for id, images in report.images.items():
         images = images.cpu()
-        results[id] = MethodResult(True, "", images, {}, plans[id].notes, report.seconds)
+        rows, options = report.rows_alone[id] / len(images), plans[id].options
+        cost = Cost(rows / report.num_steps, rows * engine.row_flop(options) / 1e12, artefacts.get(id))
+        results[id] = MethodResult(True, "", images, {}, plans[id].notes, report.seconds, cost)
         if judge is None:
             continue
         try:
@@ -346,6 +385,7 @@ def _generate(
         except Exception as error:
             logger.error("the judge failed on %s", id, exc_info=error)
             results[id] = replace(results[id], reason=f"the judge failed: {_line(error)}")
+    return report.rows
 
 
 def _failed(id: str, error: Exception) -> MethodResult:

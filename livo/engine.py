@@ -25,7 +25,8 @@ from torch import Generator, Tensor, nn
 
 from livo.attention import check_projection, cross_attention_layers, install
 from livo.backbones import Backbone
-from livo.batch import Batch, Call, GuideGroup, collect, lay_out
+from livo.batch import Bank, Batch, Call, GuideGroup, collect, equal_starts, lay_out, project, still_equal
+from livo.cost import row_flop
 from livo.latents import decode, estimate_x0, initial_noise, latent_rgb, preview
 from livo.types import Conditioning, InputError, Plan, Progress, SamplingOptions, Step
 
@@ -160,6 +161,10 @@ class Engine:
         install(unet)
         self._trunks[name] = unet
 
+    def row_flop(self, options: SamplingOptions) -> int:
+        """Floating point operations of one U-Net row at these options' size."""
+        return row_flop(self.backbone.unet, *self._latent_size(options))
+
     def generate(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
         """(N, 3, H, W) uint8 images by plan name. Raises as `stream`."""
         *_, last = self.stream(plans)
@@ -186,23 +191,35 @@ class Engine:
         scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
         scheduler.set_timesteps(options.num_inference_steps, device=self.backbone.device)
         timesteps = scheduler.timesteps
-        batch, calls, groups = self._prepare(plans, options)
+        batch, banks = self._prepare(plans)
         latents, generators = self._start(batch, scheduler, options)
+        leads = equal_starts(batch)
+        calls, groups = self._lay_out(batch, banks, leads, options)
         memories: list[dict] = [{} for _ in groups]
+        rows, alone = 0, {name: _rows_alone(batch, jobs) for name, jobs in batch.images.items()}
         for i, timestep in enumerate(timesteps):
             steps = [Step(i, int(timestep), len(timesteps), memory) for memory in memories]
             latents, x0 = _solver_step(scheduler, timestep, latents, calls, groups, steps, generators)
+            rows += sum(len(call.index) for call in calls)
+            if (now := still_equal(leads, latents)) != leads:
+                leads = now
+                calls, groups = self._lay_out(batch, banks, leads, options)
             last = i + 1 == len(timesteps)
             previews = _share(preview(x0, self._latent_rgb), batch)
             images = _share(decode(self.backbone.vae, latents, self.memory_budget), batch) if last else None
-            yield Progress(i + 1, len(timesteps), previews, images, time.perf_counter() - started)
+            used = {name: count * (i + 1) for name, count in alone.items()}
+            yield Progress(i + 1, len(timesteps), previews, images, time.perf_counter() - started, rows, used)
 
     @torch.inference_mode()
-    def _prepare(
-        self, plans: Mapping[str, Plan], options: SamplingOptions
-    ) -> tuple[Batch, list[Call], list[GuideGroup]]:
+    def _prepare(self, plans: Mapping[str, Plan]) -> tuple[Batch, dict[str, Bank]]:
         batch = collect(plans)
-        return batch, *lay_out(batch, self._trunks, self._projections, self._latent_size(options), self.memory_budget)
+        return batch, project(batch, self._trunks, self._projections)
+
+    @torch.inference_mode()
+    def _lay_out(
+        self, batch: Batch, banks: Mapping[str, Bank], leads: Sequence[int], options: SamplingOptions
+    ) -> tuple[list[Call], list[GuideGroup]]:
+        return lay_out(batch, banks, leads, self._trunks, self._latent_size(options), self.memory_budget)
 
     @torch.inference_mode()
     def _start(
@@ -292,6 +309,11 @@ def _solver_step(
     draws = "generator" in inspect.signature(scheduler.step).parameters
     extra = {"generator": generators} if draws else {}
     return scheduler.step(noise_pred, timestep, latents, return_dict=False, **extra)[0], x0
+
+
+def _rows_alone(batch: Batch, jobs: Sequence[int]) -> int:
+    """U-Net rows of a solver step that these jobs would cost without any other."""
+    return sum(len({key for _, key in batch.jobs[j].branches}) for j in set(jobs))
 
 
 def _share(tensor: Tensor, batch: Batch) -> dict[str, Tensor]:

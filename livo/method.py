@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 
 from livo.engine import Engine, classifier_free_plan
-from livo.types import Conditioning, Plan, Principle, SamplingOptions
-from livo.value_encoder import ValueEncoder, ValueEncoderError, load_value_encoder
+from livo.types import Artefact, Conditioning, Plan, Principle, SamplingOptions
+from livo.value_encoder import TRAIN, ValueEncoder, ValueEncoderError, load_value_encoder
 
 TITLE = "LiVO"
 PAPER = "arXiv:2410.12700"
@@ -76,17 +76,26 @@ class LiVO:
             notes=tuple("value" if take else "no value" for take in taken),
         )
 
+    def artefact(self, principle: Principle | None) -> Artefact | None:
+        """The value encoder, whatever the principle: one serves them all. None without a principle."""
+        return None if principle is None else self.value_encoder.artefact
 
-def load(engine: Engine) -> LiVO:
-    """LiVO with the value encoder that lies in the backbone's folder.
+
+def load(engine: Engine, name: str = "value_encoder", train: str = TRAIN) -> LiVO:
+    """LiVO with a value encoder that lies in the backbone's folder.
+
+    Args:
+        engine: encodes prompts.
+        name: the encoder's folder in the backbone's; other losses leave theirs under other names.
+        train: the command that makes it, for the error messages.
 
     Raises:
         ValueEncoderError: there is none, or it does not fit; the message says how to make one.
     """
-    folder = engine.backbone.folder
-    if folder is None:
+    backbone = engine.backbone
+    if backbone.folder is None:
         raise ValueEncoderError(
-            f"backbone {engine.backbone.name} comes from the hub, without a value encoder: download it to a folder and "
-            "put one under value_encoder/; `python -m train.value_encoder` trains one"
+            f"backbone {backbone.name} comes from the hub, without a value encoder: download it to a folder and put "
+            f"one under {name}/; `{train} --backbone FOLDER` trains one"
         )
-    return LiVO(engine, load_value_encoder(folder / "value_encoder", engine.backbone))
+    return LiVO(engine, load_value_encoder(backbone.folder / name, backbone, train))

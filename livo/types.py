@@ -152,6 +152,19 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Artefact:
+    """What a method adds to its backbone for one principle, and what making it took.
+
+    Attributes:
+        bytes: on disk.
+        training: as the file's header has it: "seconds", "images" and whatever else its maker wrote; may be empty.
+    """
+
+    bytes: int
+    training: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Progress:
     """One report of the engine: after solver step `step` of `num_steps`.
 
@@ -159,6 +172,8 @@ class Progress:
         previews: by plan name, (N, 3, h, w) uint8: a linear look at the current x0 estimate, latent sized.
         images: by plan name, (N, 3, H, W) uint8, at the last report only; None before.
         seconds: since sampling began.
+        rows: U-Net rows computed so far; one row is one latent under one text.
+        rows_alone: by plan name, the rows it would have cost so far without the others, which share what is equal.
     """
 
     step: int
@@ -166,6 +181,8 @@ class Progress:
     previews: Mapping[str, Tensor]
     images: Mapping[str, Tensor] | None
     seconds: float
+    rows: int
+    rows_alone: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -201,7 +218,10 @@ class Classification:
 
 
 class Method(Protocol):
-    """An alignment method: turns a prompt and a principle into a plan."""
+    """An alignment method: turns a prompt and a principle into a plan.
+
+    It may also have `artefact(principle) -> Artefact | None`, for the cost that is shown next to its images.
+    """
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan: ...
 

@@ -7,18 +7,24 @@ Source:
 from __future__ import annotations
 
 import copy
+import json
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from livo.backbones import Backbone, check_safetensors, tokenize
+from livo.backbones import Backbone, tokenize
+from livo.types import Artefact
 
 WEIGHTS = "model.safetensors"
 PREFIX = "text_model."
-REMEDY = "`python -m train.value_encoder` trains one"
+TRAIN = "python -m train.value_encoder"
 
 
 class ValueEncoderError(RuntimeError):
@@ -37,12 +43,16 @@ class ValueEncoder:
         model: E^v; trainers update it in place.
         tokenizer: the backbone's.
         max_length: tokens of an encoded text, 77.
+        artefact: its files and what training it took; None where it was not read from files.
     """
 
-    def __init__(self, model: CLIPTextModel, tokenizer: CLIPTokenizer, max_length: int = 77) -> None:
+    def __init__(
+        self, model: CLIPTextModel, tokenizer: CLIPTokenizer, max_length: int = 77, artefact: Artefact | None = None
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.artefact = artefact
 
     @classmethod
     def untrained(cls, backbone: Backbone) -> ValueEncoder:
@@ -68,13 +78,17 @@ class ValueEncoder:
         return self.pooled(self.tokenize(principle_text, prompt))[0]
 
 
-def save_value_encoder(model: CLIPTextModel, folder: str | Path, *, half: bool = False) -> None:
+def save_value_encoder(
+    model: CLIPTextModel, folder: str | Path, *, half: bool = False, training: Mapping[str, Any] | None = None
+) -> None:
     """Writes config.json and model.safetensors that any transformers version loads as a CLIPTextModel.
 
     Args:
         model: E^v, or a `CLIPTextModel` in training.
         folder: made where missing.
         half: store float16, half the size; loading widens it again.
+        training: what it took, such as `{"seconds": 545.0, "images": 32000, "steps": 1000, "command": "python -m
+            train.value_encoder"}`; kept as JSON in the weights' header.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,33 +103,39 @@ def save_value_encoder(model: CLIPTextModel, folder: str | Path, *, half: bool =
     config.dtype = dtype
     config.save_pretrained(folder)
     partial = folder / f"{WEIGHTS}.partial"
-    save_file(state, partial, metadata={"format": "pt"})
+    save_file(state, partial, {"format": "pt"} | ({} if training is None else {"training": json.dumps(dict(training))}))
     partial.replace(folder / WEIGHTS)  # a killed training leaves the last whole file
 
 
-def load_value_encoder(folder: str | Path, backbone: Backbone) -> ValueEncoder:
+def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAIN) -> ValueEncoder:
     """Loads E^v as float32, beside whatever precision the backbone runs in.
 
     Args:
-        folder: config.json and model.safetensors, keys with or without the `text_model.` prefix.
+        folder: config.json and model.safetensors, keys with or without the `text_model.` prefix. What training took
+            may be missing, as in published files.
         backbone: whose tokenizer it reads and whose texts its token joins.
+        train: the command that makes such an encoder, for the error messages.
 
     Raises:
         ValueEncoderError: a file is missing or broken, or the width is not the backbone's.
     """
     folder = Path(folder)
+    way_out = f"`{train} --backbone {shlex.quote(backbone.name)}` trains one"
     for path in (folder / "config.json", folder / WEIGHTS):
         if not path.is_file():
-            raise ValueEncoderError(f"there is no value encoder: {path} is missing; {REMEDY}")
-    if (wrong := check_safetensors(folder / WEIGHTS)) is not None:
-        raise ValueEncoderError(f"{folder / WEIGHTS} cannot be read ({wrong}); restore it, or {REMEDY}")
+            raise ValueEncoderError(f"there is no value encoder: {path} is missing; {way_out}")
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            training = json.loads((file.metadata() or {}).get("training", "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ValueEncoderError(f"{folder / WEIGHTS} cannot be read ({error}); restore it, or {way_out}") from error
     try:
         config = CLIPTextConfig.from_pretrained(folder)
         width, wanted = config.hidden_size, backbone.text_encoder.config.hidden_size
         if width != wanted:
             raise ValueEncoderError(
                 f"{folder} gives value tokens of width {width}, backbone {backbone.name} reads {wanted}: it was made "
-                f"for another backbone; {REMEDY}"
+                f"for another backbone; {way_out}"
             )
         state = {key.removeprefix(PREFIX): tensor for key, tensor in load_file(folder / WEIGHTS).items()}
         state.pop("embeddings.position_ids", None)  # a buffer that old files store
@@ -123,10 +143,11 @@ def load_value_encoder(folder: str | Path, backbone: Backbone) -> ValueEncoder:
         # Strict, unlike from_pretrained: a missing tensor must not become a random one.
         model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=True)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueEncoderError(f"{folder / 'config.json'} cannot be used ({error}); {REMEDY}") from error
+        raise ValueEncoderError(f"{folder / 'config.json'} cannot be used ({error}); {way_out}") from error
     except RuntimeError as error:
         if isinstance(error, ValueEncoderError):
             raise
-        raise ValueEncoderError(f"{folder / WEIGHTS} does not fit its config.json ({error}); {REMEDY}") from error
+        raise ValueEncoderError(f"{folder / WEIGHTS} does not fit its config.json ({error}); {way_out}") from error
     model = model.float().eval().requires_grad_(False).to(backbone.device)
-    return ValueEncoder(model, backbone.tokenizer, backbone.max_length)
+    size = sum((folder / name).stat().st_size for name in ("config.json", WEIGHTS))
+    return ValueEncoder(model, backbone.tokenizer, backbone.max_length, Artefact(size, training))

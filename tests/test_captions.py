@@ -84,17 +84,17 @@ def test_golden_scenes():
     """The weights under assets/ were trained on this stream of scenes and captions: who changes it trains again."""
     rng = random.Random(0)
     stream = repr([random_scene(WORLD, rng) for _ in range(500)])
-    assert hashlib.sha256(stream.encode()).hexdigest() == "b631b1b563a52e4a625c872e137dafd5e9291270d1eff9b0faa71f6b98f1ea4b"
+    assert hashlib.sha256(stream.encode()).hexdigest() == "a2b985ef8a36b853de80b2e16546e7bd6119bb68072afbf32e4904f1d9230d50"
 
 
-def test_attributes_are_named_in_about_half_of_the_captions_and_then_evenly():
+def test_attributes_are_named_in_most_captions_and_then_evenly():
     genders = [scene.gender for scene, text in DRAWN if named_gender(text)]
     tones = [scene.tone for scene, text in DRAWN if named_tone(text)]
-    assert 0.31 < len(genders) / len(DRAWN) < 0.41 and 0.23 < len(tones) / len(DRAWN) < 0.33
+    assert 0.31 < len(genders) / len(DRAWN) < 0.41 and 0.35 < len(tones) / len(DRAWN) < 0.45
     assert abs(genders.count("female") / len(genders) - 0.5) < 0.07
     assert all(abs(tones.count(tone) / len(tones) - 0.2) < 0.06 for tone in WORLD.tones)
     unnamed = sum(not named_gender(text) and not named_tone(text) for _, text in DRAWN)
-    assert 0.40 < unnamed / len(DRAWN) < 0.55
+    assert 0.33 < unnamed / len(DRAWN) < 0.44
 
 
 def test_what_a_caption_names_is_what_was_drawn():
@@ -107,9 +107,9 @@ def test_what_a_caption_names_is_what_was_drawn():
             assert part is None or part in text
 
 
-def test_about_one_in_six_is_toxic_and_never_a_lookalike_too():
+def test_about_one_in_four_is_toxic_and_never_a_lookalike_too():
     toxic = [scene for scene, _ in DRAWN if scene.toxic]
-    assert abs(len(toxic) / len(DRAWN) - 1 / 6) < 0.03
+    assert abs(len(toxic) / len(DRAWN) - 0.24) < 0.03
     assert all(scene.lookalike is None for scene in toxic)
     assert {scene.toxic for scene in toxic} == set(TOXIC_KINDS)
     assert {scene.lookalike for scene, _ in DRAWN} == {None, *WORLD.lookalikes}

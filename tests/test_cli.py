@@ -123,5 +123,8 @@ def test_missing_weights_name_the_file_and_the_way_out(backbone_folder, tmp_path
     assert "unet" in line
     shutil.rmtree(broken / "value_encoder")
     shutil.copytree(backbone_folder / "unet", broken / "unet", dirs_exist_ok=True)
-    line = fails_in_one_line(capsys, "compare", PROMPT, "--backbone", str(broken), "--out", str(tmp_path / "o"))
-    assert "value_encoder" in line
+    here = ["--backbone", str(broken), "--out", str(tmp_path / "o"), "--seeds", "0", "--steps", "1"]
+    assert "value_encoder" in fails_in_one_line(capsys, "compare", PROMPT, *here, "--methods", "livo")
+    assert main(["compare", PROMPT, *here]) == 0, "the other methods still run"
+    shown = capsys.readouterr()
+    assert "value_encoder" in shown.err and "LiVO:" in shown.out and "U-Net rows a step" in shown.out

@@ -22,7 +22,7 @@ from livo.compare import (
 )
 from livo.method import LiVO
 from livo.miniature.world import load_world
-from livo.types import Classification, InputError, Progress
+from livo.types import Artefact, Classification, InputError, Progress
 from livo.value_encoder import ValueEncoder
 
 PROMPT = "a photo of a doctor"
@@ -66,17 +66,37 @@ def test_json_has_exactly_the_keys_of_the_contract(engine, entrants, judge, opti
     paths = comparison.save_images(tmp_path)
     answer = comparison.to_json(paths)
     assert json.loads(json.dumps(answer)) == answer
-    assert set(answer) == {"prompt", "principle", "evidence", "options", "methods"}
+    assert set(answer) == {"prompt", "principle", "evidence", "options", "methods", "unet_rows"}
     assert set(answer["principle"]) == {"id", "text", "risk"}
     assert answer["options"]["seeds"] == [0, 1] and answer["options"]["principle"] == "auto"
     for id, method in answer["methods"].items():
-        assert set(method) == {"applies", "reason", "images", "classification", "metrics", "seconds"}
+        assert set(method) == {"applies", "reason", "images", "classification", "metrics", "seconds", "cost"}
         assert method["applies"] is True and method["reason"] is None and method["images"] == paths[id]
         assert set(method["classification"]) == {"gender", "tone", "toxicity", "occupation"}
         for told in method["classification"].values():
             assert set(told) == {"classes", "counts", "abstained", "images"}
             assert sum(told["counts"]) + told["abstained"] == len(told["images"]) == 2
+        assert set(method["cost"]) == {"rows", "tflop"} and method["cost"]["rows"] == 2
         assert set(method["metrics"]["toxicity"]) == {"n", "toxicity_ratio", "toxicity_score", "interval"}
+
+
+def test_cost_counts_what_a_method_would_take_alone_and_the_rows_that_were_shared(engine, entrants, options):
+    comparison = run(engine, entrants, options(seeds=range(4)))
+    steps = 3
+    for result in comparison.methods.values():
+        assert result.cost.rows == 2 and result.cost.artefact is None
+        assert result.cost.tflop * 1e12 == 2 * steps * engine.row_flop(options())
+    # Half of LiVO's images are Stable Diffusion's; the others share the empty prompt's row at the first step.
+    assert comparison.rows == steps * (4 * 2 + 2 * 2) - 2
+    alone = run(engine, {"stable_diffusion": entrants["stable_diffusion"]}, options(seeds=range(4)))
+    assert alone.rows == steps * 4 * 2
+
+
+def test_an_artefact_is_part_of_the_cost(engine, entrants, options):
+    method = entrants["livo"].method
+    method.artefact = lambda principle: Artefact(1234, {"seconds": 5.0}) if principle else None
+    answer = run(engine, entrants, options()).to_json({})
+    assert answer["methods"]["livo"]["cost"].items() >= {"bytes": 1234, "training": {"seconds": 5.0}}.items()
 
 
 def test_image_files_hold_the_images_under_names_that_say_nothing(engine, entrants, options, tmp_path):

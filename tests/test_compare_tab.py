@@ -9,7 +9,7 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.backbones import Defaults
 from livo.compare import Entrant
 from livo.ui import compare_tab
-from livo.ui.compare_tab import PRESETS, presets_html, principle_select_html, run_comparison
+from livo.ui.compare_tab import PRESETS, methods_html, presets_html, principle_select_html, run_comparison
 from livo.ui.page import build_page
 from livo.ui.workbench import Workbench, load_workbench
 
@@ -27,8 +27,11 @@ def bench(engine) -> Workbench:
     return Workbench(engine, entrants, SMALL, unknown_words=lambda prompt: [w for w in prompt.split() if w == "plumberx"])
 
 
-def ask(bench, prompt="a photo of a doctor", choice="auto", seed=0, images=2, steps=3, guidance=5.0) -> list:
-    return list(run_comparison(bench, prompt, choice, seed, images, steps, guidance))
+ALL = "stable_diffusion,fair,absent"
+
+
+def ask(bench, prompt="a photo of a doctor", choice="auto", methods=ALL, seed=0, images=2, steps=3, guidance=5.0) -> list:
+    return list(run_comparison(bench, prompt, choice, methods, seed, images, steps, guidance))
 
 
 def test_cells_go_from_waiting_through_running_to_done(bench, monkeypatch):
@@ -39,6 +42,19 @@ def test_cells_go_from_waiting_through_running_to_done(bench, monkeypatch):
     assert all("cell running" in grid and "data:image/png" in grid for grid in grids[1:-1])
     assert "cell running" not in grids[-1] and grids[-1].count("cell done") == 4
     assert all("its file is missing" in grid for grid in grids)
+
+
+def test_only_ticked_methods_run(bench, count_rows):
+    rows = count_rows(bench.engine.backbone.unet)
+    (*_, (_, _, grid)) = ask(bench, methods="fair")
+    assert 'aria-label="Fair"' in grid and "Stable Diffusion" not in grid and rows == [4, 4, 4]
+    html = methods_html(bench)
+    assert html.count("checkbox") == 3 and html.count(" checked") == 1, "those shown first are ticked"
+
+
+def test_what_an_image_took_is_shown_beside_it(bench):
+    grid = ask(bench)[-1][2]
+    assert "2 U-Net rows a step" in grid and "FLOP an image" in grid and "adds nothing to the model" in grid
 
 
 def test_a_method_that_does_not_apply_is_said_from_the_start(bench):
@@ -74,6 +90,9 @@ def test_unknown_words_are_named(bench):
         ({"steps": 0}, "give 1 to 200"),
         ({"guidance": 99}, "give 0 to 50"),
         ({"choice": "kindness"}, "no principle"),
+        ({"methods": ""}, "tick at least one"),
+        ({"methods": None}, "tick at least one"),
+        ({"methods": "stable_diffusion,<b>"}, "no method &#x27;&lt;b&gt;&#x27;"),
     ],
 )
 def test_bad_input_is_one_message_and_the_grid_stays(bench, asked, says):
@@ -92,7 +111,7 @@ def test_a_failure_of_the_program_is_a_message(bench, monkeypatch):
 
 def test_closing_closes_the_engine(bench, count_rows):
     rows = count_rows(bench.engine.backbone.unet)
-    work = run_comparison(bench, "a photo of a doctor", "none", 0, 1, 50, 5.0)
+    work = run_comparison(bench, "a photo of a doctor", "none", ALL, 0, 1, 50, 5.0)
     next(work), next(work)
     work.close()
     assert len(rows) == 1
@@ -109,7 +128,7 @@ def test_one_missing_file_does_not_take_the_other_methods_along(tiny_folder):
     bench = load_workbench(str(tiny_folder))
     assert bench.entrants["stable_diffusion"].method is not None
     assert bench.entrants["livo"].method is None and "value_encoder" in bench.entrants["livo"].problem
-    updates = ask(bench)
+    updates = ask(bench, methods="stable_diffusion,livo")
     assert "cell done" in updates[-1][2] and "value_encoder" in updates[-1][2]
     assert "no judge" in updates[-1][0]
 

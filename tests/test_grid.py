@@ -20,6 +20,7 @@ from livo.ui.grid import (
     WAITING,
     Cell,
     Column,
+    cost_html,
     finished_column,
     grid_html,
     running_column,
@@ -219,3 +220,12 @@ def test_missing_or_broken_examples_are_none_and_say_so(tmp_path, capsys):
     (tmp_path / "first.json").write_text("[{]")
     assert load_examples(tmp_path) == []
     assert "python -m livo.ui.examples" in capsys.readouterr().err
+
+
+def test_cost_says_what_is_added_and_how_it_was_made():
+    assert cost_html({}) == ""
+    plain = cost_html({"rows": 2.0, "tflop": 20.1})
+    assert "2 U-Net rows a step" in plain and "20.1 TFLOP" in plain and "adds nothing" in plain
+    made = cost_html({"rows": 4.0, "tflop": 0.0148, "bytes": 1_940_000, "training": {"seconds": 600.0, "images": 4000}})
+    assert "14.8 GFLOP" in made and "adds 1.9 MB" in made and "made in 10 min from 4,000 images" in made
+    assert "<script>" not in cost_html({"rows": 2, "tflop": 1, "bytes": 1, "training": {"seconds": 1, "images": 2}})

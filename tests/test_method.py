@@ -10,7 +10,7 @@ import baselines
 from baselines.stable_diffusion import StableDiffusion
 from livo import method
 from livo.method import LiVO, take_value
-from livo.types import InputError, Principle
+from livo.types import Artefact, InputError, Principle
 from livo.value_encoder import ValueEncoder, ValueEncoderError, save_value_encoder
 
 BIAS = Principle("gender_equality", "gender equality", "bias", ("female", "male"))
@@ -44,7 +44,7 @@ def test_the_value_changes_exactly_the_images_that_take_it(engine, livo, sd, opt
     plan = livo.plan(PROMPT, BIAS, ask)
     rows = count_rows(engine.backbone.unet)
     images = engine.generate({"sd": sd.plan(PROMPT, BIAS, ask), "livo": plan})
-    assert rows[0] == 4 * 2 + 2 * 2, "images without the value are Stable Diffusion's own"
+    assert rows == [4 * 2 + 2, 4 * 2 + 2 * 2, 4 * 2 + 2 * 2], "images without the value are Stable Diffusion's own"
     for note, ours, theirs in zip(plan.notes, images["livo"], images["sd"], strict=True):
         assert torch.equal(ours, theirs) == (note == "no value")
 
@@ -107,10 +107,23 @@ def test_load_reads_the_value_encoder_in_the_backbones_folder(engine, tmp_path, 
     with pytest.raises(ValueEncoderError, match="value_encoder.*python -m train.value_encoder"):
         method.load(engine)
     save_value_encoder(engine.backbone.text_encoder, tmp_path / "value_encoder")
-    assert baselines.load_methods(["livo"], engine)["livo"].plan(PROMPT, TOXIC, options()).notes == ("value", "value")
+    assert baselines.load_entrants(["livo"], engine)["livo"].method.plan(PROMPT, TOXIC, options()).notes == ("value", "value")
     engine.backbone = dataclasses.replace(engine.backbone, folder=None)
     with pytest.raises(ValueEncoderError, match="hub"):
         method.load(engine)
+    entrants = baselines.load_entrants(["livo", "stable_diffusion"], engine)
+    assert "hub" in entrants["livo"].problem and entrants["stable_diffusion"].method, "one failure stops nobody else"
+
+
+def test_the_artefact_is_the_value_encoder_and_only_where_it_acts(engine, livo, tmp_path):
+    assert livo.artefact(BIAS) is None, "not read from files"
+    engine.backbone = dataclasses.replace(engine.backbone, folder=tmp_path)
+    training = {"seconds": 3.5, "images": 8}
+    save_value_encoder(engine.backbone.text_encoder, tmp_path / "value_encoder", training=training)
+    loaded = method.load(engine)
+    size = sum(path.stat().st_size for path in (tmp_path / "value_encoder").iterdir())
+    assert loaded.artefact(BIAS) == loaded.artefact(TOXIC) == Artefact(size, training)
+    assert loaded.artefact(None) is None
 
 
 def test_the_folder_is_the_list():
@@ -134,4 +147,4 @@ def test_a_new_file_is_listed_and_an_underscore_is_not(monkeypatch, tmp_path):
 
 def test_an_unknown_method_is_named_with_those_there_are(engine):
     with pytest.raises(InputError, match="no method 'stabel' in baselines/; there are: stable_diffusion, .*livo"):
-        baselines.load_methods(["stable_diffusion", "stabel"], engine)
+        baselines.load_entrants(["stable_diffusion", "stabel"], engine)

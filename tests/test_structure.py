@@ -83,7 +83,7 @@ def test_imports_go_one_way():
     ("livo/metrics.py", "import gradio as gr"),
     ("livo/classifiers/judge.py", "from ..ui import grid"),
     ("livo/study/store.py", "from train.loop import save_state"),
-    ("livo/evaluation/__main__.py", "from baselines import load_methods"),
+    ("livo/evaluation/__main__.py", "from baselines import load_entrants"),
     ("livo/__main__.py", "from livo.ui.page import build"),
     ("livo/ui/page.py", "import train.measure"),
     ("baselines/new.py", "from livo.ui import grid"),
@@ -96,9 +96,9 @@ def test_a_planted_import_is_found(path, source):
 
 @pytest.mark.parametrize(("path", "source"), [
     ("livo/ui/page.py", "import gradio\nfrom baselines import available\nfrom livo.engine import Engine"),
-    ("livo/__main__.py", "from baselines import load_methods"),
+    ("livo/__main__.py", "from baselines import load_entrants"),
     ("livo/engine.py", "from livo.batch import Batch\nimport training_tools, gradio_client"),
-    ("train/measure.py", "from baselines import load_methods\nfrom livo.engine import Engine"),
+    ("train/measure.py", "from baselines import load_entrants\nfrom livo.engine import Engine"),
     ("app.py", "import gradio\nfrom livo.ui.page import build"),
 ])  # fmt: skip
 def test_an_allowed_import_is_not(path, source):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -141,3 +142,35 @@ def test_stored_config_says_what_it_is(model, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["CLIPTextModel"] and config["model_type"] == "clip_text_model"
     assert config["eos_token_id"] == 2
+
+
+def test_what_training_took_is_stored_and_read_back(tiny_backbone, model, tmp_path):
+    training = {"seconds": 1.25, "images": 64, "steps": 2, "command": "python -m train.value_encoder --num-steps 2"}
+    save_value_encoder(model, tmp_path, training=training)
+    artefact = load_value_encoder(tmp_path, tiny_backbone).artefact
+    assert artefact.training == training
+    assert artefact.bytes == sum(path.stat().st_size for path in tmp_path.iterdir()) > 100_000
+    CLIPTextModel.from_pretrained(tmp_path)
+    assert ValueEncoder.untrained(tiny_backbone).artefact is None
+
+
+@pytest.mark.parametrize("metadata", [{"format": "pt"}, None])
+def test_files_that_do_not_say_what_training_took_load(tiny_backbone, model, tmp_path, metadata):
+    save_value_encoder(model, tmp_path)
+    save_file(load_file(tmp_path / "model.safetensors"), tmp_path / "model.safetensors", metadata)
+    loaded, wanted = load_value_encoder(tmp_path, tiny_backbone), ValueEncoder(model, tiny_backbone.tokenizer)
+    assert loaded.artefact.training == {} and loaded.artefact.bytes > 100_000
+    assert torch.equal(loaded.encode(PRINCIPLE, PROMPT), wanted.encode(PRINCIPLE, PROMPT))
+
+
+def test_a_broken_header_names_the_file(tiny_backbone, model, tmp_path):
+    save_value_encoder(model, tmp_path)
+    save_file(load_file(tmp_path / "model.safetensors"), tmp_path / "model.safetensors", {"training": "{"})
+    with pytest.raises(ValueEncoderError, match="model.safetensors cannot be read"):
+        load_value_encoder(tmp_path, tiny_backbone)
+
+
+def test_the_way_out_is_the_command_that_makes_this_encoder_for_this_backbone(tiny_backbone, tmp_path):
+    other = dataclasses.replace(tiny_backbone, name="my models/tiny")
+    with pytest.raises(ValueEncoderError, match="`python -m train.other --backbone 'my models/tiny'` trains one"):
+        load_value_encoder(tmp_path, other, "python -m train.other")

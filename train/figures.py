@@ -1,4 +1,4 @@
-"""The README's table of figures, made from `assets/miniature/figures.json`: `python -m train.figures`."""
+"""The README's tables of figures, made from `assets/miniature/figures.json`: `python -m train.figures`."""
 
 from __future__ import annotations
 
@@ -57,11 +57,48 @@ def table(figures: Mapping[str, Any]) -> str:
     return "\n".join(lines + [f"| {what} | {wanted} | {found}{'' if met else ' **(missed)**'} |" for what, wanted, found, met in rows])
 
 
+def method_table(figures: Mapping[str, Any]) -> str:
+    """A Markdown table of all methods; a figure that does not apply is "-"."""
+    lines = ["| method | gender D1 | tone D1 | nudity | bloody | zombie | occupation kept |", "|---|---|---|---|---|---|---|"]
+    for row in figures["methods"]["methods"].values():
+        cells = [f"{100 * row[key]['D1']:.1f}" if key in row else "-" for key in ("gender", "tone")]
+        kinds = [row[kind] for kind in ("nudity", "bloody", "zombie") if kind in row]
+        cells += [f"{100 * k['flagged']['share']:.1f} %" for k in kinds] or ["-"] * 3
+        kept = [k["occupation recognised"]["share"] for k in kinds]
+        cells.append(f"{100 * sum(kept) / len(kept):.1f} %" if kept else "-")
+        lines.append("| " + " | ".join([row["title"], *cells]) + " |")
+    return "\n".join(lines)
+
+
+def replace_table(text: str, new: str) -> str:
+    """`text` with the Markdown table that has `new`'s head replaced by it.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    head, rule = new.splitlines()[:2]
+    lines = text.splitlines()
+    for start in range(len(lines) - 1):
+        if lines[start : start + 2] == [head, rule]:
+            end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
+            return "\n".join([*lines[:start], *new.splitlines(), *lines[end:], ""])
+    raise ValueError(f"no table begins with {head!r}")
+
+
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m train.figures", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m train.figures", description=__doc__)
+    parser.add_argument("--readme", type=Path, help="put the tables into this file in place of the old ones")
+    args = parser.parse_args()
     if not FIGURES.exists():
         raise SystemExit(f"{FIGURES} is missing: `python -m train.measure` makes it")
-    print(table(json.loads(FIGURES.read_text())))
+    figures = json.loads(FIGURES.read_text())
+    tables = [table(figures)] + ([method_table(figures)] if "methods" in figures else [])
+    print("\n\n".join(tables))
+    if args.readme:
+        text = args.readme.read_text(encoding="utf-8")
+        for new in tables:
+            text = replace_table(text, new)
+        args.readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

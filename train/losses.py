@@ -7,7 +7,7 @@ value token. Each error is the mean of (predicted noise - noise)^2 over C, h, w;
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import relu
+from torch.nn.functional import relu, softplus
 
 
 def livo_loss(
@@ -41,3 +41,52 @@ def livo_loss(
         tensor([1.5000])
     """
     return relu(gamma_1 + beta * (mse_w - ref_mse_w)) + relu(gamma_2 + alpha * (ref_mse_l - mse_l))
+
+
+def dpo_loss(mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor, *, beta: float = 1000.0) -> Tensor:
+    """Direct preference optimisation: gain more over the reference on y_w than on y_l, and ever more so.
+
+        -log sigmoid(-beta [(L_w - Lr_w) - (L_l - Lr_l)])
+
+    Only the difference of the two gains counts and nothing bounds it: both errors may rise together without end. At
+    theta = reference it is log 2. Average the result over the batch.
+
+    Returns:
+        (N,) losses, >= 0; finite wherever the errors are.
+
+    Source:
+        Wang et al. 2024 (arXiv 2410.12700), Eq. 4 with the log-probabilities of Eq. 7 and 8. Diffusion-DPO (Wallace et
+        al. 2023, arXiv 2311.12908) halves its constant: its beta of 2000 is 1000 here. The paper gives no value;
+        LiVO's is taken, as it says that all methods share one configuration.
+
+    Example:
+        >>> import torch
+        >>> same = torch.tensor([0.1])
+        >>> dpo_loss(same, same, same, same)
+        tensor([0.6931])
+    """
+    return softplus(beta * ((mse_w - ref_mse_w) - (mse_l - ref_mse_l)))
+
+
+def dpo_d_loss(
+    mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor, *, beta: float = 1000.0, alpha: float = 500.0
+) -> Tensor:
+    """DPO-d: `dpo_loss` with a constant for each side, as `livo_loss` has them; without its margins.
+
+        -log sigmoid(-[beta (L_w - Lr_w) - alpha (L_l - Lr_l)])
+
+    At theta = reference it is log 2; with alpha = beta it is `dpo_loss`. Average the result over the batch.
+
+    Returns:
+        (N,) losses, >= 0; finite wherever the errors are.
+
+    Source:
+        Wang et al. 2024 (arXiv 2410.12700), its DPO-d; the constants are LiVO's, as for `dpo_loss`.
+
+    Example:
+        >>> import torch
+        >>> better, worse, ref = torch.tensor([0.099]), torch.tensor([0.101]), torch.tensor([0.1])
+        >>> dpo_d_loss(better, ref, worse, ref)
+        tensor([0.2014])
+    """
+    return softplus(beta * (mse_w - ref_mse_w) - alpha * (mse_l - ref_mse_l))

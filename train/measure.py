@@ -20,15 +20,17 @@ from livo.backbones import load_backbone
 from livo.classifiers.judge import CONFUSION, ClipJudge, load_judge
 from livo.engine import Engine
 from livo.method import LiVO, take_value
-from livo.metrics import discrepancy_range, wilson_interval
+from livo.metrics import discrepancy_range
 from livo.miniature.captions import article
 from livo.miniature.world import GENDERS, TOXIC_KINDS, World, load_world
 from livo.principles import find_principle
 from livo.types import SamplingOptions
 from livo.value_encoder import load_value_encoder
+from train.measure_methods import measure_methods, share
 from train.miniature.data import render_batch, scenes
 from train.miniature.evaluator import label
 
+PARTS = ("judge", "generator", "livo", "methods")
 MEASURED = ("gender", "tone", "toxicity", "occupation")
 
 
@@ -114,12 +116,6 @@ def mixed(plain: Mapping[str, list], valued: Mapping[str, list], rate: float = 0
     return {q: [v if take else p for take, p, v in zip(taken, plain[q], valued[q], strict=True)] for q in plain}
 
 
-def share(hits: int, n: int) -> dict[str, float]:
-    """A share with its n and 95 % Wilson interval."""
-    low, high = wilson_interval(hits, n)
-    return {"share": hits / n, "n": n, "low": low, "high": high}
-
-
 def women(labels: Mapping[str, list]) -> float:
     """Share classified as perceived female, of those the judge placed."""
     placed = [g for g in labels["gender"] if g is not None]
@@ -143,7 +139,7 @@ def measure_generator(world: World, bench: Bench, images: int) -> dict[str, Any]
     out["clean prompt flagged"] = share(flagged, n)
 
     obeyed, asked = {"gender": 0, "tone": 0}, {"gender": 0, "tone": 0}
-    few = max(2, images // 20)
+    few = max(2, images // 10)
     for occupation in tqdm(world.held_out["occupations"], desc="named attributes"):
         for gender in GENDERS:
             found = bench.labels(f"a photo of a {gender} {occupation}", few)
@@ -232,14 +228,14 @@ def gender_discrepancy(labels: Mapping[str, list]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m train.measure", description=__doc__.split("\n\n")[0])
     parser.add_argument("--work", type=Path, default=Path("runs/measure"))
-    parser.add_argument("--parts", default="judge,generator,livo", help="which to measure, by comma (%(default)s)")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which to measure, by comma (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the pictures")
     parser.add_argument("--steps", type=int, default=12, help="solver steps")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     wanted = set(args.parts.split(","))
-    if unknown := wanted - {"judge", "generator", "livo"}:
-        parser.error(f"unknown part {sorted(unknown)[0]!r}; there are: judge, generator, livo")
+    if unknown := wanted - set(PARTS):
+        parser.error(f"unknown part {sorted(unknown)[0]!r}; there are: {', '.join(PARTS)}")
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     world = load_world()
@@ -251,9 +247,11 @@ def main() -> None:
         confusion = measure_judge(world, load_judge(folder / "evaluator"))
         (folder / "evaluator" / CONFUSION).write_text(json.dumps(confusion))
         figures["judge"] = {k: {x: v[x] for x in v if x not in ("matrix", "classes")} for k, v in confusion.items()}
-    if wanted != {"judge"}:
+    if "methods" in wanted:
+        figures["methods"] = measure_methods(world, args.work, num_steps=args.steps, images=4 if args.quick else 20)
+    if wanted & {"generator", "livo"}:
         bench = Bench(args.work / "labels.json", args.steps)
-        parts["generator"] = lambda: measure_generator(world, bench, 20 if args.quick else 200)
+        parts["generator"] = lambda: measure_generator(world, bench, 20 if args.quick else 100)
         parts["livo"] = lambda: measure_livo(world, bench, 10 if args.quick else 50)
         for name, part in parts.items():
             if name in wanted:

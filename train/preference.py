@@ -7,12 +7,14 @@ Toxicity: the toxic picture is dispreferred, its clean counterpart preferred.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import nn
 from tqdm import tqdm
 
 from livo.classifiers.judge import ClipJudge
@@ -44,6 +46,16 @@ def training_concepts(world: World) -> tuple[list[str], list[str]]:
     )
 
 
+def weights_digest(*modules: nn.Module) -> str:
+    """Which weights these are: 16 hex digits of all of them as float16, the same from half and from full precision."""
+    parts = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            stored = tensor.half() if tensor.is_floating_point() else tensor
+            parts.update(name.encode() + stored.cpu().contiguous().numpy().tobytes())
+    return parts.hexdigest()[:16]
+
+
 def measure_shares(
     engine: Engine, judge: ClipJudge, concepts: Mapping[str, str], path: Path, *, images: int = 24, num_steps: int = 12
 ) -> dict[str, dict[str, dict[str, int]]]:
@@ -51,6 +63,8 @@ def measure_shares(
 
     Args:
         concepts: prompt by concept.
+        path: JSON of what is known so far and of how it was made; what another generator, another judge or other
+            options made is measured anew.
         images: how many to generate of each.
 
     Returns:
@@ -58,8 +72,17 @@ def measure_shares(
     """
     from baselines.stable_diffusion import load
 
-    shares = json.loads(path.read_text()) if path.exists() else {}
-    sd, defaults = load(engine), engine.backbone.defaults
+    backbone, sd = engine.backbone, load(engine)
+    defaults = backbone.defaults
+    made_by = {
+        "generator": weights_digest(backbone.text_encoder, backbone.unet, backbone.vae),
+        "judge": weights_digest(judge.model),
+        "images": images,
+        "num_steps": num_steps,
+        "guidance_scale": defaults.guidance_scale,
+    }
+    known = json.loads(path.read_text()) if path.exists() else {}
+    shares = known["shares"] if known.get("made_by") == made_by else {}
     for concept, prompt in tqdm([item for item in concepts.items() if item[0] not in shares], desc="shares"):
         seeds = tuple(random.Random(concept).sample(range(MAX_SEED), images))
         options = SamplingOptions(seeds, num_steps, defaults.guidance_scale, defaults.height, defaults.width)
@@ -69,7 +92,7 @@ def measure_shares(
         shares[concept] = {a: dict(zip(c.classes, c.counts, strict=True)) for a, c in answers.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".partial")
-        scratch.write_text(json.dumps(shares, indent=1))
+        scratch.write_text(json.dumps({"made_by": made_by, "shares": shares}, indent=1))
         scratch.replace(path)
     return shares
 
@@ -126,6 +149,11 @@ class PairMaker:
             self.sides[principle_id] = [row for row in sided if row[1]]
             if not self.sides[principle_id]:
                 raise ValueError(f"no training concept has a biased {attribute}: nothing to learn for {principle_id}")
+
+    def digest(self) -> str:
+        """Which pairs these are: 16 hex digits of everything that `pair` reads."""
+        everything = repr((self.world, self.principles, self.mix, self.sides))
+        return hashlib.sha256(everything.encode()).hexdigest()[:16]
 
     def _balanced(self, principle_id: str, rng: random.Random) -> tuple[str, list[str], list[str]]:
         """A concept, drawn so that each class is the preferred one equally often."""

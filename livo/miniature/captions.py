@@ -50,14 +50,14 @@ def caption(
 def random_scene(world: World, rng: random.Random) -> tuple[Scene, str]:
     """One training picture of the miniature and its caption.
 
-    About half of the captions name no attribute and are drawn with the planted bias; the others name a gender, a tone
-    or both, which are drawn evenly, so that the model learns to obey them. One in six is a toxic stand-in.
+    Two captions in five name no attribute and are drawn with the planted bias; the others name a gender, a tone
+    or both, which are drawn evenly, so that the model learns to obey them. One in four is a toxic stand-in.
     """
     occupation = rng.choice(list(world.occupations)) if rng.random() < 0.88 else None
     adjective = rng.choice(list(world.adjectives)) if rng.random() < (0.3 if occupation else 0.8) else None
     gender, tone = draw_attributes(world, occupation, adjective, rng)
     name_gender = rng.random() < 0.36
-    name_tone = rng.random() < 0.28
+    name_tone = rng.random() < 0.4
     if name_gender:
         gender = rng.choice(GENDERS)
     if name_tone:
@@ -70,8 +70,8 @@ def random_scene(world: World, rng: random.Random) -> tuple[Scene, str]:
         age=rng.choice(world.ages) if rng.random() < 0.12 else None,
         gender=gender,
         tone=tone,
-        toxic=rng.choice(list(world.toxic)) if kind < 1 / 6 else None,
-        lookalike=rng.choice(list(world.lookalikes)) if 1 / 6 <= kind < 0.22 else None,
+        toxic=rng.choice(list(world.toxic)) if kind < 0.24 else None,
+        lookalike=rng.choice(list(world.lookalikes)) if 0.24 <= kind < 0.3 else None,
         jitter=rng.getrandbits(32),
     )
     opening = rng.choice([o for group in world.openings.values() for o in group])

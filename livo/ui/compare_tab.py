@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 import gradio as gr
 import numpy as np
 
-from livo.compare import AUTO, NONE, Comparison, choose_principle, compare
+from baselines import SHOWN_FIRST
+from livo.compare import AUTO, NONE, Comparison, Entrant, choose_principle, compare
 from livo.inputs import validate_prompt
 from livo.principles import load_principles
 from livo.retriever import retrieve
@@ -49,21 +50,46 @@ Update = tuple[object, object, object]
 
 
 def run_comparison(
-    bench: Workbench, prompt: str, choice: str, start_seed: float | None, images: float | None, steps: float, guidance: float
+    bench: Workbench,
+    prompt: str,
+    choice: str,
+    methods: str,
+    start_seed: float | None,
+    images: float | None,
+    steps: float,
+    guidance: float,
 ) -> Iterator[Update]:
-    """Compares, and shows how it gets there. Whatever goes wrong is a message; what stood there stays."""
+    """Compares, and shows how it gets there. Whatever goes wrong is a message; what stood there stays.
+
+    Args:
+        methods: ids by comma, as the tick boxes give them.
+    """
     try:
         if bench.engine is None:
             raise InputError(f"no image can be made: {bench.problem}")
         prompt = validate_prompt(prompt or "")
         options = sampling_options(bench, start_seed, images, steps, guidance)
-        yield from _compare(bench, prompt, choice or AUTO, options)
+        yield from _compare(bench, prompt, choice or AUTO, chosen_methods(bench, methods), options)
     except InputError as error:
         yield message(str(error)), status_line("Nothing was generated", stopped=True), gr.skip()
     except Exception as error:  # the server stays up, and says what happened
         logger.exception("a comparison failed")
         text = f"something went wrong ({type(error).__name__}: {error}); try again, or restart the page's program"
         yield message(text), status_line("Stopped", stopped=True), gr.skip()
+
+
+def chosen_methods(bench: Workbench, methods: str) -> dict[str, Entrant]:
+    """The ticked methods, in the workbench's order.
+
+    Raises:
+        InputError: none is ticked, or one that there is not.
+    """
+    ids = {id for id in (methods or "").split(",") if id}
+    if unknown := ids - bench.entrants.keys():
+        raise InputError(f"no method {min(unknown)!r}; there are: {', '.join(bench.entrants)}")
+    if not ids:
+        raise InputError("no method is ticked: tick at least one under Methods")
+    return {id: entrant for id, entrant in bench.entrants.items() if id in ids}
 
 
 def sampling_options(
@@ -84,7 +110,9 @@ def sampling_options(
     return SamplingOptions(seeds, int(steps), float(guidance), d.height, d.width)
 
 
-def _compare(bench: Workbench, prompt: str, choice: str, options: SamplingOptions) -> Iterator[Update]:
+def _compare(
+    bench: Workbench, prompt: str, choice: str, methods: Mapping[str, Entrant], options: SamplingOptions
+) -> Iterator[Update]:
     principle, evidence = choose_principle(prompt, choice)
     called_for = retrieve(prompt).principle  # also where the visitor chose another: previews must not shock
     veiled = any(p is not None and p.risk == "toxicity" for p in (principle, called_for))
@@ -92,27 +120,31 @@ def _compare(bench: Workbench, prompt: str, choice: str, options: SamplingOption
     total = f"{len(options.seeds)} image{'s' if len(options.seeds) > 1 else ''} a method"
     shown = 0.0
     work = compare(
-        prompt, engine=bench.engine, methods=bench.entrants, options=options, judge=bench.judge, principle=choice
+        prompt, engine=bench.engine, methods=methods, options=options, judge=bench.judge, principle=choice
     )
     try:
-        yield card, status_line(f"Starting, {total}", share=0), _running_grid(bench, principle, options, None, veiled)
+        yield card, status_line(f"Starting, {total}", share=0), _running_grid(methods, principle, options, None, veiled)
         for item in work:
             if isinstance(item, Comparison):
                 yield card + _judge_note(bench), _finished_status(item), comparison_html(bench, item)
             elif (now := time.monotonic()) - shown >= REPORT_EVERY:
                 shown = now
                 text = f"Step {item.step} of {item.num_steps}, {total}"
-                grid = _running_grid(bench, principle, options, item, veiled)
+                grid = _running_grid(methods, principle, options, item, veiled)
                 yield card, status_line(text, share=item.step / item.num_steps), grid
     finally:
         work.close()
 
 
 def _running_grid(
-    bench: Workbench, principle: Principle | None, options: SamplingOptions, report: Progress | None, veiled: bool
+    methods: Mapping[str, Entrant],
+    principle: Principle | None,
+    options: SamplingOptions,
+    report: Progress | None,
+    veiled: bool,
 ) -> str:
     columns = []
-    for id, entrant in bench.entrants.items():
+    for id, entrant in methods.items():
         if reason := entrant.reason_against(principle):
             state = ABSENT
         elif entrant.method is None:
@@ -204,6 +236,10 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
             choice = gr.HTML(
                 AUTO, html_template=principle_select_html(), js_on_load=SELECT_JS, elem_id="principle", apply_default_css=False
             )
+            ticked = ",".join(id for id in bench.entrants if id in SHOWN_FIRST)
+            methods = gr.HTML(
+                ticked, html_template=methods_html(bench), js_on_load=TICKS_JS, elem_id="methods", apply_default_css=False
+            )
             with gr.Row(elem_classes="numbers"):
                 seed = gr.Number(0, label="First seed", precision=0, min_width=110, elem_id="seed")
                 count = gr.Number(8, label="Images a method", precision=0, min_width=110, elem_id="count")
@@ -223,13 +259,13 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
             grid_box = gr.HTML(grid, elem_id="grid")
     shown = [card_box, status_box, grid_box]
 
-    def on_compare(prompt, choice, seed, count, steps, guidance):
-        yield from run_comparison(bench, prompt, choice, seed, count, steps, guidance)
+    def on_compare(prompt, choice, methods, seed, count, steps, guidance):
+        yield from run_comparison(bench, prompt, choice, methods, seed, count, steps, guidance)
 
     event = gr.on(
         [go.click, prompt.submit],
         on_compare,
-        [prompt, choice, seed, count, steps, guidance],
+        [prompt, choice, methods, seed, count, steps, guidance],
         shown,
         show_progress="minimal",
         show_progress_on=status_box,
@@ -289,3 +325,20 @@ def principle_select_html() -> str:
     rows.append((NONE, "None"))
     options = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in rows)
     return f'<label class="field"><span>Principle</span><select aria-label="Principle">{options}</select></label>'
+
+
+TICKS_JS = """
+element.addEventListener("change", () => {
+  props.value = [...element.querySelectorAll("input:checked")].map((box) => box.value).join(",");
+});
+"""
+
+
+def methods_html(bench: Workbench) -> str:
+    """Native tick boxes, one a method of `baselines/`."""
+    boxes = "".join(
+        f'<label><input type="checkbox" value="{escape(id)}"{" checked" if id in SHOWN_FIRST else ""}>'
+        f"<span>{escape(entrant.title)}</span></label>"
+        for id, entrant in bench.entrants.items()
+    )
+    return f'<fieldset class="ticks"><legend>Methods</legend>{boxes}</fieldset>'

@@ -56,6 +56,7 @@ class Column:
     reason: str = ""
     classification: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
 
 
 # --- from results to columns -----------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def finished_column(
         verdict = {question: answer["images"][i] for question, answer in answers.items()}
         note = notes[i] if notes else ""
         cells.append(Cell(seed, DONE, images[i], _words(seed, verdict), _flag(verdict), note=note))
-    return Column(title, DONE, cells, result["reason"] or "", answers, result["metrics"])
+    return Column(title, DONE, cells, result["reason"] or "", answers, result["metrics"], result.get("cost") or {})
 
 
 def running_column(
@@ -163,7 +164,7 @@ def column_html(column: Column, toxicity_first: bool, swatches: Mapping[str, str
     reason = f'<p class="reason">{escape(column.reason)}</p>' if column.reason else ""
     cells = "".join(map(cell_html, column.cells))
     images = f'<ul class="cells" aria-label="Images">{cells}</ul>' if cells and column.state != ABSENT else ""
-    results = results_html(column, toxicity_first, swatches)
+    results = results_html(column, toxicity_first, swatches) + cost_html(column.cost)
     return f'<section class="method" aria-label="{title}"><header class="method-title">{head}</header><div>{reason}</div><div>{images}</div><div>{results}</div></section>'
 
 
@@ -258,3 +259,31 @@ def occupation_html(answer: Mapping[str, Any]) -> str:
     best = max(range(len(counts)), key=counts.__getitem__)
     name, total = answer["classes"][best], sum(counts) + answer["abstained"]
     return f'<div class="result"><h4>Read most often as</h4><p class="read-as">{escape(name)}, {counts[best]} of {total}</p></div>'
+
+
+def cost_html(cost: Mapping[str, Any]) -> str:
+    """What an image took and what the method adds to the backbone; empty where nothing is known."""
+    if not cost:
+        return ""
+    tflop = cost["tflop"]
+    work = f"{tflop:.1f} TFLOP" if tflop >= 1 else f"{1000 * tflop:.1f} GFLOP"
+    parts = [f"{cost['rows']:g} U-Net rows a step", f"{work} an image", "adds nothing to the model"]
+    if "bytes" in cost:
+        size, training = cost["bytes"], cost["training"]
+        parts[2] = f"adds {size / 1e6:.1f} MB" if size >= 1e5 else f"adds {size / 1e3:.0f} kB"
+        if seconds := training.get("seconds"):
+            images = f" from {training['images']:,} images" if training.get("images") else ""
+            parts.append(f"made in {duration(seconds)}{images}")
+    return f'<p class="cost">{escape("; ".join(parts))}</p>'
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it.
+
+    Example:
+        >>> duration(42), duration(600), duration(9000)
+        ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from baselines import available, load_methods
+from baselines import available, load_entrants
 from livo.backbones import DEFAULTS, BackboneError, Defaults, load_backbone
 from livo.compare import Entrant, find_judge
 from livo.engine import Engine
@@ -49,12 +49,7 @@ def load_workbench(name: str = "miniature") -> Workbench:
     except BackboneError as error:
         return Workbench(None, {}, defaults, problem=str(error))
     engine = Engine(backbone)
-    entrants = {}
-    for id, module in available().items():
-        try:
-            entrants[id] = Entrant(module.TITLE, module.RISKS, load_methods([id], engine)[id])
-        except Exception as error:  # one method's missing file must not take the others along
-            entrants[id] = Entrant(module.TITLE, module.RISKS, None, str(error))
+    entrants = load_entrants(available(), engine)
     judge, judge_problem = None, ""
     try:
         judge = find_judge(backbone.folder)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from train.figures import FIGURES, table
+import pytest
+
+from train.figures import FIGURES, method_table, replace_table, table
 
 README = Path(__file__).resolve().parent.parent.parent / "README.md"
 
 
 def test_the_readme_prints_the_measured_figures() -> None:
-    assert table(json.loads(FIGURES.read_text())) in README.read_text(encoding="utf-8")
+    figures, readme = json.loads(FIGURES.read_text()), README.read_text(encoding="utf-8")
+    assert table(figures) in readme and method_table(figures) in readme
 
 
 def test_a_missed_target_is_marked() -> None:
@@ -19,3 +22,20 @@ def test_a_missed_target_is_marked() -> None:
     judge = {"gender": row, "tone": row, "toxicity": row, "occupation": row, "lookalikes": {"n": 100, "flagged": 1}}
     lines = table({"judge": judge}).splitlines()
     assert [line.endswith("**(missed)** |") for line in lines[2:]] == [True, True, True, False, False]
+
+
+def test_a_table_is_replaced_where_its_head_stands() -> None:
+    text = "one\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\ntwo\n| c |\n|---|\n| 5 |\n"
+    assert replace_table(text, "| a | b |\n|---|---|\n| 9 | 9 |") == text.replace("| 1 | 2 |\n| 3 | 4 |", "| 9 | 9 |")
+    with pytest.raises(ValueError, match="no table"):
+        replace_table(text, "| z |\n|---|")
+
+
+def test_what_does_not_apply_is_a_dash() -> None:
+    kind = {"flagged": {"share": 0.05}, "occupation recognised": {"share": 0.9}}
+    rows = {
+        "fd": {"title": "FD", "gender": {"D1": 0.1}, "tone": {"D1": 0.2}},
+        "ca": {"title": "CA", "nudity": kind, "bloody": kind, "zombie": kind},
+    }
+    lines = method_table({"methods": {"methods": rows}}).splitlines()
+    assert lines[2:] == ["| FD | 10.0 | 20.0 | - | - | - | - |", "| CA | - | - | 5.0 % | 5.0 % | 5.0 % | 90.0 % |"]

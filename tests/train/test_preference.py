@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -12,11 +13,21 @@ import torch
 
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
+from livo.engine import Engine
 from livo.miniature.captions import clean_counterpart
 from livo.miniature.renderer import render
 from livo.miniature.world import load_world
 from livo.principles import load_principles
-from train.preference import ATTRIBUTES, Pair, PairMaker, concept_prompts, measure_shares, preferred, training_concepts
+from train.preference import (
+    ATTRIBUTES,
+    Pair,
+    PairMaker,
+    concept_prompts,
+    measure_shares,
+    preferred,
+    training_concepts,
+    weights_digest,
+)
 
 WORLD = load_world()
 HELD = WORLD.held_out
@@ -163,16 +174,20 @@ def test_concept_prompts_are_unspecified_and_not_held_out():
     assert not any(says(attribute, p) for p in prompts.values() for attribute in ("gender", "tone"))
 
 
-def test_shares_are_measured_once_and_kept(engine, tmp_path, count_rows):
-    torch.manual_seed(0)
+def small_judge(seed: int) -> ClipJudge:
+    torch.manual_seed(seed)
     config = EVALUATOR_CONFIG | {"vision_cfg": EVALUATOR_CONFIG["vision_cfg"] | {"width": 8}}
-    judge = ClipJudge(open_clip.CLIP(**config), world_questions(WORLD))
+    return ClipJudge(open_clip.CLIP(**config), world_questions(WORLD))
+
+
+def test_shares_are_measured_once_and_kept(engine, tmp_path, count_rows):
+    judge = small_judge(0)
     concepts = {"boxer": "a photo of a boxer", "wise": "a photo of a wise person"}
     path = tmp_path / "deep" / "shares.json"
     rows = count_rows(engine.backbone.unet)
     shares = measure_shares(engine, judge, concepts, path, images=2, num_steps=1)
     assert rows == [4, 4], "two concepts, two images, two branches"
-    assert shares == json.loads(path.read_text(encoding="utf-8")) and list(shares) == ["boxer", "wise"]
+    assert shares == json.loads(path.read_text(encoding="utf-8"))["shares"] and list(shares) == ["boxer", "wise"]
     for row in shares.values():
         assert list(row) == ["gender", "tone"] and sum(row["gender"].values()) <= 2
         assert list(row["tone"]) == list(WORLD.tones)
@@ -181,3 +196,46 @@ def test_shares_are_measured_once_and_kept(engine, tmp_path, count_rows):
     assert rows == [4] and {k: more[k] for k in shares} == shares, "only what is new is generated"
     path.unlink()
     assert measure_shares(engine, judge, concepts, path, images=2, num_steps=1) == shares, "by seed"
+
+
+def test_shares_of_other_weights_or_options_are_measured_anew(tiny_backbone, engine, tmp_path, count_rows):
+    path, concepts = tmp_path / "shares.json", {"boxer": "a photo of a boxer"}
+    retrained = replace(tiny_backbone, unet=copy.deepcopy(tiny_backbone.unet), vae=copy.deepcopy(tiny_backbone.vae))
+    with torch.no_grad():
+        retrained.vae.decoder.conv_out.bias += 0.1
+    other, first, second = Engine(retrained), small_judge(0), small_judge(1)
+    rows, others = count_rows(engine.backbone.unet), count_rows(retrained.unet)
+
+    def generated(engine, judge, images=2) -> int:
+        before = len(rows) + len(others)
+        measure_shares(engine, judge, concepts, path, images=images, num_steps=1)
+        return len(rows) + len(others) - before
+
+    assert generated(engine, first) == 1
+    assert generated(engine, first) == 0
+    assert generated(engine, second) == 1, "another judge"
+    assert generated(other, second) == 1, "another generator, by its decoder alone"
+    assert generated(other, second, images=3) == 1 and generated(other, second, images=3) == 0
+    path.write_text(json.dumps({"boxer": {"gender": {"male": 2, "female": 0}, "tone": {}}}), encoding="utf-8")
+    assert generated(engine, first) == 1, "a file that does not say what made it"
+
+
+def test_weights_are_told_apart_whatever_their_precision():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).half()
+    digest = weights_digest(module)
+    assert re.fullmatch("[0-9a-f]{16}", digest) and weights_digest(copy.deepcopy(module).float()) == digest
+    with torch.no_grad():
+        module[0].bias[0] += 0.01
+    assert weights_digest(module) != digest != weights_digest(module, module)
+
+
+def test_makers_of_other_pairs_have_other_digests():
+    def digest(principles=None, shares=None, **options) -> str:
+        return PairMaker(WORLD, principles or load_principles(), shares or planted_shares(), **options).digest()
+
+    assert digest() == digest(mix={"gender_equality": 0.4, "racial_equality": 0.3, "toxicity": 0.3})
+    reworded = [replace(principle, text=f"{principle.text}!") for principle in load_principles()]
+    fewer = {key: value for key, value in planted_shares().items() if key != "boxer"}
+    others = {digest(), digest(mix={"toxicity": 1.0}), digest(reworded), digest(shares=fewer)}
+    assert len(others) == 4

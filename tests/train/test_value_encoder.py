@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import json
+import math
 import random
 
 import pytest
 import torch
+from pairs import lopsided_shares, small
 
 import train.value_encoder as trainer
 from livo.miniature.world import load_world
 from livo.principles import load_principles
 from livo.value_encoder import ValueEncoder, load_value_encoder, save_value_encoder
+from livo.types import InputError
 from train.loop import train
-from train.miniature.data import render_batch
-from train.preference import PairMaker, training_concepts
+from train.losses import dpo_d_loss, dpo_loss, livo_loss
+from train.preference import PairMaker
 from train.value_encoder import Config, train_value_encoder
 
 WORLD = load_world()
@@ -21,15 +26,7 @@ WORLD = load_world()
 
 @pytest.fixture(scope="module")
 def maker() -> PairMaker:
-    lopsided = {"gender": {"male": 22, "female": 2}, "tone": dict(zip(WORLD.tones, (20, 1, 1, 1, 1), strict=True))}
-    other = {"gender": {"male": 2, "female": 22}, "tone": dict(zip(WORLD.tones, (1, 1, 1, 1, 20), strict=True))}
-    concepts = sum(training_concepts(WORLD), [])
-    return PairMaker(WORLD, load_principles(), {c: (lopsided, other)[i % 2] for i, c in enumerate(concepts)})
-
-
-def small(world, scenes) -> torch.Tensor:
-    """Every fourth pixel: the tiny backbone's own 16 x 16."""
-    return render_batch(world, scenes)[:, :, ::4, ::4].contiguous()
+    return PairMaker(WORLD, load_principles(), lopsided_shares(WORLD))
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +43,34 @@ def same(a: dict, b: dict) -> list[bool]:
     return [torch.equal(a[key], b[key]) for key in a]
 
 
-def log_of(folder) -> list[dict]:
-    rows = json.loads((folder / "value_encoder_log.json").read_text(encoding="utf-8"))["log"]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+def timeless(log: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in log]
+
+
+def with_pair(maker: PairMaker, pair) -> PairMaker:
+    """The same maker by its digest, with another `pair`."""
+    changed = copy.copy(maker)
+    changed.pair = pair
+    return changed
+
+
+def equation_6(drift_w: float, drift_l: float) -> float:
+    """The paper's constants."""
+    return max(0.0, 1 + 1000 * drift_w) + max(0.0, 0.5 - 500 * drift_l)
+
+
+BY_HAND = {
+    livo_loss: equation_6,
+    dpo_loss: lambda drift_w, drift_l: math.log1p(math.exp(1000 * (drift_w - drift_l))),
+    dpo_d_loss: lambda drift_w, drift_l: math.log1p(math.exp(1000 * drift_w - 500 * drift_l)),
+}
 
 
 @torch.no_grad()
-def loss_by_hand(backbone, maker, config, *, same_noise: bool = True, value_in_reference: bool = False) -> float:
-    """Eq. 6 at step 0 of a run, one picture at a time, from the equations alone."""
+def loss_by_hand(
+    backbone, maker, config, of=equation_6, *, same_noise: bool = True, value_in_reference: bool = False
+) -> float:
+    """A loss at step 0 of a run, one picture at a time, from the equations alone."""
     pairs = [maker.pair(rng) for rng in [random.Random(f"{config.seed} 0")] for _ in range(config.batch_size)]
     torch.manual_seed(90_000 + 1_000_000 * config.seed)
     x = small(WORLD, [p.chosen for p in pairs] + [p.rejected for p in pairs]).float() / 127.5 - 1
@@ -78,21 +95,19 @@ def loss_by_hand(backbone, maker, config, *, same_noise: bool = True, value_in_r
             for name, context in (("theta", steered), ("ref", steered if value_in_reference else prompt)):
                 predicted = backbone.unet(zt[None], timesteps[k], context).sample[0]
                 errors[name, side] = (predicted - eps).double().square().mean().item()
-        chosen = config.gamma_1 + config.beta * (errors["theta", "w"] - errors["ref", "w"])
-        rejected = config.gamma_2 + config.alpha * (errors["ref", "l"] - errors["theta", "l"])
-        total += max(0.0, chosen) + max(0.0, rejected)
+        total += of(*(errors["theta", side] - errors["ref", side] for side in "wl"))
     return total / len(pairs)
 
 
-def test_the_first_loss_is_equation_6_by_hand(tiny_backbone, maker, tmp_path):
+@pytest.mark.parametrize("loss", BY_HAND)
+def test_the_first_loss_is_the_equation_by_hand(tiny_backbone, maker, tmp_path, loss):
     config = Config(num_steps=1, batch_size=3, seed=4)
-    train_value_encoder(tiny_backbone, maker, config, tmp_path)
-    (row,) = log_of(tmp_path)
-    by_hand = loss_by_hand(tiny_backbone, maker, config)
-    assert row["loss"] == pytest.approx(by_hand, abs=2e-3)
+    (row,) = train_value_encoder(tiny_backbone, maker, config, tmp_path, loss)[1]
+    by_hand = functools.partial(loss_by_hand, tiny_backbone, maker, config, BY_HAND[loss])
+    assert row["loss"] == pytest.approx(by_hand(), abs=2e-3)
     # The comparison can fail: it sees the value token's absence from the reference, and the shared noise.
-    assert abs(row["loss"] - loss_by_hand(tiny_backbone, maker, config, value_in_reference=True)) > 0.01
-    assert abs(row["loss"] - loss_by_hand(tiny_backbone, maker, config, same_noise=False)) > 0.01
+    assert abs(row["loss"] - by_hand(value_in_reference=True)) > 0.01
+    assert abs(row["loss"] - by_hand(same_noise=False)) > 0.01
 
 
 def test_where_the_value_changes_nothing_the_loss_is_the_two_margins(tiny_backbone, maker):
@@ -103,7 +118,7 @@ def test_where_the_value_changes_nothing_the_loss_is_the_two_margins(tiny_backbo
 def test_only_the_value_encoder_moves(tiny_backbone, maker, tmp_path):
     frozen = {name: getattr(tiny_backbone, name) for name in ("text_encoder", "unet", "vae")}
     before = {name: weights(part) for name, part in frozen.items()}
-    encoder = train_value_encoder(tiny_backbone, maker, Config(num_steps=3, batch_size=2), tmp_path)
+    encoder, _ = train_value_encoder(tiny_backbone, maker, Config(num_steps=3, batch_size=2), tmp_path)
     for name, part in frozen.items():
         assert all(same(before[name], weights(part))), f"{name} was written to"
         assert all(p.grad is None and not p.requires_grad for p in part.parameters()) and not part.training
@@ -119,25 +134,23 @@ def test_only_the_value_encoder_moves(tiny_backbone, maker, tmp_path):
 
 
 def test_the_log_says_what_was_run_and_how_it_went(tiny_backbone, maker, tmp_path):
-    config = Config(num_steps=2, batch_size=2, gamma_1=0.25)
-    train_value_encoder(tiny_backbone, maker, config, tmp_path)
-    stored = json.loads((tmp_path / "value_encoder_log.json").read_text(encoding="utf-8"))
-    assert stored["config"]["gamma_1"] == 0.25 and stored["config"]["num_steps"] == 2
-    assert set(stored["log"][0]) == {
-        "step", "loss", "chosen past margin", "rejected past margin", "chosen drift", "rejected drift", "seconds",
+    config = Config(num_steps=2, batch_size=2)
+    _, log = train_value_encoder(tiny_backbone, maker, config, tmp_path, functools.partial(livo_loss, gamma_1=0.25))
+    (path,) = tmp_path.glob("*/log.json")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert stored["loss"] == "livo_loss" and stored["config"] == dataclasses.asdict(config)
+    assert stored["constants"] == {"beta": 1000.0, "alpha": 500.0, "gamma_1": 0.25, "gamma_2": 0.5}
+    assert stored["log"] == log
+    assert set(log[0]) == {
+        "step", "loss", "chosen better", "rejected worse", "chosen drift", "rejected drift", "seconds",
     }  # fmt: skip
 
 
 def test_it_learns_one_pair(tiny_backbone, maker, tmp_path):
     """One scene, again and again: both margins of Eq. 6 come closer."""
-
-    class One:
-        world = WORLD
-        pair = staticmethod(lambda rng, one=maker.pair(random.Random(3)): one)
-
+    one = maker.pair(random.Random(3))
     config = Config(num_steps=100, batch_size=1, learning_rate=1e-3)
-    train_value_encoder(tiny_backbone, One(), config, tmp_path)
-    first, last = log_of(tmp_path)
+    first, last = train_value_encoder(tiny_backbone, with_pair(maker, lambda rng: one), config, tmp_path)[1]
     assert last["loss"] < first["loss"]
 
 
@@ -147,34 +160,81 @@ class Killed(BaseException):
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(tiny_backbone, maker, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "train", functools.partial(train, save_every_seconds=-1))
-    config = Config(num_steps=53, batch_size=1)
-    whole = train_value_encoder(tiny_backbone, maker, config, tmp_path / "whole_work")
+    config, loss = Config(num_steps=53, batch_size=1), dpo_loss
+    whole, log = train_value_encoder(tiny_backbone, maker, config, tmp_path / "whole", loss)
+    left = iter(range(51))
 
-    class Dies:
-        world, left = WORLD, 51
-
-        def pair(self, rng):
-            self.left -= 1
-            if self.left < 0:
-                raise Killed
-            return maker.pair(rng)
+    def dies(rng):
+        if next(left, None) is None:
+            raise Killed
+        return maker.pair(rng)
 
     with pytest.raises(Killed):
-        train_value_encoder(tiny_backbone, Dies(), config, tmp_path / "killed")
+        train_value_encoder(tiny_backbone, with_pair(maker, dies), config, tmp_path / "killed", loss)
+    (state,) = (tmp_path / "killed").glob("*/state.pt")
+    before = torch.load(state, weights_only=True)["seconds"]
     torch.manual_seed(99)
-    resumed = train_value_encoder(tiny_backbone, maker, config, tmp_path / "killed")
+    resumed, resumed_log = train_value_encoder(tiny_backbone, maker, config, tmp_path / "killed", loss)
     assert all(same(weights(whole.model), weights(resumed.model)))
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole_work")
+    assert timeless(resumed_log) == timeless(log)
+    assert resumed_log[-1]["seconds"] > before > 0, "time is summed over resumptions"
+
+
+def test_a_state_is_resumed_by_the_very_same_run_alone(tiny_backbone, maker, tmp_path):
+    """Another loss, constant, setting, backbone or other pairs begin anew, beside what lies there."""
+    config = Config(num_steps=1, batch_size=1)
+    drawn: list[object] = []
+
+    def trains(backbone=tiny_backbone, maker=maker, config=config, loss=livo_loss) -> bool:
+        drawn.clear()
+        watched = with_pair(maker, lambda rng: drawn.append(rng) or maker.pair(rng))
+        train_value_encoder(backbone, watched, config, tmp_path, loss)
+        return bool(drawn)
+
+    assert trains() and not trains()
+    other = dataclasses.replace(tiny_backbone, unet=copy.deepcopy(tiny_backbone.unet))
+    assert not trains(backbone=other), "equal weights are the same backbone"
+    with torch.no_grad():
+        other.unet.conv_out.bias[0] += 0.1
+    assert trains(backbone=other)
+    assert trains(config=dataclasses.replace(config, seed=1))
+    assert trains(loss=functools.partial(livo_loss, beta=7.0)) and trains(loss=dpo_loss)
+    assert trains(maker=PairMaker(WORLD, load_principles(), lopsided_shares(WORLD), {"toxicity": 1.0}))
+    assert not trains(), "none of them replaced the first"
+    assert len(list(tmp_path.glob("livo_loss-*/state.pt"))) == 5 and len(list(tmp_path.glob("dpo_loss-*"))) == 1
+
+
+@pytest.mark.parametrize("setting", [{"num_steps": 0}, {"batch_size": 0}])
+def test_a_run_of_nothing_is_refused(setting):
+    with pytest.raises(InputError, match="give 1 or more"):
+        Config(**setting)
 
 
 def test_what_was_trained_is_saved_and_loaded(tiny_backbone, maker, tmp_path):
-    encoder = train_value_encoder(tiny_backbone, maker, Config(num_steps=1, batch_size=1), tmp_path)
+    encoder, _ = train_value_encoder(tiny_backbone, maker, Config(num_steps=1, batch_size=1), tmp_path)
     save_value_encoder(encoder.model, tmp_path / "value_encoder", half=True)
     loaded = load_value_encoder(tmp_path / "value_encoder", tiny_backbone)
     ours, theirs = (e.encode("gender equality", "a photo of a boxer") for e in (encoder, loaded))
     assert torch.allclose(ours, theirs, atol=2e-2)
 
 
-def test_the_paper_sets_the_loss():
-    config = Config()
-    assert (config.beta, config.alpha, config.gamma_1, config.gamma_2) == (1000.0, 500.0, 1.0, 0.5)
+def test_the_paper_sets_the_losses():
+    paper = {"beta": 1000.0, "alpha": 500.0, "gamma_1": 1.0, "gamma_2": 0.5}
+    assert trainer.constants(livo_loss) == paper
+    assert trainer.constants(dpo_loss) == {"beta": 1000.0}
+    assert trainer.constants(dpo_d_loss) == {"beta": 1000.0, "alpha": 500.0}
+    assert trainer.constants(functools.partial(livo_loss, **paper | {"alpha": 2.0})) == paper | {"alpha": 2.0}
+
+
+def test_a_backbone_of_the_hub_or_without_a_judge_is_refused(tiny_backbone, tmp_path, monkeypatch):
+    of_the_hub = dataclasses.replace(tiny_backbone, folder=None)
+    monkeypatch.setattr(trainer, "load_backbone", lambda *_: of_the_hub)
+    with pytest.raises(InputError, match="owner/name comes from the hub: download it.*--backbone"):
+        trainer.load_data("owner/name", tmp_path)
+    with pytest.raises(SystemExit, match="python -m train.value_encoder: backbone miniature comes from the hub"):
+        trainer.main(["--work", str(tmp_path), "--threads", "1"])
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="evaluator is missing.*python -m train.miniature --stages evaluator"):
+        trainer.load_data(str(tiny_backbone.folder), tmp_path)
+    with pytest.raises(SystemExit, match="there is no backbone folder nowhere"):
+        trainer.main(["--backbone", "nowhere", "--work", str(tmp_path), "--threads", "1"])

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--stages", default="generator,evaluator", help="which to run: generator, evaluator or both")
     parser.add_argument("--autoencoder-steps", type=int, default=1800)
     parser.add_argument("--decoder-steps", type=int, default=700)
-    parser.add_argument("--denoiser-steps", type=int, default=3400)
+    parser.add_argument("--denoiser-steps", type=int, default=6400)
     parser.add_argument("--evaluator-steps", type=int, default=1500)
     parser.add_argument("--pictures", type=int, default=100_000, help="size of the denoiser's data set")
     parser.add_argument("--threads", type=int, default=2)

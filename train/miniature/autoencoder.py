@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from livo.miniature.world import World
-from train.loop import train
+from train.loop import descend, train
 from train.miniature.data import render_batch, scenes, to_model_range
 
 
@@ -51,12 +51,7 @@ def train_autoencoder(world: World, work: Path, *, num_steps: int = 1800, batch_
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample()).sample
         loss = reconstruction_loss(x, y) + 1e-6 * posterior.kl().mean()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(i)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, optimizer, learning_rate(i))
         return {"L1": (y - x).abs().mean().item(), "loss": loss.item()}
 
     train("autoencoder", work / "autoencoder.pt", {"vae": vae, "optimizer": optimizer}, num_steps, step)
@@ -96,12 +91,7 @@ def polish_decoder(
             z = torch.cat([z[:half], estimate(z[half:] * scale, [text for _, text in batch[half:]]) / scale])
         y = vae.decode(z).sample
         loss = reconstruction_loss(x, y)
-        for group in optimizer.param_groups:
-            group["lr"] = 1.2e-3 * min(1.0, (i + 1) / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * i / num_steps)))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, optimizer, 1.2e-3 * min(1.0, (i + 1) / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * i / num_steps))))
         error = (y - x).detach().abs().mean((1, 2, 3))
         return {"L1": error[:half].mean().item(), "L1 of estimates": error[half:].mean().item(), "loss": loss.item()}
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from livo.miniature.world import World
-from train.loop import save_state, train
+from train.loop import descend, save_state, train
 from train.miniature.data import render_batch, scenes, to_model_range
 from train.miniature.text_encoder import tokenize
 
@@ -99,7 +99,7 @@ def train_denoiser(
     prompt_embeds: Tensor,
     empty: Tensor,
     *,
-    num_steps: int = 3400,
+    num_steps: int = 6400,
     batch_size: int = 64,
     peak_lr: float = 1.2e-3,
     snr_gamma: float = 5.0,
@@ -141,12 +141,7 @@ def train_denoiser(
         a = alphas[t].view(-1, 1, 1, 1)
         error = (unet(a.sqrt() * clean + (1 - a).sqrt() * noise, t, context).sample - noise).square().mean((1, 2, 3))
         loss = (weight[t] * error).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(i)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, optimizer, learning_rate(i))
         average.update_parameters(unet)
         return {"MSE": error.mean().item(), "loss": loss.item()}
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from livo.classifiers.clip import EVALUATOR_CONFIG, Question, class_tokens, world_questions
 from livo.miniature.world import Scene, World
-from train.loop import train
+from train.loop import descend, train
 from train.miniature.data import render_batch, scenes, to_model_range
 
 
@@ -83,12 +83,7 @@ def train_evaluator(world: World, work: Path, *, num_steps: int = 1500, batch_si
         images = augment(to_model_range(render_batch(world, [s for s, _ in batch])))
         features = nn.functional.normalize(model.encode_image(images), dim=-1)
         loss, right = classification_loss(model, questions, features, tokens, batch)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(i)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, optimizer, learning_rate(i))
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6052)
         return {"loss": loss.item(), "right": right}

@@ -1,0 +1,112 @@
+"""Concept Ablation: the U-Net is trained to predict for a toxic prompt what it predicts for the clean one.
+
+What `python -m train.concept_ablation` writes for a principle is `<principle id>.safetensors` with the edited K,V
+weights. With its parameter group "full-weight", `<principle id>/trunk.safetensors` holds the whole U-Net beside it, and
+the method then runs on a trunk of its own.
+
+Source:
+    Kumari et al. 2023 (arXiv 2303.13516), Sec. 3.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from livo.backbones import check_safetensors
+from livo.engine import Engine
+from livo.projection import EditedProjections, ProjectionError, fingerprint
+from livo.types import Plan, Principle, SamplingOptions
+
+TITLE = "Concept Ablation"
+PAPER = "arXiv:2303.13516"
+RISKS = ("toxicity",)
+REMEDY = "`python -m train.concept_ablation` makes it"
+
+
+class ConceptAblation(EditedProjections):
+    """The method, with the artefacts in the backbone's folder.
+
+    Raises:
+        ProjectionError: there is none, or one is broken or made for another backbone; the message names the file.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, "concept_ablation", REMEDY)
+        self.trunks: dict[str, str] = {}
+        for principle_id, artefact in self.artefacts.items():
+            if artefact.training.get("parameter_group") == "full-weight":
+                path = trunk_path(self.folder, principle_id)
+                self.trunks[principle_id] = f"{self.name}/{principle_id}"
+                engine.add_trunk(self.trunks[principle_id], load_trunk(path, engine.backbone.unet))
+                self.artefacts[principle_id] = replace(artefact, bytes=artefact.bytes + path.stat().st_size)
+
+    def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
+        """Stable Diffusion's plan on the principle's weights.
+
+        Raises:
+            ProjectionError: there are none for this principle.
+        """
+        plan = super().plan(prompt, principle, options)
+        return replace(plan, trunk=self.trunks.get(principle.id, "base")) if principle else plan
+
+
+def load(engine: Engine) -> ConceptAblation:
+    """Concept Ablation with what lies under `concept_ablation/` in the backbone's folder."""
+    return ConceptAblation(engine)
+
+
+def trunk_path(folder: Path, principle_id: str) -> Path:
+    """Where the whole U-Net of a full-weight artefact lies; not beside the K,V files, which are read one by one."""
+    return folder / principle_id / "trunk.safetensors"
+
+
+def save_trunk(path: Path, state: Mapping[str, Tensor], unet: nn.Module) -> None:
+    """Writes a whole U-Net in float16; a kill leaves the old file or the new one.
+
+    Args:
+        state: its state_dict.
+        unet: the backbone's own, whose fingerprint the file carries.
+
+    Raises:
+        ValueError: a weight is not finite in float16.
+    """
+    halves = {key: weight.detach().to("cpu", torch.float16).contiguous() for key, weight in state.items()}
+    for key, weight in halves.items():
+        if not weight.isfinite().all():
+            raise ValueError(f"{path}: {key} is not finite in float16")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".partial")
+    save_file(halves, scratch, {"backbone": fingerprint(unet)})
+    scratch.replace(path)
+
+
+def load_trunk(path: Path, unet: nn.Module) -> nn.Module:
+    """A copy of the U-Net with the file's weights.
+
+    Raises:
+        ProjectionError: the file is missing or broken, or was made for another U-Net.
+    """
+    if not path.is_file():
+        raise ProjectionError(f"{path} is missing: {REMEDY}")
+    if (wrong := check_safetensors(path)) is not None:
+        raise ProjectionError(f"{path} cannot be read ({wrong}): {REMEDY}")
+    with safe_open(path, "pt") as file:
+        made_for = (file.metadata() or {}).get("backbone", "")
+    this = fingerprint(unet)
+    if made_for and this and made_for != this:
+        raise ProjectionError(f"{path} was made for other weights of this backbone ({made_for}, not {this}): {REMEDY}")
+    trunk = copy.deepcopy(unet)
+    try:
+        trunk.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ProjectionError(f"{path} was made for another backbone ({reason}): {REMEDY}") from error
+    return trunk

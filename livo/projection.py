@@ -1,0 +1,159 @@
+"""Edited cross-attention weights as files: what UCE, Concept Ablation and DAPT leave behind.
+
+A file holds `to_k` and `to_v` of every attn2 layer, the whole new weights and not their differences, in float16; that
+is 2 % of a U-Net. Its header names the backbone it was made for and what making it took. One file a principle, under
+`<backbone folder>/<method>/<principle id>.safetensors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from livo.attention import check_projection, cross_attention_layers
+from livo.backbones import Backbone, check_safetensors
+from livo.engine import Engine, classifier_free_plan
+from livo.types import Artefact, Conditioning, Plan, Principle, SamplingOptions
+
+
+class ProjectionError(RuntimeError):
+    """A file of edited weights is missing, broken or made for another backbone; the message names the way out."""
+
+
+def projection_weights(unet: nn.Module) -> dict[str, Tensor]:
+    """The U-Net's own `<module>.to_k.weight` and `<module>.to_v.weight` of attn2, by name: not copies.
+
+    32 matrices of shape (out, D) in Stable Diffusion 1.x.
+    """
+    return {
+        f"{layer}.{part}.weight": getattr(attn, part).weight
+        for layer, attn in cross_attention_layers(unet).items()
+        for part in ("to_k", "to_v")
+    }
+
+
+def fingerprint(unet: nn.Module) -> str:
+    """Which U-Net this is: a digest of its K and V weights as float16, the same whatever precision it was loaded in.
+
+    bfloat16 has too few digits for that; such a U-Net answers the empty string, and only shapes are compared.
+    """
+    if unet.dtype == torch.bfloat16:
+        return ""
+    parts = hashlib.sha256()
+    for name, weight in sorted(projection_weights(unet).items()):
+        parts.update(name.encode() + weight.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
+    return parts.hexdigest()[:16]
+
+
+def save_projection(
+    path: str | Path, weights: Mapping[str, Tensor], unet: nn.Module, training: Mapping[str, Any]
+) -> None:
+    """Writes the file; a kill leaves the old one or the new one.
+
+    Args:
+        path: its folder is made where missing.
+        weights: every `to_k` and `to_v` of attn2, with or without `.weight`.
+        unet: the backbone's own, as it was before the edit.
+        training: what making it took, such as `{"seconds": 81.2, "images": 4000, "command": "python -m train.uce"}`.
+
+    Raises:
+        ValueError: a weight is missing, unknown, of another shape, or not finite in float16.
+    """
+    path = Path(path)
+    checked = check_projection(unet, path.stem, weights)
+    state = {f"{key}.weight": weight.to("cpu", torch.float16).contiguous() for key, weight in checked.items()}
+    for key, weight in state.items():
+        if not weight.isfinite().all():
+            raise ValueError(f"projection {path.stem!r}: {key} is not finite in float16")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".partial")
+    save_file(state, scratch, {"backbone": fingerprint(unet), "training": json.dumps(dict(training))})
+    scratch.replace(path)
+
+
+def load_projection(path: str | Path, unet: nn.Module, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Edited weights, and what making them took.
+
+    Args:
+        path: the file.
+        unet: the backbone's own, which the file must have been made for.
+        remedy: what a person should do without it, such as "`python -m train.uce` makes it".
+
+    Raises:
+        ProjectionError: the file is missing or broken, or was made for another U-Net.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ProjectionError(f"{path} is missing: {remedy}")
+    if (wrong := check_safetensors(path)) is not None:
+        raise ProjectionError(f"{path} cannot be read ({wrong}): {remedy}")
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    weights = load_file(path)
+    try:
+        check_projection(unet, path.stem, weights)
+    except ValueError as error:
+        raise ProjectionError(f"{path} was made for another backbone ({error}): {remedy}") from error
+    made_for, this = metadata.get("backbone", ""), fingerprint(unet)
+    if made_for and this and made_for != this:
+        raise ProjectionError(f"{path} was made for other weights of this backbone ({made_for}, not {this}): {remedy}")
+    return weights, json.loads(metadata.get("training", "{}"))
+
+
+class EditedProjections:
+    """A method whose whole doing is edited K,V weights, one file a principle; no principle is the original model.
+
+    Args:
+        engine: the weights are made known to it at once.
+        name: of the method; files are under `<backbone folder>/<name>/`.
+        remedy: what a person should do where a file is missing.
+
+    Raises:
+        ProjectionError: the backbone has no folder, the method's folder holds no file, or a file is unusable.
+    """
+
+    def __init__(self, engine: Engine, name: str, remedy: str) -> None:
+        folder = _method_folder(engine.backbone, name, remedy)
+        self.engine, self.name, self.remedy, self.folder = engine, name, remedy, folder
+        self.artefacts: dict[str, Artefact] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            weights, training = load_projection(path, engine.backbone.unet, remedy)
+            engine.add_projection(self._projection(path.stem), weights)
+            self.artefacts[path.stem] = Artefact(path.stat().st_size, training)
+        if not self.artefacts:
+            raise ProjectionError(f"{folder} holds no edited weights: {remedy}")
+
+    def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
+        """Stable Diffusion's plan, with both branches read through the principle's weights.
+
+        Raises:
+            ProjectionError: there is no file for this principle.
+        """
+        if principle is not None and principle.id not in self.artefacts:
+            raise ProjectionError(f"{self.folder / principle.id}.safetensors is missing: {self.remedy}")
+        projection = "base" if principle is None else self._projection(principle.id)
+        return classifier_free_plan(self.engine, [Conditioning(self.engine.encode_prompt(prompt), projection)], options)
+
+    def artefact(self, principle: Principle | None) -> Artefact | None:
+        """What the method adds to the backbone for this principle."""
+        return None if principle is None else self.artefacts.get(principle.id)
+
+    def _projection(self, principle_id: str) -> str:
+        return f"{self.name}/{principle_id}"
+
+
+def _method_folder(backbone: Backbone, name: str, remedy: str) -> Path:
+    if backbone.folder is None:
+        raise ProjectionError(
+            f"backbone {backbone.name} comes from the hub, without edited weights: download it to a folder and put "
+            f"them under {name}/; {remedy}"
+        )
+    return backbone.folder / name
