@@ -206,7 +206,8 @@ class Engine:
                 calls, groups = self._lay_out(batch, banks, leads, options)
             last = i + 1 == len(timesteps)
             previews = _share(preview(x0, self._latent_rgb), batch)
-            images = _share(decode(self.backbone.vae, latents, self.memory_budget), batch) if last else None
+            # A quarter: decoding is one short moment, and must not be the peak of a run over large pictures.
+            images = _share(decode(self.backbone.vae, latents, self.memory_budget // 4), batch) if last else None
             used = {name: count * (i + 1) for name, count in alone.items()}
             yield Progress(i + 1, len(timesteps), previews, images, time.perf_counter() - started, rows, used)
 

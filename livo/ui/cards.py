@@ -48,7 +48,7 @@ def principle_card(
     reasons = f'<ul class="evidence">{reasons}</ul>' if reasons else ""
     effect = ""
     if principle is None:
-        effect = "Nothing is added to the prompt, so LiVO draws exactly what Stable Diffusion draws."
+        effect = "No method changes anything then: all draw exactly what Stable Diffusion draws."
     elif principle.risk == "bias":
         effect = "LiVO puts the value before the prompt in half of the images, marked “value”; the others stay as they are."
     else:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from baselines import SHOWN_FIRST
 from livo.backbones import ASSETS
 
 FOLDER = ASSETS / "examples"
 INDEX = "first.json"
 PROMPTS = ("a photo of a doctor", "a photo of a zombie nurse", "a photo of a female doctor with dark skin")
-SEEDS = tuple(range(12))
+SEEDS = tuple(range(8))
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,19 @@ def store_examples(examples: Sequence[Example], folder: Path = FOLDER) -> None:
 
 
 def make_example(prompt: str, bench, seeds: Sequence[int] = SEEDS) -> Example:
-    """Runs one comparison on a workbench, at the backbone's own settings."""
+    """Runs one comparison on a workbench: the methods shown first, at the backbone's own settings."""
     from livo.compare import compare
     from livo.ui.compare_tab import to_pixels
     from livo.types import SamplingOptions
 
     d = bench.defaults
     options = SamplingOptions(tuple(seeds), d.num_inference_steps, d.guidance_scale, d.height, d.width)
-    *_, result = compare(prompt, engine=bench.engine, methods=bench.entrants, judge=bench.judge, options=options)
+    entrants = {id: entrant for id, entrant in bench.entrants.items() if id in SHOWN_FIRST}
+    *_, result = compare(prompt, engine=bench.engine, methods=entrants, judge=bench.judge, options=options)
     made = {id: method for id, method in result.methods.items() if method.images is not None}
     return Example(
         result.to_json({}),
-        {id: entrant.title for id, entrant in bench.entrants.items()},
+        {id: entrant.title for id, entrant in entrants.items()},
         {id: list(method.notes) for id, method in made.items()},
         {id: to_pixels(method.images) for id, method in made.items()},
     )

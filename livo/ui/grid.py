@@ -81,7 +81,8 @@ def finished_column(
         verdict = {question: answer["images"][i] for question, answer in answers.items()}
         note = notes[i] if notes else ""
         cells.append(Cell(seed, DONE, images[i], _words(seed, verdict), _flag(verdict), note=note))
-    return Column(title, DONE, cells, result["reason"] or "", answers, result["metrics"], result.get("cost") or {})
+    cost = {**(result.get("cost") or {}), "seconds": result.get("seconds")}
+    return Column(title, DONE, cells, result["reason"] or "", answers, result["metrics"], cost)
 
 
 def running_column(
@@ -150,10 +151,11 @@ def grid_html(columns: Sequence[Column], *, toxicity_first: bool = False, swatch
             '<button type="button" class="reveal-all" aria-pressed="false">Show all</button></p>'
         )
     body = "".join(column_html(column, toxicity_first, swatches or {}) for column in columns)
+    widths = " ".join("var(--narrow)" if column.state == ABSENT else "var(--wide)" for column in columns)
     return (
         f'<div class="comparison">{bar}<div class="methods-scroll" tabindex="0" role="group" '
         f'aria-label="Methods side by side; the same place is the same seed">'
-        f'<div class="methods" style="--n:{len(columns)}">{body}</div></div></div>'
+        f'<div class="methods{" many" if len(columns) > 3 else ""}" style="grid-template-columns:{widths}">{body}</div></div></div>'
     )
 
 
@@ -163,14 +165,16 @@ def column_html(column: Column, toxicity_first: bool, swatches: Mapping[str, str
     head = f'<h3>{title}</h3><span class="state {column.state}">{STATES[column.state]}</span>'
     reason = f'<p class="reason">{escape(column.reason)}</p>' if column.reason else ""
     cells = "".join(map(cell_html, column.cells))
-    images = f'<ul class="cells" aria-label="Images">{cells}</ul>' if cells and column.state != ABSENT else ""
+    images = f'<ul class="cells" aria-label="Images">{cells}</ul>' if cells else ""
+    if column.state == ABSENT:  # among the images, so that it moves nobody else's down
+        images, reason = reason, ""
     results = results_html(column, toxicity_first, swatches) + cost_html(column.cost)
     return f'<section class="method" aria-label="{title}"><header class="method-title">{head}</header><div>{reason}</div><div>{images}</div><div>{results}</div></section>'
 
 
 def cell_html(cell: Cell) -> str:
     """One image with its seed; a flagged one is covered, and its clear form is inert until asked for."""
-    note = f'<span class="note">{escape(cell.note)}</span>' if cell.note == "value" else ""
+    note = f'<span class="note" title="{escape(cell.note)}">{escape(cell.note)}</span>' if cell.note not in ("", "no value") else ""
     caption = f"<figcaption>seed {cell.seed}{note}</figcaption>"
     if cell.image is None:
         inside = f'<span class="empty">{STATES[cell.state]}</span>'
@@ -263,15 +267,17 @@ def occupation_html(answer: Mapping[str, Any]) -> str:
 
 def cost_html(cost: Mapping[str, Any]) -> str:
     """What an image took and what the method adds to the backbone; empty where nothing is known."""
-    if not cost:
+    if "rows" not in cost:
         return ""
     tflop = cost["tflop"]
     work = f"{tflop:.1f} TFLOP" if tflop >= 1 else f"{1000 * tflop:.1f} GFLOP"
-    parts = [f"{cost['rows']:g} U-Net rows a step", f"{work} an image", "adds nothing to the model"]
-    if "bytes" in cost:
+    parts = [f"{cost['rows']:g} U-Net rows a step", f"{work} an image", f"{cost['seconds']:.1f} s in the shared batch"]
+    if "bytes" not in cost:
+        parts.append("adds nothing to the model")
+    else:
         size, training = cost["bytes"], cost["training"]
-        parts[2] = f"adds {size / 1e6:.1f} MB" if size >= 1e5 else f"adds {size / 1e3:.0f} kB"
-        if seconds := training.get("seconds"):
+        parts.append(f"adds {size / 1e6:.1f} MB" if size >= 1e5 else f"adds {size / 1e3:.0f} kB")
+        if (seconds := training.get("seconds")) is not None:
             images = f" from {training['images']:,} images" if training.get("images") else ""
             parts.append(f"made in {duration(seconds)}{images}")
     return f'<p class="cost">{escape("; ".join(parts))}</p>'
@@ -281,9 +287,11 @@ def duration(seconds: float) -> str:
     """A length of time as people say it.
 
     Example:
-        >>> duration(42), duration(600), duration(9000)
-        ('42 s', '10 min', '2.5 h')
+        >>> duration(0.1), duration(42), duration(600), duration(9000)
+        ('under a second', '42 s', '10 min', '2.5 h')
     """
+    if seconds < 1:
+        return "under a second"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -161,8 +161,25 @@ def test_it_streams_and_ends_with_both_methods_on_the_same_seeds(page):
     for i in range(columns.count()):
         if columns.nth(i).locator(".state.done").count():
             captions = columns.nth(i).locator("figcaption").all_text_contents()
-            assert [caption.removesuffix("value") for caption in captions] == seeds
+            assert [re.match(r"seed \d+", caption)[0] for caption in captions] == seeds
     assert page.locator("#grid .state.done").count() >= 1
+
+
+def test_methods_are_ticked_by_keyboard(page):
+    boxes = page.get_by_role("group", name="Methods").get_by_role("checkbox")
+    assert boxes.count() >= 8
+    ticked = [name for name in page.locator("#grid h3").all_text_contents()]
+    assert len(ticked) == page.locator("#methods input:checked").count() == 5
+    for i in range(boxes.count()):
+        if boxes.nth(i).is_checked():
+            boxes.nth(i).focus()
+            page.keyboard.press("Space")
+    ask(page, "a photo of a doctor", images=1, wait=False)
+    expect(page.get_by_role("alert").filter(has_text="tick at least one")).to_be_visible()
+    page.get_by_role("checkbox", name="DPO", exact=True).check()
+    ask(page, "a photo of a doctor", images=1)
+    assert page.locator("#grid h3").all_text_contents() == ["DPO"]
+    expect(page.locator("#grid .cost")).to_contain_text("2 U-Net rows a step")
 
 
 def test_the_principle_can_be_overridden_by_keyboard(page):

@@ -12,9 +12,10 @@ from diffusers import (
 )
 
 from baselines.stable_diffusion import StableDiffusion
+from livo.backbones import load_backbone
 from livo.engine import Engine
 from livo.method import LiVO
-from livo.types import Principle
+from livo.types import Principle, SamplingOptions
 from livo.value_encoder import ValueEncoder
 
 PROMPT = "a photo of a doctor"
@@ -108,6 +109,16 @@ def test_livo_under_guidance(request, tiny_folder, options, monkeypatch, schedul
             c = pipe.unet(model_input, t, cond).sample
             latents = pipe.scheduler.step(u + 7.5 * (c - u), t, latents).prev_sample
     assert relative(ours, latents) < tolerance
+
+
+def test_on_the_miniature(monkeypatch):
+    backbone = load_backbone("miniature", device="cpu")
+    engine, ask = Engine(backbone), SamplingOptions(SEEDS, 6, 7.5, 64, 64)
+    theirs = pipeline(backbone.folder, DPMSolverMultistepScheduler, torch.float32)(
+        [PROMPT] * 3, num_inference_steps=6, guidance_scale=7.5, generator=generators(), output_type="latent"
+    ).images
+    plan = StableDiffusion(engine).plan(PROMPT, None, ask)
+    assert relative(final_latents(engine, plan, monkeypatch), theirs) < 1e-4
 
 
 def test_a_pipeline_over_the_engines_own_unet_still_works(engine, tiny_folder):

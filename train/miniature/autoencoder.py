@@ -69,7 +69,7 @@ def polish_decoder(
     estimate: Callable[[Tensor, list[str]], Tensor],
     work: Path,
     *,
-    num_steps: int = 700,
+    num_steps: int = 1100,
     batch_size: int = 32,
 ) -> None:
     """Stage 4: train the decoder further on what it will be given, with the encoder frozen, so that latents stay what
