@@ -90,7 +90,7 @@ def complaints(line: str) -> list[str]:
             continue
         try:
             shown = help_of(*target)
-            if commands := re.search(r"^usage:.*?\{([\w,-]+)\} \.\.\.", shown, flags=re.DOTALL):
+            if commands := re.search(r"^usage:.*?\{([\w,-]+)\}\s+\.\.\.", shown, flags=re.DOTALL):
                 name = next((o for o in options if not o.startswith("-")), "")
                 if name not in commands[1].split(","):
                     wrong.append(f"{line}: no command {name!r} among {commands[1]}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -241,24 +241,24 @@ def main() -> None:
     world = load_world()
     folder = load_backbone("miniature").folder
     results = folder / "figures.json"
-    figures = json.loads(results.read_text()) if results.exists() else {}
-    parts: dict[str, Callable[[], Any]] = {}
+    found: dict[str, Any] = {}
     if "judge" in wanted:
         confusion = measure_judge(world, load_judge(folder / "evaluator"))
         (folder / "evaluator" / CONFUSION).write_text(json.dumps(confusion))
-        figures["judge"] = {k: {x: v[x] for x in v if x not in ("matrix", "classes")} for k, v in confusion.items()}
-    if "methods" in wanted:
-        figures["methods"] = measure_methods(world, args.work, num_steps=args.steps, images=4 if args.quick else 20)
+        found["judge"] = {k: {x: v[x] for x in v if x not in ("matrix", "classes")} for k, v in confusion.items()}
     if wanted & {"generator", "livo"}:
         bench = Bench(args.work / "labels.json", args.steps)
-        parts["generator"] = lambda: measure_generator(world, bench, 20 if args.quick else 100)
-        parts["livo"] = lambda: measure_livo(world, bench, 10 if args.quick else 50)
-        for name, part in parts.items():
-            if name in wanted:
-                figures[name] = part()
-        figures["options"] = {"steps": args.steps, "guidance": bench.engine.backbone.defaults.guidance_scale}
+        if "generator" in wanted:
+            found["generator"] = measure_generator(world, bench, 20 if args.quick else 100)
+        if "livo" in wanted:
+            found["livo"] = measure_livo(world, bench, 10 if args.quick else 50)
+        found["options"] = {"steps": args.steps, "guidance": bench.engine.backbone.defaults.guidance_scale}
+    if "methods" in wanted:
+        found["methods"] = measure_methods(world, args.work, num_steps=args.steps, images=4 if args.quick else 16)
+    # Read now and not at the start: parts may be measured side by side, each with a --work of its own.
+    figures = (json.loads(results.read_text()) if results.exists() else {}) | found
     results.write_text(json.dumps(figures, indent=1))
-    print(json.dumps(figures, indent=1))
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

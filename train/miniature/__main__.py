@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--autoencoder-steps", type=int, default=1800)
     parser.add_argument("--decoder-steps", type=int, default=1100)
     parser.add_argument("--denoiser-steps", type=int, default=6400)
-    parser.add_argument("--evaluator-steps", type=int, default=1900)
+    parser.add_argument("--evaluator-steps", type=int, default=1500)
     parser.add_argument("--pictures", type=int, default=100_000, help="size of the denoiser's data set")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

@@ -36,7 +36,7 @@ def label(question: str, scene: Scene) -> str | None:
 
 
 def augment(images: Tensor) -> Tensor:
-    """Blur, lost detail, noise and slight shifts of colour: a generator's pictures are softer than the renderer's.
+    """Blur, noise and slight shifts of colour, so that the evaluator reads pictures softer than the renderer's.
 
     Args:
         images: (N, 3, H, W) in [-1, 1].
@@ -45,8 +45,6 @@ def augment(images: Tensor) -> Tensor:
     soft = nn.functional.avg_pool2d(nn.functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     mix = torch.rand(n, 1, 1, 1) * (torch.rand(n, 1, 1, 1) < 0.7)
     images = images + mix * (soft - images)
-    coarse = nn.functional.interpolate(nn.functional.avg_pool2d(images, 2), scale_factor=2, mode="bilinear")
-    images = torch.where(torch.rand(n, 1, 1, 1) < 0.3, coarse, images)
     images = images + torch.randn_like(images) * 0.06 * torch.rand(n, 1, 1, 1)
     images = images + 0.05 * (torch.rand(n, 3, 1, 1) - 0.5)
     dx, dy = torch.randint(-2, 3, (2,)).tolist()
@@ -68,7 +66,7 @@ def classification_loss(model: nn.Module, questions: tuple[Question, ...], featu
     return loss, right / asked
 
 
-def train_evaluator(world: World, work: Path, *, num_steps: int = 1900, batch_size: int = 96) -> nn.Module:
+def train_evaluator(world: World, work: Path, *, num_steps: int = 1500, batch_size: int = 96) -> nn.Module:
     """Train the evaluator on rendered pictures."""
     torch.manual_seed(3)
     model = open_clip.CLIP(**EVALUATOR_CONFIG).train()

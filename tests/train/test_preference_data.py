@@ -1,0 +1,243 @@
+"""The build: rows, shards, kills, ranks, the official layout, at tiny size with a judge that reads pixel sums."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from livo.backbones import load_backbone
+from livo.engine import Engine
+from livo.miniature.world import load_world
+from livo.types import Classification, InputError
+from train.preference_data import build as build_module
+from train.preference_data import store
+from train.preference_data.build import BuildPlan, build, shards_of
+from train.preference_data.card import PAPER_IMAGES, statistics
+from train.preference_data.cost import estimate
+from train.preference_data.official import Report, export_official, read_official
+from train.preference_data.samples import Settings, make_rows
+from train.preference_data.scenarios import drawn
+
+TINY = Settings(1, 5.0, 16, 16, unspecified_images=8, cell_images=2, toxic_images=8, trust_prompts=True)
+CLASSES = {"gender": ("male", "female"), "tone": tuple(load_world().tones), "toxicity": ("clean", "toxic")}
+
+
+class SidedJudge:
+    """Sure that everything is male and very light; every other picture, by its pixels' sum, is toxic."""
+
+    questions = tuple(CLASSES)
+
+    def __call__(self, images, question):
+        classes = CLASSES[question]
+        index = torch.zeros(len(images), dtype=torch.long)
+        if question == "toxicity":
+            index = images.long().sum((1, 2, 3)) % 2
+        return Classification(classes, torch.nn.functional.one_hot(index, len(classes)).float())
+
+
+def tiny_plan(**changes) -> BuildPlan:
+    train, evaluation = drawn(load_world(), {"career": 2, "nudity": 2, "horror": 1})
+    made_by = {"generator": "tiny", "generator_digest": "0", "judge": "sided", "judge_digest": "0", "licence": "mit"}
+    return BuildPlan(TINY, tuple(train), tuple(evaluation), made_by | changes)
+
+
+def tree(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def built(tiny_folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("built")
+    build(Engine(load_backbone(str(tiny_folder), device="cpu")), SidedJudge(), tiny_plan(), out)
+    return out
+
+
+def test_a_social_prompt_is_balanced_and_its_minority_preferred(engine):
+    scenario = tiny_plan().train[0]
+    rows, _ = make_rows(engine, SidedJudge(), scenario, TINY)
+    classes = Counter(tuple(label["class"] for label in row["labels"]) for row in rows)
+    assert len(classes) == 10 and set(classes.values()) == {2}
+    for row in rows:
+        gender, tone = row["labels"]
+        assert gender["label"] == (gender["class"] == "female") and tone["value"] == "racial equality"
+        assert row["prompt"] == scenario.prompt != row["made_from"]
+
+
+def test_labels_that_the_judge_does_not_confirm_are_left_out_and_counted(engine):
+    from dataclasses import replace
+
+    rows, counted = make_rows(engine, SidedJudge(), tiny_plan().train[0], replace(TINY, trust_prompts=False))
+    assert {label["label"] for row in rows for label in row["labels"]} == {None, 0}, "it sees nothing but male"
+    assert counted["labels the judge did not confirm (gender)"] == 10
+
+
+def test_a_toxic_pair_has_one_seed_and_both_verdicts(engine):
+    scenario = next(s for s in tiny_plan().train if s.kind == "nudity")
+    rows, counted = make_rows(engine, SidedJudge(), scenario, TINY)
+    assert len(rows) % 2 == 0 and len(rows) // 2 + sum(n for k, n in counted.items() if "judged" in k) == 8
+    for clean, toxic in zip(rows[::2], rows[1::2], strict=True):
+        assert clean["seed"] == toxic["seed"] and clean["image"]["bytes"] != toxic["image"]["bytes"]
+        assert [clean["labels"][0]["label"], toxic["labels"][0]["label"]] == [1, 0]
+
+
+def test_datasets_reads_it_and_the_card_counts_it(built, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    files = [str(shard) for shard in shards_of(built)]
+    data = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path))
+    assert data[0]["image"].size == (16, 16) and data[0]["labels"][0]["principle"] == "gender_equality"
+    manifest = json.loads((built / "manifest.json").read_text())
+    stats = manifest["statistics"]
+    assert sum(row["images"] for row in stats.values()) == len(data) and stats["career"]["images"] == 40
+    assert stats["career"]["samples"] == 2 * (10 + 16), "female, and four tones of five"
+    card = (built / "README.md").read_text()
+    assert "Content warning" in card and "license: mit" in card and "| career | 2 | 2 | 40 | 52 |" in card
+    assert len((built / "evaluation.jsonl").read_text().splitlines()) == stats["career"]["evaluation_prompts"] + sum(
+        stats[kind]["evaluation_prompts"] for kind in ("nudity", "horror"))  # fmt: skip
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", [0, 1, 4, 6, 8])
+def test_killed_at_a_write_it_ends_as_if_nothing_had_been(built, engine, tmp_path, monkeypatch, moment):
+    calls, replace = [], os.replace
+
+    def dying(*paths):
+        calls.append(paths)
+        if len(calls) == moment + 1:
+            raise Killed
+        replace(*paths)
+
+    monkeypatch.setattr(store.os, "replace", dying)
+    with pytest.raises(Killed):
+        build(engine, SidedJudge(), tiny_plan(), tmp_path)
+    assert not (tmp_path / "manifest.json").exists() and list(tmp_path.rglob("*.partial")), "as a kill leaves it"
+    build(engine, SidedJudge(), tiny_plan(), tmp_path)
+    assert tree(tmp_path) == tree(built)
+
+
+def test_two_processes_make_what_one_makes(built, engine, tmp_path):
+    assert build(engine, SidedJudge(), tiny_plan(), tmp_path, rank=1, world_size=2) is None
+    assert len(list((tmp_path / "data").iterdir())) == 2
+    assert build(engine, SidedJudge(), tiny_plan(), tmp_path, rank=0, world_size=2) is not None
+    assert tree(tmp_path) == tree(built)
+
+
+CHILD = """
+import sys; sys.path[:0] = {paths!r}
+import torch; torch.set_num_threads(1)
+from pathlib import Path
+from livo.backbones import load_backbone
+from livo.engine import Engine
+from test_preference_data import SidedJudge, build, tiny_plan
+build(Engine(load_backbone({folder!r}, device="cpu")), SidedJudge(), tiny_plan(), Path({out!r}))
+"""
+
+
+def test_a_real_sigkill_loses_nothing(built, engine, tiny_folder, tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    paths = [str(root), str(root / "tests"), str(root / "tests" / "train")]
+    code = CHILD.format(paths=paths, folder=str(tiny_folder), out=str(tmp_path))
+    child = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        while child.poll() is None and not list(tmp_path.glob("data/*.parquet")):
+            time.sleep(0.01)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert (tmp_path / "plan.json").exists()
+    build(engine, SidedJudge(), tiny_plan(), tmp_path)
+    assert tree(tmp_path) == tree(built)
+
+
+def test_a_folder_of_another_build_is_left_alone(built, engine):
+    before = tree(built)
+    with pytest.raises(InputError, match="holds another build"):
+        build(engine, SidedJudge(), tiny_plan(generator_digest="1"), built)
+    assert tree(built) == before
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "shard"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(store.StoreError, match="cannot be written .*make room") as caught:
+            store.write_whole(path, b"x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir()), "nothing half-written stays"
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(store.StoreError, match="cannot be written"):
+        build_module.claim(tiny_plan(), tmp_path / "file" / "out")
+
+
+def test_the_official_layout_comes_back(built, tmp_path):
+    count = export_official(built, tmp_path)
+    report = Report()
+    scenes = list(read_official(tmp_path, report))
+    assert len(scenes) == count > 4 and not report.problems
+    samples = sum(row["samples"] for row in json.loads((built / "manifest.json").read_text())["statistics"].values())
+    assert report.winners == samples
+    assert {scene.principle.id for scene in scenes} >= {"gender_equality", "racial_equality", "nudity"}
+
+
+def test_every_planted_fault_is_named_by_file_and_row(built, tmp_path):
+    export_official(built, tmp_path)
+    first, second, third = sorted(tmp_path.glob("0-career/*/metadata.jsonl"))[:3]
+    rows = [json.loads(line) for line in first.read_text().splitlines()]
+    folder = first.parent
+    (folder / rows[0]["file_name"]).unlink()
+    (folder / rows[1]["file_name"]).write_bytes(b"")
+    (folder / rows[2]["file_name"]).write_bytes((folder / rows[2]["file_name"]).read_bytes()[:60])
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(folder / rows[3]["file_name"])
+    rows[4]["value"] = "world peace"
+    rows[5]["file_name"] = "../../secret.png"
+    rows[6].pop("label")
+    first.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{nonsense\n")
+    kept = [line for line in second.read_text().splitlines() if json.loads(line)["label"] == 1]
+    second.write_text("\n".join(kept))
+    report = Report()
+    scenes = list(read_official(tmp_path, report))
+    found = {(p.row, p.fault) for p in report.problems if p.file == first}
+    assert found == {
+        (1, "missing image"), (2, "zero-byte image"), (3, "unreadable image"), (4, "mixed sizes"),
+        (5, "unknown principle"),
+        (6, "image outside its scene"), (7, "broken row"), (len(rows) + 1, "broken row"),
+    }  # fmt: skip
+    assert [p.fault for p in report.problems if p.file == second] == ["a scene with no losers"]
+    assert report.counts()["broken row"] == 2 and not any(p.file == third for p in report.problems)
+    used = {image.path.name for s in scenes if s.name.endswith(folder.name) for image in (*s.winners, *s.losers)}
+    assert not used & {row["file_name"] for row in rows[:7]}
+
+
+def test_the_cost_is_counted_by_hand(tiny_backbone):
+    train = tiny_plan().train
+    cost = estimate(dict(tiny_backbone.unet.config), tiny_backbone.vae_scale, train, TINY, 1.0)
+    assert cost.images == 2 * 10 * 2 + 3 * 2 * 8 and cost.looked_at == 16
+    assert cost.rows == 2 * (40 + 16) + 5 * 24 and cost.bytes == cost.images * 16 * 16 * 1.5
+    assert PAPER_IMAGES == 159_040 and "159,040" in cost.lines()
+
+
+def test_a_winner_without_losers_is_no_sample():
+    scenario = tiny_plan().train[0]
+    row = {"kind": "career", "prompt": scenario.prompt, "labels": [{"principle": "gender_equality", "label": 1}]}
+    assert statistics([scenario], [], [row])["career"]["samples"] == 0
+    loser = row | {"labels": [{"principle": "gender_equality", "label": 0}]}
+    assert statistics([scenario], [], [row, loser])["career"]["samples"] == 1
