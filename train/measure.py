@@ -29,6 +29,7 @@ from livo.value_encoder import load_value_encoder
 from train.measure_methods import measure_methods, share
 from train.miniature.data import render_batch, scenes
 from train.miniature.evaluator import label
+from train.preference import weights_digest
 
 PARTS = ("judge", "generator", "livo", "methods")
 MEASURED = ("gender", "tone", "toxicity", "occupation")
@@ -70,8 +71,8 @@ class Bench:
         value_encoder = load_value_encoder(backbone.folder / "value_encoder", backbone)
         self.plain, self.valued = StableDiffusion(self.engine), LiVO(self.engine, value_encoder, mixing_rate=1.0)
         self.path, self.num_steps = path, num_steps
-        weights = [value_encoder.model.state_dict(), backbone.unet.state_dict(), backbone.vae.state_dict()]
-        self.weights = "".join(f"{sum(t.double().abs().sum() for t in state.values()):.6f} " for state in weights)
+        parts = (value_encoder.model, backbone.text_encoder, backbone.unet, backbone.vae, self.judge.model)
+        self.weights = weights_digest(*parts)
         self.known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
     def labels(self, prompt: str, images: int, principle: str | None = None) -> dict[str, list]:

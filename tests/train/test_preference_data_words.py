@@ -163,7 +163,6 @@ class Server:
 
 @pytest.fixture
 def server():
-    pytest.importorskip("openai")
     server = Server()
     yield server
     server.over.set()
