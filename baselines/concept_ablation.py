@@ -16,13 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from livo.backbones import check_safetensors
 from livo.engine import Engine
-from livo.projection import EditedProjections, ProjectionError, fingerprint
+from livo.projection import EditedProjections, ProjectionError, fingerprint, read_header
 from livo.types import Plan, Principle, SamplingOptions
 
 TITLE = "Concept Ablation"
@@ -94,15 +92,7 @@ def load_trunk(path: Path, unet: nn.Module) -> nn.Module:
     Raises:
         ProjectionError: the file is missing or broken, or was made for another U-Net.
     """
-    if not path.is_file():
-        raise ProjectionError(f"{path} is missing: {REMEDY}")
-    if (wrong := check_safetensors(path)) is not None:
-        raise ProjectionError(f"{path} cannot be read ({wrong}): {REMEDY}")
-    with safe_open(path, "pt") as file:
-        made_for = (file.metadata() or {}).get("backbone", "")
-    this = fingerprint(unet)
-    if made_for and this and made_for != this:
-        raise ProjectionError(f"{path} was made for other weights of this backbone ({made_for}, not {this}): {REMEDY}")
+    read_header(path, unet, REMEDY)
     trunk = copy.deepcopy(unet)
     try:
         trunk.load_state_dict(load_file(path))

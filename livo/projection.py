@@ -91,21 +91,31 @@ def load_projection(path: str | Path, unet: nn.Module, remedy: str) -> tuple[dic
         ProjectionError: the file is missing or broken, or was made for another U-Net.
     """
     path = Path(path)
+    metadata = read_header(path, unet, remedy)
+    weights = load_file(path)
+    try:
+        check_projection(unet, path.stem, weights)
+    except ValueError as error:
+        raise ProjectionError(f"{path} was made for another backbone ({error}): {remedy}") from error
+    return weights, json.loads(metadata.get("training", "{}"))
+
+
+def read_header(path: Path, unet: nn.Module, remedy: str) -> dict[str, str]:
+    """Metadata of a file of edited weights.
+
+    Raises:
+        ProjectionError: the file is missing or broken, or was made for other weights than the U-Net's.
+    """
     if not path.is_file():
         raise ProjectionError(f"{path} is missing: {remedy}")
     if (wrong := check_safetensors(path)) is not None:
         raise ProjectionError(f"{path} cannot be read ({wrong}): {remedy}")
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-    weights = load_file(path)
-    try:
-        check_projection(unet, path.stem, weights)
-    except ValueError as error:
-        raise ProjectionError(f"{path} was made for another backbone ({error}): {remedy}") from error
     made_for, this = metadata.get("backbone", ""), fingerprint(unet)
     if made_for and this and made_for != this:
         raise ProjectionError(f"{path} was made for other weights of this backbone ({made_for}, not {this}): {remedy}")
-    return weights, json.loads(metadata.get("training", "{}"))
+    return metadata
 
 
 class EditedProjections:

@@ -28,11 +28,10 @@ Source:
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -48,6 +47,7 @@ from livo.miniature.world import TOXIC_KINDS, Scene, World, load_world
 from livo.projection import projection_weights, save_projection
 from livo.types import MAX_SEED, Conditioning, SamplingOptions
 from train.loop import save_state
+from train.preference import training_wordings
 from train.projection import (
     bos_detached,
     command,
@@ -59,7 +59,6 @@ from train.projection import (
     run_folder,
     student_of,
     training_scene,
-    training_wordings,
 )
 
 
@@ -168,9 +167,8 @@ def ablate(
         return {"loss": gap + config.prior_weight * prior, "gap": gap, "prior": prior}
 
     with bos_detached(student):
-        log = fit(f"ablate {kind}", work / f"{kind}.pt", learning, losses, config)
-    (work / f"{kind}_log.json").write_text(json.dumps({"config": asdict(config), "log": log}, indent=1))
-    return student.eval().requires_grad_(False), log[-1]["seconds"]
+        seconds = fit(f"ablate {kind}", work / f"{kind}.pt", learning, losses, config)
+    return student.eval().requires_grad_(False), seconds
 
 
 def write(

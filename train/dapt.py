@@ -19,9 +19,8 @@ Source:
 
 from __future__ import annotations
 
-import json
 import random
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -35,7 +34,7 @@ from livo.principles import find_principle
 from livo.projection import projection_weights, save_projection
 from livo.types import Principle
 from train.miniature.data import render_batch
-from train.preference import ATTRIBUTES
+from train.preference import ATTRIBUTES, training_wordings
 from train.projection import (
     PRINCIPLES,
     command,
@@ -47,7 +46,6 @@ from train.projection import (
     run_folder,
     student_of,
     training_scene,
-    training_wordings,
 )
 from train.value_encoder import denoising_errors
 
@@ -100,9 +98,8 @@ def train_dapt(
         t = torch.randint(0, 1000, (len(examples),), device=latents.device)
         return {"loss": denoising_errors(student, alphas, latents, noise, t, context).mean()}
 
-    log = fit(f"DAPT {principle.id}", work / f"{principle.id}.pt", learning, losses, config)
-    (work / f"{principle.id}_log.json").write_text(json.dumps({"config": asdict(config), "log": log}, indent=1))
-    return student.eval().requires_grad_(False), log[-1]["seconds"]
+    seconds = fit(f"DAPT {principle.id}", work / f"{principle.id}.pt", learning, losses, config)
+    return student.eval().requires_grad_(False), seconds
 
 
 def write(

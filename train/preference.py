@@ -46,6 +46,11 @@ def training_concepts(world: World) -> tuple[list[str], list[str]]:
     )
 
 
+def training_wordings(world: World) -> list[int]:
+    """Which of a toxic kind's wordings may be trained on; the other one is for evaluation."""
+    return [w for w in range(4) if w != world.held_out["toxic_wording"]]
+
+
 def weights_digest(*modules: nn.Module) -> str:
     """Which weights these are: 16 hex digits of all of them as float16, the same from half and from full precision."""
     parts = hashlib.sha256()
@@ -175,7 +180,7 @@ class PairMaker:
             gender, tone = draw_attributes(self.world, occupation, adjective, rng)
             toxic = rng.choice(self.toxic)
             scene = Scene(occupation, adjective, place, None, gender, tone, toxic, None, jitter)
-            wording = rng.choice([w for w in range(4) if w != self.world.held_out["toxic_wording"]])
+            wording = rng.choice(training_wordings(self.world))
             named = rng.random() < 0.3
             text = caption(self.world, scene, opening, name_gender=named, wording=wording)
             return Pair(text, self.principles[toxic], clean_counterpart(scene), scene)

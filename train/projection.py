@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -100,24 +101,22 @@ def training_scene(world: World, rng: random.Random) -> Scene:
     return Scene(occupation, adjective, place, None, gender, tone, jitter=rng.getrandbits(32))
 
 
-def training_wordings(world: World) -> list[int]:
-    """Which of a toxic kind's wordings may be trained on; the other one is for evaluation."""
-    return [w for w in range(4) if w != world.held_out["toxic_wording"]]
-
-
 def fit(
     name: str,
     checkpoint: Path,
     learning: Sequence[nn.Parameter],
     losses: Callable[[int, random.Random], dict[str, Tensor]],
     config: Any,
-) -> list[dict[str, float]]:
-    """AdamW on `losses(i, rng)["loss"]`, resumed from `checkpoint`; returns the log of `train.loop.train`.
+) -> float:
+    """AdamW on `losses(i, rng)["loss"]`, resumed from `checkpoint`; the log is kept beside it as `<stem>_log.json`.
 
     Args:
         losses: the numbers of step i; it draws from `rng` and torch's default generator, both seeded by i alone.
         config: has num_steps, learning_rate, weight_decay and seed. The rate rises over 20 steps and falls linearly
             over the last half.
+
+    Returns:
+        The seconds that it took in all.
     """
     optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
 
@@ -129,7 +128,10 @@ def fit(
         return {key: number.item() for key, number in numbers.items()}
 
     parts = {"learning": nn.ParameterList(learning), "optimizer": optimizer}  # the list holds the parameters themselves
-    return train(name, checkpoint, parts, config.num_steps, step)
+    log = train(name, checkpoint, parts, config.num_steps, step)
+    told = json.dumps({"config": asdict(config), "log": log}, indent=1)
+    checkpoint.with_name(f"{checkpoint.stem}_log.json").write_text(told)
+    return log[-1]["seconds"]
 
 
 def run_folder(work: Path, backbone: Backbone, config: Any) -> Path:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from livo.backbones import Backbone, BackboneError, load_backbone
@@ -31,8 +31,9 @@ from livo.types import InputError
 from livo.value_encoder import ValueEncoder, save_value_encoder
 from train.loop import descend, train
 from train.losses import livo_loss
-from train.miniature.data import render_batch, to_model_range
+from train.miniature.data import render_batch
 from train.preference import Pair, PairMaker, concept_prompts, measure_shares, weights_digest
+from train.projection import encode_images, noise_schedule
 
 Loss = Callable[..., Tensor]
 """A function of `train/losses.py`: four (N,) errors, and constants by keyword -> (N,) losses."""
@@ -73,12 +74,9 @@ def denoising_errors(
     return (unet(noisy, t, context).sample - noise).square().mean((1, 2, 3))
 
 
-@torch.no_grad()
 def encode_scenes(backbone: Backbone, world: World, pairs: Sequence[Pair]) -> Tensor:
     """(2 N, 4, h, w) scaled latents: the chosen pictures of N pairs, then the rejected ones."""
-    images = render_batch(world, [p.chosen for p in pairs] + [p.rejected for p in pairs])
-    moments = backbone.vae.encode(to_model_range(images)).latent_dist
-    return moments.sample() * backbone.vae.config.scaling_factor
+    return encode_images(backbone, render_batch(world, [p.chosen for p in pairs] + [p.rejected for p in pairs]))
 
 
 def train_value_encoder(
@@ -109,7 +107,7 @@ def train_value_encoder(
     encoder = ValueEncoder.untrained(backbone)
     encoder.model.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(encoder.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    alphas = DPMSolverMultistepScheduler.from_config(backbone.scheduler_config).alphas_cumprod
+    alphas = noise_schedule(backbone)
 
     def step(i: int) -> dict[str, float]:
         rng = random.Random(f"{config.seed} {i}")

@@ -130,7 +130,7 @@ def test_the_command_writes_what_it_trained(tiny_folder, tiny_backbone, tmp_path
     trainer.main()
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {"nudity", "racial_equality"}
     weights, training = load_projection(tmp_path / "out" / "nudity.safetensors", tiny_backbone.unet, "")
-    assert training.pop("seconds") > 0
+    assert training.pop("seconds") >= 0
     assert training == {
         "images": 4,
         "command": "python -m train.dapt --principles nudity --num-steps 2 --batch-size 2",
