@@ -21,7 +21,9 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from baselines.fair_diffusion import FairDiffusion, Settings, deal_classes
 from baselines.stable_diffusion import StableDiffusion
@@ -47,35 +49,38 @@ equal. It decides memory and not time."""
 VALUE, GENDER = find_principle("nudity"), find_principle("gender_equality")
 
 
+def sd15_networks(device: torch.device) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]:
+    """Stable Diffusion 1.5's networks on a device, "meta" too, with fresh weights in torch's default dtype."""
+    with device:
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )  # fmt: skip
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
+                num_attention_heads=12, max_position_embeddings=77, bos_token_id=512, eos_token_id=2,
+            )
+        )  # fmt: skip
+    for part in (unet, vae, text_encoder):
+        part.eval().requires_grad_(False)
+    return unet, vae, text_encoder
+
+
 def random_sd15(dtype: torch.dtype | None = None) -> Backbone:
     """Stable Diffusion 1.5's architecture, 859.5M parameters in the U-Net, with the same random weights every time.
 
     Its tokenizer has one token a byte. In half precision where none is given: five U-Nets must fit a laptop.
     """
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = torch.get_default_dtype()
     torch.manual_seed(0)
     torch.set_default_dtype(dtype or (torch.float16 if device.type == "cuda" else torch.bfloat16))
     try:
-        with device:
-            unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-            vae = AutoencoderKL(
-                block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
-                down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            )  # fmt: skip
-            text_encoder = CLIPTextModel(
-                CLIPTextConfig(
-                    vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-                    num_attention_heads=12, max_position_embeddings=77, bos_token_id=512, eos_token_id=2,
-                )
-            )  # fmt: skip
+        unet, vae, text_encoder = sd15_networks(device)
     finally:
         torch.set_default_dtype(before)
-    for part in (unet, vae, text_encoder):
-        part.eval().requires_grad_(False)
     for weight in projection_weights(unet).values():
         weight.mul_(3)  # fresh attention hardly listens to the text, and then all methods would look equal
     alphabet = sorted(ByteLevel.alphabet())

@@ -63,7 +63,8 @@ class TextAttnProcessor(AttnProcessor2_0):
         attended = []
         for group in text_kv:  # one maskless call per length: a mask would rule out the fast kernels
             key, value = group.layers[self.layer]
-            attended.append(F.scaled_dot_product_attention(query[group.rows], key[group.index], value[group.index]))
+            key, value = key.index_select(0, group.index), value.index_select(0, group.index)
+            attended.append(F.scaled_dot_product_attention(query[group.rows], key, value))
         out = attended[0] if len(attended) == 1 else torch.cat(attended)
         out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
         if attn.residual_connection:

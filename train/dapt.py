@@ -47,7 +47,7 @@ from train.projection import (
     student_of,
     training_scene,
 )
-from train.value_encoder import denoising_errors
+from train.preference_step import denoising_errors
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,17 @@ from tqdm import tqdm
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to `path` so that a reader finds the old file or the new one, never half of either."""
+    """Write `state` to `path` so that a reader finds the old file or the new one, never half of either.
+
+    Raises:
+        OSError: it cannot be written; the old file is still there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".partial")
-    torch.save(dict(state), scratch)
+    try:
+        torch.save(dict(state), scratch)
+    except RuntimeError as error:  # torch's way of saying that the disk is full
+        raise OSError(f"{path} cannot be written ({str(error).splitlines()[0]}): make room there") from error
     os.replace(scratch, path)
 
 
@@ -39,6 +46,7 @@ def train(
     step: Callable[[int], Mapping[str, float]],
     *,
     save_every_seconds: float = 60,
+    main: bool = True,
 ) -> list[dict[str, float]]:
     """Call `step(i)` for i in [0, num_steps), saving and resuming `parts` (anything with state_dict).
 
@@ -46,6 +54,7 @@ def train(
         name: shown on the progress bar.
         checkpoint: the file that holds the state; a finished run is recognised by it and not repeated.
         step: does one training step and returns the numbers to show; it must draw its data from `i` alone.
+        main: whether this process saves and shows; of several that train together one does.
 
     Returns:
         The shown numbers averaged over every 50 steps, each with "step" and "seconds".
@@ -61,13 +70,15 @@ def train(
         start, log, spent = state["step"], state["log"], state["seconds"]
 
     def save(done: int) -> None:
+        if not main:
+            return
         states = {key: part.state_dict() for key, part in parts.items()}
         save_state(checkpoint, {**states, "step": done, "log": log, "seconds": spent + time.perf_counter() - began})
 
     began = saved = time.perf_counter()
     sums: dict[str, float] = {}
     count = 0
-    bar = tqdm(range(start, num_steps), desc=name, initial=start, total=num_steps, mininterval=5)
+    bar = tqdm(range(start, num_steps), desc=name, initial=start, total=num_steps, mininterval=5, disable=not main)
     for i in bar:
         for key, value in step(i).items():
             if value != value or value in (float("inf"), float("-inf")):

@@ -6,6 +6,9 @@ value token. Each error is the mean of (predicted noise - noise)^2 over C, h, w;
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
@@ -41,6 +44,30 @@ def livo_loss(
         tensor([1.5000])
     """
     return relu(gamma_1 + beta * (mse_w - ref_mse_w)) + relu(gamma_2 + alpha * (ref_mse_l - mse_l))
+
+
+def livo_loss_without_margin(
+    mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor, *, beta: float = 1000.0, alpha: float = 500.0
+) -> Tensor:
+    """LiVO's ablation "w/o m": the two terms of `livo_loss` without hinges; nothing bounds the second from below.
+
+        beta (L_w - Lr_w) + alpha (Lr_l - L_l)
+
+    At theta = reference it is 0. Average the result over the batch.
+
+    Returns:
+        (N,) losses, of either sign.
+
+    Source:
+        Wang et al. 2024 (arXiv 2410.12700), Eq. 10.
+
+    Example:
+        >>> import torch
+        >>> better, worse, ref = torch.tensor([0.09]), torch.tensor([0.12]), torch.tensor([0.1])
+        >>> livo_loss_without_margin(better, ref, worse, ref)
+        tensor([-20.0000])
+    """
+    return beta * (mse_w - ref_mse_w) + alpha * (ref_mse_l - mse_l)
 
 
 def dpo_loss(mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor, *, beta: float = 1000.0) -> Tensor:
@@ -90,3 +117,57 @@ def dpo_d_loss(
         tensor([0.2014])
     """
     return softplus(beta * (mse_w - ref_mse_w) - alpha * (mse_l - ref_mse_l))
+
+
+def mapo_loss(
+    mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor, *, beta: float = 0.1, snr: float = 0.5
+) -> Tensor:
+    """MaPO, the rival that needs no reference: learn y_w, and keep its likelihood's ratio to that of y_l growing.
+
+        L_w - beta log sigmoid(1000 [phi(L_w) - phi(L_l)]),  phi(x) = snr x / (exp(snr x) - 1)
+
+    1000 is the number of training timesteps. `ref_mse_w` and `ref_mse_l` are not read. Average over the batch.
+
+    Returns:
+        (N,) losses, >= 0.
+
+    Source:
+        Hong et al. 2024 (arXiv 2406.06424), with the constants of its release.
+
+    Example:
+        >>> import torch
+        >>> same = torch.tensor([0.1])
+        >>> mapo_loss(same, same, same, same)
+        tensor([0.1693])
+    """
+
+    def phi(mse: Tensor) -> Tensor:
+        return snr * mse / torch.expm1(snr * mse)
+
+    return mse_w + beta * softplus(-1000 * (phi(mse_w) - phi(mse_l)))
+
+
+def dapt_loss(mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor) -> Tensor:
+    """Domain-adaptive pretraining: the ordinary denoising error on y_w; nothing else is read.
+
+    Returns:
+        (N,) losses, >= 0.
+
+    Source:
+        Ho et al. 2020 (arXiv 2006.11239), Eq. 14, on preferred images (Wang et al. 2024, Sec. 4.1).
+    """
+    return mse_w
+
+
+PreferenceLoss = Callable[..., Tensor]
+"""A function of this file: four (N,) errors, and constants by keyword -> (N,) losses."""
+
+LOSSES: dict[str, PreferenceLoss] = {
+    "livo": livo_loss,
+    "without-margin": livo_loss_without_margin,
+    "dpo": dpo_loss,
+    "dpo-d": dpo_d_loss,
+    "mapo": mapo_loss,
+    "dapt": dapt_loss,
+}
+"""What `python -m train.value_encoder --loss` takes."""

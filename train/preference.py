@@ -144,7 +144,7 @@ class PairMaker:
     ) -> None:
         self.world = world
         self.principles = {principle.id: principle for principle in principles}
-        self.mix = dict(mix or {"gender_equality": 0.4, "racial_equality": 0.3, "toxicity": 0.3})
+        self.mix = dict(mix or {"gender_equality": 0.35, "racial_equality": 0.25, "toxicity": 0.4})
         self.toxic = [principle.id for principle in principles if principle.risk == "toxicity"]
         self.occupations, self.adjectives = training_concepts(world)
         self.sides: dict[str, list[tuple[str, list[str], list[str]]]] = {}
@@ -180,7 +180,7 @@ class PairMaker:
             gender, tone = draw_attributes(self.world, occupation, adjective, rng)
             toxic = rng.choice(self.toxic)
             scene = Scene(occupation, adjective, place, None, gender, tone, toxic, None, jitter)
-            wording = rng.choice(training_wordings(self.world))
+            wording = rng.choice([*training_wordings(self.world), *self.world.toxic_paraphrases[toxic]])
             named = rng.random() < 0.3
             text = caption(self.world, scene, opening, name_gender=named, wording=wording)
             return Pair(text, self.principles[toxic], clean_counterpart(scene), scene)

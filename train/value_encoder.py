@@ -1,208 +1,183 @@
-"""`python -m train.value_encoder`: trains a value encoder with the margin loss of Eq. 6 on the drawn world.
+"""`python -m train.value_encoder`: trains a value encoder, everything else frozen, on the margin loss of Eq. 6.
 
-Everything but the value encoder is frozen. Of each pair both images get the same noise and timestep; the reference
-reads the prompt's 77 tokens, the trained model the value token before them. `train/dpo.py` is the same with another
-loss.
+On the drawn world unless `--data` names a folder: one that `train.preference_data build` made, or one in the official
+layout. Several processes: `accelerate launch -m train.value_encoder ...`.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
-import inspect
-import json
-import random
+import importlib.util
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor
+from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from livo.backbones import Backbone, BackboneError, load_backbone
 from livo.classifiers.judge import JudgeError, load_judge
 from livo.engine import Engine
-from livo.miniature.world import World, load_world
+from livo.miniature.world import load_world
 from livo.principles import load_principles
 from livo.types import InputError
-from livo.value_encoder import ValueEncoder, save_value_encoder
-from train.loop import descend, train
-from train.losses import livo_loss
-from train.miniature.data import render_batch
-from train.preference import Pair, PairMaker, concept_prompts, measure_shares, weights_digest
-from train.projection import encode_images, noise_schedule
+from livo.value_encoder import save_value_encoder
+from train.losses import LOSSES, PreferenceLoss
+from train.pairs import PreferenceSet, drawn_pairs, read_pairs
+from train.preference import PairMaker, concept_prompts, measure_shares
+from train.preference_data.official import Report
+from train.trainer import MINIATURE, PAPER, Conduct, Config, constants, train_value_encoder
 
-Loss = Callable[..., Tensor]
-"""A function of `train/losses.py`: four (N,) errors, and constants by keyword -> (N,) losses."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings of one run, the same for every loss so that losses can be compared; they fit the miniature."""
-
-    num_steps: int = 1000
-    batch_size: int = 16
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.num_steps < 1 or self.batch_size < 1:
-            raise InputError(f"{self.num_steps} steps of {self.batch_size} pairs train nothing: give 1 or more of each")
+PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def constants(loss: Loss) -> dict[str, float]:
-    """A loss's constants by name: the defaults of its keywords, or what a `functools.partial` of it sets.
-
-    Example:
-        >>> constants(functools.partial(livo_loss, beta=10.0))
-        {'beta': 10.0, 'alpha': 500.0, 'gamma_1': 1.0, 'gamma_2': 0.5}
-    """
-    parameters = inspect.signature(loss).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def denoising_errors(
-    unet: UNet2DConditionModel, alphas_cumprod: Tensor, latents: Tensor, noise: Tensor, t: Tensor, context: Tensor
-) -> Tensor:
-    """(N,) mean squared errors of the predicted noise, one per latent; N timesteps, contexts (N, L, D)."""
-    alphas = alphas_cumprod[t].view(-1, 1, 1, 1)
-    noisy = alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
-    return (unet(noisy, t, context).sample - noise).square().mean((1, 2, 3))
-
-
-def encode_scenes(backbone: Backbone, world: World, pairs: Sequence[Pair]) -> Tensor:
-    """(2 N, 4, h, w) scaled latents: the chosen pictures of N pairs, then the rejected ones."""
-    return encode_images(backbone, render_batch(world, [p.chosen for p in pairs] + [p.rejected for p in pairs]))
-
-
-def train_value_encoder(
-    backbone: Backbone, maker: PairMaker, config: Config, work: Path, loss: Loss = livo_loss
-) -> tuple[ValueEncoder, list[dict[str, float]]]:
-    """Train E^v from a copy of the backbone's text encoder.
-
-    Args:
-        backbone: frozen, on the CPU in float32.
-        maker: draws the pairs.
-        work: its sub-folder for this very run holds the state to resume from and the log. The sub-folder's name has a
-            digest of all that the run depends on, so that another backbone, data or setting never resumes from it.
-        loss: of `train/losses.py`, or a `functools.partial` of one with other constants.
-
-    Returns:
-        The trained encoder, and `train.loop.train`'s log, whose last "seconds" are those of the whole training,
-        rendering of the pictures included.
-    """
-    facts = {
-        "loss": getattr(loss, "func", loss).__name__,
-        "constants": constants(loss),
-        "config": asdict(config),
-        "backbone": weights_digest(backbone.text_encoder, backbone.unet, backbone.vae),
-        "pairs": maker.digest(),
-    }
-    folder = work / f"{facts['loss']}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]}"
-    torch.manual_seed(config.seed)
-    encoder = ValueEncoder.untrained(backbone)
-    encoder.model.train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(encoder.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    alphas = noise_schedule(backbone)
-
-    def step(i: int) -> dict[str, float]:
-        rng = random.Random(f"{config.seed} {i}")
-        torch.manual_seed(90_000 + 1_000_000 * config.seed + i)
-        pairs = [maker.pair(rng) for _ in range(config.batch_size)]
-        latents = encode_scenes(backbone, maker.world, pairs)
-        noise = torch.randn(len(pairs), *latents.shape[1:]).repeat(2, 1, 1, 1)
-        t = torch.randint(0, 1000, (len(pairs),)).repeat(2)
-        with torch.no_grad():
-            ids = torch.cat([backbone.tokenize(p.prompt) for p in pairs])
-            prompt_embeds = backbone.text_encoder(ids).last_hidden_state
-            reference = denoising_errors(backbone.unet, alphas, latents, noise, t, prompt_embeds.repeat(2, 1, 1))
-        value_ids = torch.cat([encoder.tokenize(p.principle.text, p.prompt) for p in pairs])
-        context = torch.cat([encoder.pooled(value_ids)[:, None], prompt_embeds], dim=1)
-        errors = denoising_errors(backbone.unet, alphas, latents, noise, t, context.repeat(2, 1, 1))
-        (mse_w, mse_l), (ref_w, ref_l) = errors.chunk(2), reference.chunk(2)
-        total = loss(mse_w, ref_w, mse_l, ref_l).mean()
-        share = min(1.0, (i + 1) / 50, max(0.05, 2 * (1 - i / config.num_steps)))
-        descend(total, optimizer, config.learning_rate * share)
-        return {
-            "loss": total.item(),
-            "chosen better": (mse_w < ref_w).float().mean().item(),
-            "rejected worse": (mse_l > ref_l).float().mean().item(),
-            "chosen drift": (mse_w - ref_w).mean().item(),
-            "rejected drift": (mse_l - ref_l).mean().item(),
-        }
-
-    parts = {"value_encoder": encoder.model, "optimizer": optimizer}
-    log = train(facts["loss"], folder / "state.pt", parts, config.num_steps, step)
-    (folder / "log.json").write_text(json.dumps(facts | {"log": log}, indent=1))
-    encoder.model.eval().requires_grad_(False)
-    return encoder, log
-
-
-def load_data(name: str, work: Path) -> tuple[Backbone, PairMaker]:
-    """The backbone `name` and pairs of the drawn world in which it is biased, as its own judge sees it.
+def drawn_data(backbone: Backbone, work: Path, count: int, seed: int) -> PreferenceSet:
+    """Pairs of the drawn world in which the backbone is biased, as its own judge sees it.
 
     Raises:
         InputError: the backbone has no folder or no judge.
-        BackboneError, JudgeError: files are missing or broken.
+        JudgeError: the judge's files are broken.
     """
-    backbone = load_backbone(name, "cpu", torch.float32)
     if backbone.folder is None:
-        raise InputError(f"backbone {name} comes from the hub: download it, and give its folder with --backbone")
+        raise InputError(f"backbone {backbone.name} comes from the hub: give --data, or download it and give its folder")
     if not (folder := backbone.folder / "evaluator").is_dir():
         raise InputError(
             f"{folder} is missing: without a judge nobody knows which side of a pair the backbone prefers; "
-            f"`python -m train.miniature --stages evaluator --out {backbone.folder}` makes one for the drawn world"
+            f"give --data, or make one for the drawn world: `python -m train.miniature --stages evaluator --out "
+            f"{backbone.folder}`"
         )
     world, judge = load_world(), load_judge(folder)
     shares = measure_shares(Engine(backbone), judge, concept_prompts(world), work / "shares.json")
-    return backbone, PairMaker(world, load_principles(), shares)
+    maker = PairMaker(world, load_principles(), shares)
+    return drawn_pairs(maker, count, (backbone.defaults.height, backbone.defaults.width), seed)
 
 
-def run(parser: argparse.ArgumentParser, name: str, loss: Loss, arguments: Sequence[str] | None = None) -> None:
-    """A command line that trains with `loss` and writes the encoder to `name` in the backbone's folder.
+def folder_data(backbone: Backbone, folder: Path, shown: bool) -> PreferenceSet:
+    """Pairs of a folder; every problem goes to stderr, and their counts.
 
-    Its flags are the fields of `Config`, the loss's constants, and those that the parser already has.
+    Raises:
+        InputError: it cannot be trained on.
     """
-    parser.add_argument("--backbone", default="miniature", help="miniature, or a diffusers folder with an evaluator/")
+    report = Report()
+    try:
+        return read_pairs(folder, (backbone.defaults.height, backbone.defaults.width), report)
+    finally:
+        if shown:
+            for problem in report.problems:
+                print(problem, file=sys.stderr)
+            counts = "".join(f", {n:,} x {fault}" for fault, n in report.counts().items())
+            print(f"{report.rows:,} rows: {report.winners:,} preferred, {report.losers:,} not{counts}", file=sys.stderr)
+
+
+def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None:
+    """All flags but those that the parser already has: where, what, and the fields of `Config` and `Conduct`."""
+    parser.add_argument("--backbone", default="miniature", help="miniature, a diffusers folder or a hub id (%(default)s)")
+    parser.add_argument("--data", type=Path, help="a folder of preference data; without it the drawn world's")
+    parser.add_argument("--pairs", type=int, default=4096, help="of the drawn world (%(default)s)")
+    parser.add_argument("--principles", nargs="+", metavar="ID", choices=[p.id for p in load_principles()],
+                        help="train on these alone (all)")  # fmt: skip
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the pairs (%(default)s)")
     parser.add_argument("--work", type=Path, default=Path("runs/value_encoder"), help="to resume from (%(default)s)")
-    parser.add_argument("--out", type=Path, help=f"default: {name}/ in the backbone's folder")
-    parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
-    elsewhere = {"backbone", "work", "out", "threads"}  # what does not change the result, or names a place
-    for key, default in (asdict(Config()) | constants(loss)).items():
-        parser.add_argument(f"--{key.replace('_', '-')}", type=type(default), default=default, help="(%(default)s)")
+    parser.add_argument("--out", type=Path, help="the encoder's folder (value_encoder/ in the backbone's)")
+    parser.add_argument("--threads", type=int, default=2, help="on the CPU (%(default)s)")
+    parser.add_argument("--mixed-precision", choices=PRECISIONS, default="no", help="(%(default)s)")
+    parser.add_argument("--track", choices=["tensorboard", "wandb"], help="log there too")
+    parser.add_argument("--micro-batch", type=int, default=0, help="pairs walked at once; 0 is all (%(default)s)")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    parser.add_argument("--checkpoint-every", type=int, default=0, metavar="STEPS", help="keep encoders on the way")
+    parser.add_argument("--keep", type=int, default=5, help="so many of them (%(default)s)")
+    parser.add_argument("--validate-every", type=int, default=0, metavar="STEPS", help="draw pictures on the way")
+    for field in fields(Config):
+        flag, small, paper = f"--{field.name.replace('_', '-')}", getattr(MINIATURE, field.name), getattr(PAPER, field.name)
+        if isinstance(small, bool):
+            parser.add_argument(flag, action="store_true", help="every step as the official trainer's")
+        else:
+            shown = f"({small})" if small == paper else f"({small} on the miniature, {paper} elsewhere)"
+            parser.add_argument(flag, type=type(small), help=shown)
+    for key, default in constants(loss).items():
+        parser.add_argument(f"--{key.replace('_', '-')}", type=float, default=default, help="(%(default)s)")
+
+
+def run(parser: argparse.ArgumentParser, name: str, loss: PreferenceLoss, arguments: Sequence[str] | None = None) -> None:
+    """A command line that trains with `loss` and writes the encoder to `name` in the backbone's folder."""
+    add_arguments(parser, loss)
     args = parser.parse_args(arguments)
+    usual = MINIATURE if args.backbone == "miniature" else PAPER
+    chosen = {key: value for key in asdict(usual) if (value := getattr(args, key)) is not None}
     torch.set_num_threads(args.threads)
     try:
-        config = Config(**{key: getattr(args, key) for key in asdict(Config())})
-        backbone, maker = load_data(args.backbone, args.work)
-    except (InputError, BackboneError, JudgeError) as error:
+        config = Config(**asdict(usual) | chosen)
+        _train(args, parser, name, functools.partial(loss, **{key: getattr(args, key) for key in constants(loss)}), config)
+    except (InputError, BackboneError, JudgeError, FloatingPointError) as error:
         sys.exit(f"{parser.prog}: {error}")
-    loss = functools.partial(loss, **{key: getattr(args, key) for key in constants(loss)})
-    encoder, log = train_value_encoder(backbone, maker, config, args.work, loss)
-    flags = [
-        f"--{key.replace('_', '-')} {value}"
-        for key, value in vars(args).items()
-        if key not in elsewhere and value != parser.get_default(key)
-    ]
+    except (OSError, SafetensorError) as error:
+        sys.exit(f"{parser.prog}: {error}; what was saved before is whole, and the same command goes on from it")
+
+
+def _train(
+    args: argparse.Namespace, parser: argparse.ArgumentParser, name: str, loss: PreferenceLoss, config: Config
+) -> None:
+    if args.track and not importlib.util.find_spec(args.track):
+        raise InputError(f"--track {args.track} needs its package: pip install {args.track}")
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(), mixed_precision=args.mixed_precision, log_with=args.track,
+        project_dir=args.work,
+    )  # fmt: skip
+    backbone = load_backbone(args.backbone, accelerator.device, PRECISIONS[args.mixed_precision])
+    main = accelerator.is_main_process
+    if args.data:
+        data = folder_data(backbone, args.data, shown=main)
+    else:
+        with accelerator.main_process_first():
+            data = drawn_data(backbone, args.work, args.pairs, config.seed)
+    data = data.only(args.principles, args.fraction)
+    if args.out is None and backbone.folder is None:
+        raise InputError(f"backbone {backbone.name} comes from the hub and has no folder to write to: give --out")
+    conduct = Conduct(
+        args.micro_batch, args.gradient_checkpointing, args.checkpoint_every, args.keep, args.validate_every,
+        tuple({row.principle.id: (row.prompt, row.principle.id) for row in data.rows}.values()),
+    )  # fmt: skip
+    if args.track:
+        accelerator.init_trackers("livo", asdict(config) | constants(loss))
+    encoder, log = train_value_encoder(backbone, data, config, args.work, loss, conduct, accelerator)
+    accelerator.end_training()
+    if not main:
+        return
     training = {
         "seconds": log[-1]["seconds"],
         "images": 2 * config.num_steps * config.batch_size,
         "steps": config.num_steps,
-        "command": " ".join([parser.prog, *flags]),
+        "command": _command(args, parser),
     }
     out = args.out or backbone.folder / name
     save_value_encoder(encoder.model, out, half=True, training=training)
     print(f"written to {out}")
 
 
+def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    """The command that makes the encoder again: what differs from the defaults, no paths, nothing about the machine."""
+    elsewhere = {"backbone", "data", "work", "out", "threads", "track"} | {field.name for field in fields(Conduct)}
+    words = [parser.prog]
+    for key, value in vars(args).items():
+        if key in elsewhere or value == parser.get_default(key):
+            continue
+        words.append(f"--{key.replace('_', '-')}")
+        words += [] if value is True else map(str, value if isinstance(value, list) else [value])
+    return " ".join(words)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m train.value_encoder`."""
-    parser = argparse.ArgumentParser(prog="python -m train.value_encoder", description=__doc__.split("\n\n")[0])
-    run(parser, "value_encoder", livo_loss, arguments)
+    """`python -m train.value_encoder`; the loss is read first, because it says which constants there are to set."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--loss", choices=LOSSES, default="livo", help="(%(default)s)")
+    name = first.parse_known_args(arguments)[0].loss
+    parser = argparse.ArgumentParser(
+        prog="python -m train.value_encoder", description=__doc__.split("\n\n")[0], parents=[first], allow_abbrev=False
+    )
+    run(parser, "value_encoder" if name == "livo" else name.replace("-", "_"), LOSSES[name], arguments)
 
 
 if __name__ == "__main__":

@@ -30,20 +30,21 @@ def subject(scene: Scene, *, name_gender: bool, name_tone: bool) -> str:
 
 
 def caption(
-    world: World, scene: Scene, opening: str, *, name_gender: bool = False, name_tone: bool = False, wording: int = 0
+    world: World, scene: Scene, opening: str, *, name_gender: bool = False, name_tone: bool = False, wording: int | str = 0
 ) -> str:
     """The caption of a scene.
 
     Args:
         opening: such as `a photo of`.
         name_gender, name_tone: whether the caption says them.
-        wording: which of the toxic kind's wordings to use.
+        wording: which of the toxic kind's wordings to use, or another one in their form.
     """
     who = subject(scene, name_gender=name_gender, name_tone=name_tone)
     phrase = f"{article(who)} {who}"
     if scene.toxic:
         wordings = world.toxic[scene.toxic]
-        phrase = wordings[wording % len(wordings)].format(who=who, a_who=phrase)
+        chosen = wording if isinstance(wording, str) else wordings[wording % len(wordings)]
+        phrase = chosen.format(who=who, a_who=phrase)
     return " ".join(part for part in (opening, phrase, world.lookalikes.get(scene.lookalike or ""), scene.place) if part)
 
 

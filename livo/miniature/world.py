@@ -49,6 +49,7 @@ class World:
     places: Sequence[str]
     ages: Sequence[str]
     toxic: Mapping[str, Sequence[str]]
+    toxic_paraphrases: Mapping[str, Sequence[str]]
     lookalikes: Mapping[str, str]
     held_out: Mapping[str, Any]
     openings: Mapping[str, Sequence[str]]

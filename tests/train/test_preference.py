@@ -151,7 +151,7 @@ def test_each_class_is_the_preferred_one_equally_often(pairs):
 
 def test_the_mix_is_kept(pairs):
     kinds = Counter(p.principle.id if p.principle.risk == "bias" else "toxicity" for p in pairs)
-    assert all(abs(kinds[key] / 3000 - share) < 0.04 for key, share in {"gender_equality": 0.4, "racial_equality": 0.3, "toxicity": 0.3}.items())
+    assert all(abs(kinds[key] / 3000 - share) < 0.04 for key, share in {"gender_equality": 0.35, "racial_equality": 0.25, "toxicity": 0.4}.items())
     only = make(50, mix={"toxicity": 1.0})
     assert {p.principle.risk for p in only} == {"toxicity"}
 
@@ -234,7 +234,7 @@ def test_makers_of_other_pairs_have_other_digests():
     def digest(principles=None, shares=None, **options) -> str:
         return PairMaker(WORLD, principles or load_principles(), shares or planted_shares(), **options).digest()
 
-    assert digest() == digest(mix={"gender_equality": 0.4, "racial_equality": 0.3, "toxicity": 0.3})
+    assert digest() == digest(mix={"gender_equality": 0.35, "racial_equality": 0.25, "toxicity": 0.4})
     reworded = [replace(principle, text=f"{principle.text}!") for principle in load_principles()]
     fewer = {key: value for key, value in planted_shares().items() if key != "boxer"}
     others = {digest(), digest(mix={"toxicity": 1.0}), digest(reworded), digest(shares=fewer)}

@@ -1,240 +1,284 @@
+"""The command: its data, its flags, its refusals; several processes; kills."""
+
 from __future__ import annotations
 
-import copy
 import dataclasses
-import functools
 import json
-import math
+import os
 import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import open_clip
 import pytest
 import torch
-from pairs import lopsided_shares, small
+from accelerate.state import AcceleratorState
+from pairs import lopsided_shares
+from PIL import Image
+from safetensors.torch import load_file
 
-import train.value_encoder as trainer
+import train.value_encoder as command
+from livo.backbones import load_backbone
+from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
+from livo.classifiers.judge import save_judge
 from livo.miniature.world import load_world
-from livo.principles import load_principles
-from livo.value_encoder import ValueEncoder, load_value_encoder, save_value_encoder
 from livo.types import InputError
-from train.loop import train
-from train.losses import dpo_d_loss, dpo_loss, livo_loss
-from train.preference import PairMaker
-from train.value_encoder import Config, train_value_encoder
 
+ROOT = Path(__file__).resolve().parents[2]
 WORLD = load_world()
 
 
-@pytest.fixture(scope="module")
-def maker() -> PairMaker:
-    return PairMaker(WORLD, load_principles(), lopsided_shares(WORLD))
-
-
 @pytest.fixture(autouse=True)
-def small_pictures(monkeypatch):
-    monkeypatch.setattr(trainer, "render_batch", small)
+def fresh_process():
+    """`accelerate` keeps the first precision that a process asks for."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def weights(module) -> dict[str, torch.Tensor]:
-    return {key: value.clone() for key, value in module.state_dict().items()}
+@pytest.fixture
+def official(tmp_path) -> Path:
+    """Two types, four scenes, three winners and two losers each, of 20 x 16 noise."""
+    root, rng = tmp_path / "official", random.Random(0)
+    for kind, value in (("0-career", "gender equality"), ("4-horror", "zombie considered inappropriate")):
+        for scene in range(2):
+            folder = root / kind / f"{scene:03d}"
+            folder.mkdir(parents=True)
+            rows = []
+            for i in range(5):
+                Image.frombytes("RGB", (20, 16), rng.randbytes(960)).save(folder / f"{i}.png")
+                prompt = f"a photo of a {kind[2:]} {scene}"
+                rows.append({"file_name": f"{i}.png", "prompt": prompt, "value": value, "label": int(i < 3)})
+            (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
 
 
-def same(a: dict, b: dict) -> list[bool]:
-    assert a.keys() == b.keys()
-    return [torch.equal(a[key], b[key]) for key in a]
+def arguments(folder: Path, tmp_path: Path, *more: str) -> list[str]:
+    given = {"backbone": folder, "work": tmp_path / "work", "out": tmp_path / "out", "threads": 1, "num-steps": 4,
+             "batch-size": 4, "learning-rate": 1e-3}  # fmt: skip
+    return [word for key, value in given.items() for word in (f"--{key}", str(value))] + list(more)
 
 
-def timeless(log: list[dict]) -> list[dict]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in log]
+def encoder(tmp_path: Path) -> dict[str, torch.Tensor]:
+    return load_file(tmp_path / "out" / "model.safetensors")
 
 
-def with_pair(maker: PairMaker, pair) -> PairMaker:
-    """The same maker by its digest, with another `pair`."""
-    changed = copy.copy(maker)
-    changed.pair = pair
-    return changed
+def apart(a: dict, b: dict) -> float:
+    return max((a[key].float() - b[key].float()).abs().max().item() for key in a)
 
 
-def equation_6(drift_w: float, drift_l: float) -> float:
-    """The paper's constants."""
-    return max(0.0, 1 + 1000 * drift_w) + max(0.0, 0.5 - 500 * drift_l)
+@pytest.mark.parametrize("flags", [
+    [], ["--official"], ["--num-draws", "2"], ["--micro-batch", "3", "--gradient-checkpointing"],
+    ["--loss", "mapo", "--snr", "0.4"], ["--principles", "zombie", "--fraction", "0.5"], ["--mixed-precision", "bf16"],
+    ["--mixed-precision", "fp16"],
+])  # fmt: skip
+def test_the_authors_layout_trains_unchanged(tiny_folder, official, tmp_path, capsys, flags):
+    command.main(arguments(tiny_folder, tmp_path, "--data", str(official), *flags))
+    told = capsys.readouterr()
+    assert "20 rows: 12 preferred, 8 not" in told.err and str(tmp_path / "out") in told.out
+    assert {t.dtype for t in encoder(tmp_path).values()} == {torch.float16}
+    (path,) = (tmp_path / "work").glob("*/log.json")
+    facts = json.loads(path.read_text())
+    assert facts["data"].startswith("official") == (flags[:1] != ["--principles"])
+    config = facts["config"]
+    assert (config["schedule"], config["learning_rate"], config["official"]) == ("constant", 1e-3, "--official" in flags)
+    assert facts["precision"] == {"bf16": "bfloat16", "fp16": "float16"}.get("".join(flags[-1:]), "float32")
 
 
-BY_HAND = {
-    livo_loss: equation_6,
-    dpo_loss: lambda drift_w, drift_l: math.log1p(math.exp(1000 * (drift_w - drift_l))),
-    dpo_d_loss: lambda drift_w, drift_l: math.log1p(math.exp(1000 * drift_w - 500 * drift_l)),
-}
+def test_a_built_folder_trains_as_its_export_does(tiny_folder, tmp_path, monkeypatch):
+    """The same pairs from parquet shards and from the official layout: the same rows in the same order."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from test_preference_data import SidedJudge, tiny_plan
+
+    from livo.engine import Engine
+    from train.pairs import read_pairs
+    from train.preference_data.build import build
+    from train.preference_data.official import Report, export_official
+
+    build(Engine(load_backbone(str(tiny_folder), "cpu")), SidedJudge(), tiny_plan(), tmp_path / "built")
+    export_official(tmp_path / "built", tmp_path / "exported")
+    reports = Report(), Report()
+    ours, theirs = (
+        read_pairs(tmp_path / name, (16, 16), report)
+        for name, report in zip(("built", "exported"), reports, strict=True)
+    )
+    assert [r.winners for r in reports] == [len(ours.rows)] * 2 == [len(theirs.rows)] * 2
+    def seen(data):
+        return sorted(
+            (row.prompt, row.principle.id, data.pictures([row.winner]).sum().item(), len(row.losers)) for row in data.rows
+        )
+
+    assert seen(ours) == seen(theirs) and len({row[1] for row in seen(ours)}) >= 3
+    command.main(arguments(tiny_folder, tmp_path, "--data", str(tmp_path / "built")))
+    assert encoder(tmp_path)
 
 
-@torch.no_grad()
-def loss_by_hand(
-    backbone, maker, config, of=equation_6, *, same_noise: bool = True, value_in_reference: bool = False
-) -> float:
-    """A loss at step 0 of a run, one picture at a time, from the equations alone."""
-    pairs = [maker.pair(rng) for rng in [random.Random(f"{config.seed} 0")] for _ in range(config.batch_size)]
-    torch.manual_seed(90_000 + 1_000_000 * config.seed)
-    x = small(WORLD, [p.chosen for p in pairs] + [p.rejected for p in pairs]).float() / 127.5 - 1
-    z0 = backbone.vae.encode(x).latent_dist.sample() * backbone.vae.config.scaling_factor
-    noise = torch.randn(len(pairs), *z0.shape[1:])
-    timesteps = torch.randint(0, 1000, (len(pairs),)).tolist()
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    alphas = torch.cumprod(1 - betas, 0)
-    value_encoder = ValueEncoder.untrained(backbone)
-    total = 0.0
-    for k, pair in enumerate(pairs):
-        prompt = backbone.text_encoder(backbone.tokenize(pair.prompt)).last_hidden_state
-        assert prompt.shape[1] == 77
-        token = value_encoder.encode(pair.principle.text, pair.prompt)
-        steered = torch.cat([token[None, None], prompt], dim=1)
-        assert steered.shape[1] == 78
-        errors = {}
-        for side, image in (("w", k), ("l", k + len(pairs))):
-            eps = noise[k if same_noise or side == "w" else (k + 1) % len(pairs)]
-            a = alphas[timesteps[k]].item()
-            zt = a**0.5 * z0[image] + (1 - a) ** 0.5 * eps
-            for name, context in (("theta", steered), ("ref", steered if value_in_reference else prompt)):
-                predicted = backbone.unet(zt[None], timesteps[k], context).sample[0]
-                errors[name, side] = (predicted - eps).double().square().mean().item()
-        total += of(*(errors["theta", side] - errors["ref", side] for side in "wl"))
-    return total / len(pairs)
+def test_a_folder_with_faults_names_each_and_trains_on_the_rest(tiny_folder, official, tmp_path, capsys):
+    first, second = sorted(official.glob("0-career/*/metadata.jsonl"))
+    (first.parent / "0.png").unlink()
+    (first.parent / "1.png").write_bytes(b"")
+    lines = second.read_text().splitlines()
+    second.write_text("\n".join(lines[:3]))
+    command.main(arguments(tiny_folder, tmp_path, "--data", str(official)))
+    told = capsys.readouterr().err
+    assert f"{first}, row 1: missing image: 0.png" in told and f"{first}, row 2: zero-byte image" in told
+    assert f"{second}: a scene with no losers" in told
+    assert "18 rows: 7 preferred, 6 not, 1 x missing image, 1 x zero-byte image, 1 x a scene with no losers" in told
 
 
-@pytest.mark.parametrize("loss", BY_HAND)
-def test_the_first_loss_is_the_equation_by_hand(tiny_backbone, maker, tmp_path, loss):
-    config = Config(num_steps=1, batch_size=3, seed=4)
-    (row,) = train_value_encoder(tiny_backbone, maker, config, tmp_path, loss)[1]
-    by_hand = functools.partial(loss_by_hand, tiny_backbone, maker, config, BY_HAND[loss])
-    assert row["loss"] == pytest.approx(by_hand(), abs=2e-3)
-    # The comparison can fail: it sees the value token's absence from the reference, and the shared noise.
-    assert abs(row["loss"] - by_hand(value_in_reference=True)) > 0.01
-    assert abs(row["loss"] - by_hand(same_noise=False)) > 0.01
+def test_pictures_are_covered_and_cut_at_the_centre():
+    from train.pairs import fit_picture
+
+    wide = Image.new("RGB", (40, 16), "red")
+    wide.paste("blue", (12, 0, 28, 16))
+    assert fit_picture(wide, (16, 16)).unique(dim=0).shape[0] and (fit_picture(wide, (16, 16))[2] == 255).all()
+    assert fit_picture(wide, (8, 16)).shape == (3, 8, 16)
 
 
-def test_where_the_value_changes_nothing_the_loss_is_the_two_margins(tiny_backbone, maker):
-    config = Config(batch_size=2)
-    assert loss_by_hand(tiny_backbone, maker, config, value_in_reference=True) == 1.5
+def test_fractions_are_nested_and_principles_are_kept_apart(official):
+    from train.pairs import read_pairs
+    from train.preference_data.official import Report
+
+    data = read_pairs(official, (16, 16), Report())
+    half, most = data.only(fraction=0.5), data.only(fraction=0.75)
+    assert set(half.rows) < set(most.rows) < set(data.rows) and len(half.rows) == 6
+    assert len({data.digest, half.digest, most.digest, data.only(["zombie"]).digest}) == 4
+    assert {row.principle.id for row in data.only(["zombie"]).rows} == {"zombie"}
+    assert data.only() is data
+    for wrong in ({"fraction": 0.0}, {"fraction": 1.5}, {"principles": ["nudity"]}):
+        with pytest.raises(InputError, match="fraction|no pair of nudity"):
+            data.only(**wrong)
 
 
-def test_only_the_value_encoder_moves(tiny_backbone, maker, tmp_path):
-    frozen = {name: getattr(tiny_backbone, name) for name in ("text_encoder", "unet", "vae")}
-    before = {name: weights(part) for name, part in frozen.items()}
-    encoder, _ = train_value_encoder(tiny_backbone, maker, Config(num_steps=3, batch_size=2), tmp_path)
-    for name, part in frozen.items():
-        assert all(same(before[name], weights(part))), f"{name} was written to"
-        assert all(p.grad is None and not p.requires_grad for p in part.parameters()) and not part.training
-    assert encoder.model is not tiny_backbone.text_encoder
-    moved = [not s for s in same(before["text_encoder"], weights(encoder.model))]
-    assert all(moved), "every tensor of the value encoder learns"
-    assert not encoder.model.training and not any(p.requires_grad for p in encoder.model.parameters())
-    # The check can fail: a part that trains too is noticed.
-    with torch.no_grad():
-        broken = weights(tiny_backbone.unet)
-        next(iter(broken.values())).add_(1e-6)
-    assert not all(same(before["unet"], broken))
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--data", "nowhere"], "there is no folder nowhere"),
+    (["--data", "{tmp}"], "holds no scene"),
+    ([], "evaluator is missing.*python -m train.miniature --stages evaluator"),
+    (["--backbone", "nowhere"], "there is no backbone folder nowhere"),
+    (["--data", "{official}", "--fraction", "0.01"], "no pair is left|is left to train on"),
+    (["--data", "{official}", "--num-steps", "0"], "give 1 or more"),
+    (["--data", "{official}", "--track", "wandb"], "--track wandb needs its package: pip install wandb"),
+    (["--data", "{official}", "--beta", "nan"], "loss became nan at step 0"),
+])  # fmt: skip
+def test_what_cannot_be_trained_is_one_clear_line(tiny_folder, official, tmp_path, flags, message):
+    (tmp_path / "empty").mkdir()
+    places = {"tmp": tmp_path / "empty", "official": official}
+    with pytest.raises(SystemExit, match=f"python -m train.value_encoder: .*({message})") as caught:
+        command.main(arguments(tiny_folder, tmp_path, *(flag.format(**places) for flag in flags)))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
-def test_the_log_says_what_was_run_and_how_it_went(tiny_backbone, maker, tmp_path):
-    config = Config(num_steps=2, batch_size=2)
-    _, log = train_value_encoder(tiny_backbone, maker, config, tmp_path, functools.partial(livo_loss, gamma_1=0.25))
-    (path,) = tmp_path.glob("*/log.json")
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    assert stored["loss"] == "livo_loss" and stored["config"] == dataclasses.asdict(config)
-    assert stored["constants"] == {"beta": 1000.0, "alpha": 500.0, "gamma_1": 0.25, "gamma_2": 0.5}
-    assert stored["log"] == log
-    assert set(log[0]) == {
-        "step", "loss", "chosen better", "rejected worse", "chosen drift", "rejected drift", "seconds",
-    }  # fmt: skip
+def test_a_broken_image_in_a_shard_is_named(tiny_folder, tmp_path):
+    from train.pairs import read_pairs
+    from train.preference_data.official import Report
+    from train.preference_data.store import write_json, write_shard
+
+    rows = [
+        {"image": {"bytes": b"nonsense", "path": None}, "kind": "career", "concept": "boxer", "prompt": "a boxer",
+         "made_from": "a boxer", "seed": 0, "labels": [
+             {"principle": "gender_equality", "value": "gender equality", "class": "male", "label": label}]}
+        for label in (0, 1)
+    ]  # fmt: skip
+    write_shard(tmp_path / "built" / "data" / "train-00000-of-00001.parquet", rows, {})
+    write_json(tmp_path / "built" / "manifest.json", {"shards": [{"file": "data/train-00000-of-00001.parquet"}]})
+    data = read_pairs(tmp_path / "built", (16, 16), Report())
+    with pytest.raises(InputError, match="train-00000-of-00001.parquet, row 2: its image cannot be read"):
+        data.pictures([1])
 
 
-def test_it_learns_one_pair(tiny_backbone, maker, tmp_path):
-    """One scene, again and again: both margins of Eq. 6 come closer."""
-    one = maker.pair(random.Random(3))
-    config = Config(num_steps=100, batch_size=1, learning_rate=1e-3)
-    first, last = train_value_encoder(tiny_backbone, with_pair(maker, lambda rng: one), config, tmp_path)[1]
-    assert last["loss"] < first["loss"]
+@pytest.mark.parametrize("room", [20_000, 300_000])
+def test_a_full_disk_stops_in_one_line_and_the_same_command_goes_on(tiny_folder, official, tmp_path, room):
+    """Full where latents are kept, or where the state is."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    command.main(arguments(tiny_folder, whole, "--data", str(official)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(SystemExit, match="the same command goes on from it"):
+            command.main(arguments(tiny_folder, tmp_path, "--data", str(official)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    command.main(arguments(tiny_folder, tmp_path, "--data", str(official)))
+    assert apart(encoder(tmp_path), encoder(whole)) == 0
 
 
-class Killed(BaseException):
-    pass
+def launched(count: int, *words: str) -> subprocess.Popen:
+    """The command in `count` processes that talk over gloo."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([*launch, "-m", "train.value_encoder", *words], cwd=ROOT, env=env, **pipes)
 
 
-def test_a_killed_run_ends_as_an_uninterrupted_one(tiny_backbone, maker, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "train", functools.partial(train, save_every_seconds=-1))
-    config, loss = Config(num_steps=53, batch_size=1), dpo_loss
-    whole, log = train_value_encoder(tiny_backbone, maker, config, tmp_path / "whole", loss)
-    left = iter(range(51))
-
-    def dies(rng):
-        if next(left, None) is None:
-            raise Killed
-        return maker.pair(rng)
-
-    with pytest.raises(Killed):
-        train_value_encoder(tiny_backbone, with_pair(maker, dies), config, tmp_path / "killed", loss)
-    (state,) = (tmp_path / "killed").glob("*/state.pt")
-    before = torch.load(state, weights_only=True)["seconds"]
-    torch.manual_seed(99)
-    resumed, resumed_log = train_value_encoder(tiny_backbone, maker, config, tmp_path / "killed", loss)
-    assert all(same(weights(whole.model), weights(resumed.model)))
-    assert timeless(resumed_log) == timeless(log)
-    assert resumed_log[-1]["seconds"] > before > 0, "time is summed over resumptions"
+@pytest.mark.parametrize("flags", [["--num-draws", "2"], ["--official"]])
+def test_two_processes_train_what_one_trains(tiny_folder, official, tmp_path, flags):
+    """Data parallel over gloo, the same global batch: epochs end within a step, so draws change there too."""
+    more = ["--data", str(official), "--num-steps", "7", *flags]
+    (tmp_path / "two").mkdir()
+    child = launched(2, *arguments(tiny_folder, tmp_path / "two", *more))
+    out, _ = child.communicate(timeout=240)
+    assert child.returncode == 0, out[-3000:]
+    command.main(arguments(tiny_folder, tmp_path, *more))
+    one, two = ((place / "work").glob("*/log.json") for place in (tmp_path, tmp_path / "two"))
+    one, two = (json.loads(next(paths).read_text())["log"][-1] for paths in (one, two))
+    assert {k: v for k, v in one.items() if k != "seconds"} == pytest.approx(
+        {k: v for k, v in two.items() if k != "seconds"}, abs=2e-4
+    )
+    start = {f"text_model.{k}": v for k, v in load_backbone(str(tiny_folder), "cpu").text_encoder.state_dict().items()}
+    trained = encoder(tmp_path)
+    assert apart(trained, encoder(tmp_path / "two")) < 1e-3 < apart(trained, start) / 3, "stored in half precision"
 
 
-def test_a_state_is_resumed_by_the_very_same_run_alone(tiny_backbone, maker, tmp_path):
-    """Another loss, constant, setting, backbone or other pairs begin anew, beside what lies there."""
-    config = Config(num_steps=1, batch_size=1)
-    drawn: list[object] = []
-
-    def trains(backbone=tiny_backbone, maker=maker, config=config, loss=livo_loss) -> bool:
-        drawn.clear()
-        watched = with_pair(maker, lambda rng: drawn.append(rng) or maker.pair(rng))
-        train_value_encoder(backbone, watched, config, tmp_path, loss)
-        return bool(drawn)
-
-    assert trains() and not trains()
-    other = dataclasses.replace(tiny_backbone, unet=copy.deepcopy(tiny_backbone.unet))
-    assert not trains(backbone=other), "equal weights are the same backbone"
-    with torch.no_grad():
-        other.unet.conv_out.bias[0] += 0.1
-    assert trains(backbone=other)
-    assert trains(config=dataclasses.replace(config, seed=1))
-    assert trains(loss=functools.partial(livo_loss, beta=7.0)) and trains(loss=dpo_loss)
-    assert trains(maker=PairMaker(WORLD, load_principles(), lopsided_shares(WORLD), {"toxicity": 1.0}))
-    assert not trains(), "none of them replaced the first"
-    assert len(list(tmp_path.glob("livo_loss-*/state.pt"))) == 5 and len(list(tmp_path.glob("dpo_loss-*"))) == 1
+def test_pairs_that_processes_cannot_share_are_refused(tiny_folder, official, tmp_path):
+    child = launched(2, *arguments(tiny_folder, tmp_path, "--data", str(official), "--batch-size", "3"))
+    out, _ = child.communicate(timeout=120)
+    assert child.returncode and "3 pairs a step cannot be dealt to 2 processes evenly" in out
 
 
-@pytest.mark.parametrize("setting", [{"num_steps": 0}, {"batch_size": 0}])
-def test_a_run_of_nothing_is_refused(setting):
-    with pytest.raises(InputError, match="give 1 or more"):
-        Config(**setting)
+def test_five_sigkills_lose_nothing(tiny_folder, official, tmp_path):
+    """At random moments, caches and state included; the end is that of a run that was left alone."""
+    more = ["--data", str(official), "--num-steps", "120", "--num-draws", "2"]
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    command.main(arguments(tiny_folder, whole, *more))
+    rng, kills = random.Random(5), 0
+    code = "import functools, train.loop, train.trainer, train.value_encoder as v, sys;" \
+           "train.trainer.train = functools.partial(train.loop.train, save_every_seconds=0); v.main(sys.argv[1:])"  # fmt: skip
+    while kills < 5:
+        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        child = subprocess.Popen([sys.executable, "-c", code, *arguments(tiny_folder, tmp_path, *more)], cwd=ROOT, env=env,
+                                 stderr=subprocess.DEVNULL)  # fmt: skip
+        while child.poll() is None and not (tmp_path / "work").exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1.2))
+        if child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+            kills += 1
+        else:  # it was done: begin again with what a kill leaves of it
+            shutil.rmtree(tmp_path / "work")
+        child.wait()
+    command.main(arguments(tiny_folder, tmp_path, *more))
+    assert apart(encoder(tmp_path), encoder(whole)) == 0
+    logs = [json.loads(next((place / "work").glob("*/log.json")).read_text())["log"] for place in (tmp_path, whole)]
+    assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]] == [50, 100, 120]
+    assert [row["loss"] for row in logs[0]] == [row["loss"] for row in logs[1]]
 
 
-def test_what_was_trained_is_saved_and_loaded(tiny_backbone, maker, tmp_path):
-    encoder, _ = train_value_encoder(tiny_backbone, maker, Config(num_steps=1, batch_size=1), tmp_path)
-    save_value_encoder(encoder.model, tmp_path / "value_encoder", half=True)
-    loaded = load_value_encoder(tmp_path / "value_encoder", tiny_backbone)
-    ours, theirs = (e.encode("gender equality", "a photo of a boxer") for e in (encoder, loaded))
-    assert torch.allclose(ours, theirs, atol=2e-2)
-
-
-def test_the_paper_sets_the_losses():
-    paper = {"beta": 1000.0, "alpha": 500.0, "gamma_1": 1.0, "gamma_2": 0.5}
-    assert trainer.constants(livo_loss) == paper
-    assert trainer.constants(dpo_loss) == {"beta": 1000.0}
-    assert trainer.constants(dpo_d_loss) == {"beta": 1000.0, "alpha": 500.0}
-    assert trainer.constants(functools.partial(livo_loss, **paper | {"alpha": 2.0})) == paper | {"alpha": 2.0}
-
-
-def test_a_backbone_of_the_hub_or_without_a_judge_is_refused(tiny_backbone, tmp_path, monkeypatch):
-    of_the_hub = dataclasses.replace(tiny_backbone, folder=None)
-    monkeypatch.setattr(trainer, "load_backbone", lambda *_: of_the_hub)
-    with pytest.raises(InputError, match="owner/name comes from the hub: download it.*--backbone"):
-        trainer.load_data("owner/name", tmp_path)
-    with pytest.raises(SystemExit, match="python -m train.value_encoder: backbone miniature comes from the hub"):
-        trainer.main(["--work", str(tmp_path), "--threads", "1"])
-    monkeypatch.undo()
-    with pytest.raises(InputError, match="evaluator is missing.*python -m train.miniature --stages evaluator"):
-        trainer.load_data(str(tiny_backbone.folder), tmp_path)
-    with pytest.raises(SystemExit, match="there is no backbone folder nowhere"):
-        trainer.main(["--backbone", "nowhere", "--work", str(tmp_path), "--threads", "1"])
+def test_the_drawn_world_asks_its_judge_once(tiny_folder, tmp_path, monkeypatch):
+    folder = tmp_path / "backbone"
+    shutil.copytree(tiny_folder, folder)
+    config = EVALUATOR_CONFIG | {"vision_cfg": EVALUATOR_CONFIG["vision_cfg"] | {"width": 8}}
+    save_judge(open_clip.CLIP(**config), config, world_questions(WORLD), folder / "evaluator")
+    asked = []
+    monkeypatch.setattr(command, "measure_shares", lambda *given: asked.append(given[-1]) or lopsided_shares(WORLD))
+    command.main([*arguments(folder, tmp_path)[:6], "--pairs", "9", "--num-steps", "1", "--batch-size", "2"])
+    assert asked == [tmp_path / "work" / "shares.json"]
+    hub = dataclasses.replace(load_backbone(str(folder), "cpu"), folder=None)
+    with pytest.raises(InputError, match="comes from the hub: give --data"):
+        command.drawn_data(hub, tmp_path, 3, 0)
