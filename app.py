@@ -6,6 +6,7 @@ import argparse
 import os
 import socket
 import sys
+from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -16,11 +17,14 @@ WAITING_MOST = 20
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """`--port`, `--host` and `--backbone`."""
+    """`--port`, `--host`, `--backbone` and `--study`."""
     parser = argparse.ArgumentParser(description="Open LiVO's page in this machine's browser.", allow_abbrev=False)
     parser.add_argument("--port", type=int, default=PORT, help="0 for any free one (%(default)s)")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="(%(default)s)")
     parser.add_argument("--backbone", default="miniature", help="miniature, a diffusers folder, or a hub id (%(default)s)")
+    parser.add_argument("--study", action="append", default=[], type=Path, help="folder of a study whose rating pages to open too; may be repeated")
+    parser.add_argument("--store", help="the study's store, if not beside it: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+    parser.add_argument("--allow-ephemeral", action="store_true", help="store answers on a disk that a restart empties")
     return parser.parse_args(arguments)
 
 
@@ -57,18 +61,31 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
 
+    from starlette.routing import Mount
+
+    from livo.study.web.serve import PREFIX, address_lines, build_sites, open_sites
+    from livo.types import InputError
     from livo.ui.examples import load_examples
     from livo.ui.page import build_page
+    from livo.ui.study_tab import OpenStudy
     from livo.ui.theme import CSS, build_theme, head
     from livo.ui.workbench import load_workbench
 
+    try:
+        sites = open_sites(args.study, args.store, allow_ephemeral=args.allow_ephemeral)
+    except InputError as error:
+        print(f"livo: {error}", file=sys.stderr)
+        return 2
+    if sites:
+        sys.setswitchinterval(0.001)  # raters' answers are not to wait for the generator's thread
     bench = load_workbench(args.backbone)
     for problem in (bench.problem, bench.judge_problem, *(entrant.problem for entrant in bench.entrants.values())):
         if problem:
             print(f"livo: {problem}", file=sys.stderr)
-    page = build_page(bench, load_examples())
+    studies = [OpenStudy(site.folder.study.title, f"{PREFIX}/{site.folder.name}/") for site in sites]
+    page = build_page(bench, load_examples(), studies)
     page.queue(max_size=WAITING_MOST)
-    page.launch(
+    application, _, _ = page.launch(
         server_name=args.host,
         server_port=port,
         prevent_thread_lock=True,
@@ -81,7 +98,10 @@ def main(arguments: list[str] | None = None) -> int:
         ssr_mode=False,
         share=False,
     )
+    application.router.routes.insert(0, Mount(PREFIX, app=build_sites(sites, allow_ephemeral=args.allow_ephemeral)))  # before Gradio's own, which take any path
     shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
+    for site in sites:
+        print("\n".join(address_lines(site.folder, f"http://{shown}:{port}{PREFIX}")), flush=True)
     print(f"LiVO is open at http://{shown}:{port} (Ctrl+C stops it)", flush=True)
     page.block_thread()
     return 0

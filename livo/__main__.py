@@ -1,4 +1,4 @@
-"""The command line: `python -m livo compare PROMPT`, `python -m livo retrieve PROMPT`, `python -m livo benchmark`.
+"""The command line: `python -m livo compare PROMPT`, `retrieve PROMPT`, `benchmark`, `evaluate` and `study`.
 
 A composition root: it joins the backbone, the methods of `baselines/` and the judge, and knows how none of them work.
 Nothing heavy is imported before the arguments are known to be good.
@@ -11,13 +11,16 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from livo.compare import AUTO, NONE, choose_principle, compare, find_judge
+from livo.evaluation import command as evaluation
 from livo.inputs import parse_seeds, validate_prompt
+from livo.study.commands import add_arguments as add_study_arguments
+from livo.study.commands import run as run_study_command
 from livo.types import InputError, Progress
 
 ALL = "all"
@@ -31,7 +34,7 @@ def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
         benchmark: with those of `benchmark` too; they come with torch, which the other commands parse without.
     """
     parser = argparse.ArgumentParser(prog="python -m livo", description=DESCRIPTION, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,retrieve,benchmark}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,retrieve,benchmark,evaluate,study}")
     run = commands.add_parser("compare", help="generate, judge and measure", allow_abbrev=False)
     run.add_argument("prompt", metavar="PROMPT")
     run.add_argument("--backbone", default="miniature", help="miniature, a diffusers folder, or a hub id (%(default)s)")
@@ -51,6 +54,8 @@ def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
         from baselines._benchmark import add_arguments
 
         add_arguments(bench)
+    evaluation.add_arguments(commands.add_parser("evaluate", help="the paper's tables and figures", allow_abbrev=False))
+    add_study_arguments(commands.add_parser("study", help="human evaluation: make a study, serve it, report", allow_abbrev=False))
     return parser
 
 
@@ -64,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser(benchmark=arguments[:1] == ["benchmark"]).parse_args(arguments)
     try:
         with _stdout_kept_for_the_answer() as answer:
-            text = {"compare": run_compare, "retrieve": run_retrieve, "benchmark": run_benchmark}[args.command](args)
+            runs = {"compare": run_compare, "retrieve": run_retrieve, "benchmark": run_benchmark, "evaluate": run_evaluate, "study": run_study}
+            text = runs[args.command](args)
             print(text, file=answer)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -100,12 +106,31 @@ def run_retrieve(args: argparse.Namespace) -> str:
 
 def run_compare(args: argparse.Namespace) -> str:
     """The answer of `compare`, as JSON or as a table; the images are in the folder by then."""
-    prompt, seeds = validate_prompt(args.prompt), parse_seeds(args.seeds)
-    choose_principle(prompt, args.principle)
+    ((answer, titles),) = _comparisons(args, {args.prompt: args.out})
+    return _json(answer) if args.json else format_table(answer, titles, args.out)
+
+
+def run_study(args: argparse.Namespace) -> str:
+    """The answer of `study`; it alone knows how to make a study's images."""
+
+    def generate(args: argparse.Namespace, scratch: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        made = list(_comparisons(args, {prompt: scratch / str(i) for i, prompt in enumerate(args.prompts)}))
+        return [answer for answer, _ in made], made[0][1]
+
+    return run_study_command(args, generate)
+
+
+def _comparisons(args: argparse.Namespace, prompts: Mapping[str, Path]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Compares each prompt into its folder; yields the answer and the methods' titles."""
+    seeds = parse_seeds(args.seeds)
+    prompts = {validate_prompt(prompt): out for prompt, out in prompts.items()}
+    for prompt in prompts:
+        choose_principle(prompt, args.principle)
     ids = list(dict.fromkeys(id.strip() for id in args.methods.split(",") if id.strip()))
     if not ids:
         raise InputError("no method was asked for: give --methods stable_diffusion,livo")
-    _check_writable(args.out)
+    for out in prompts.values():
+        _check_writable(out)
 
     _quiet_libraries()
     from baselines import available, load_entrants
@@ -136,15 +161,16 @@ def run_compare(args: argparse.Namespace) -> str:
     judge = find_judge(backbone.folder)
     if judge is None:
         print(f"livo: backbone {backbone.name} has no judge: images without figures", file=sys.stderr)
-    for item in compare(
-        prompt, engine=engine, methods=entrants, options=options, judge=judge, principle=args.principle
-    ):
-        if isinstance(item, Progress):
-            print(f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    answer = item.to_json(item.save_images(args.out))
-    (args.out / "comparison.json").write_text(_json(answer) + "\n", encoding="utf-8")
-    return _json(answer) if args.json else format_table(answer, {id: entrants[id].title for id in ids}, args.out)
+    for prompt, out in prompts.items():
+        for item in compare(
+            prompt, engine=engine, methods=entrants, options=options, judge=judge, principle=args.principle
+        ):
+            if isinstance(item, Progress):
+                print(f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        answer = item.to_json(item.save_images(out))
+        (out / "comparison.json").write_text(_json(answer) + "\n", encoding="utf-8")
+        yield answer, {id: entrants[id].title for id in ids}
 
 
 def run_benchmark(args: argparse.Namespace) -> str:
@@ -152,6 +178,20 @@ def run_benchmark(args: argparse.Namespace) -> str:
     from baselines._benchmark import run
 
     return run(args)
+
+
+def run_evaluate(args: argparse.Namespace) -> str:
+    """The answer of `evaluate`: where the results are, or a table or figure of them as Markdown."""
+    _quiet_libraries()
+    if not (args.table or args.figure or args.report or args.readme):
+        _check_writable(args.out)
+
+    def load(ids: Sequence[str], engine: Any) -> dict[str, Any]:
+        from baselines import load_entrants
+
+        return load_entrants(ids, engine)
+
+    return evaluation.run(args, load)
 
 
 def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> str:

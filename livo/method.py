@@ -23,19 +23,48 @@ PAPER = "arXiv:2410.12700"
 RISKS = ("bias", "toxicity")
 
 
-def take_value(seeds: Sequence[int], mixing_rate: float) -> tuple[bool, ...]:
+def fair_mixing_rate(counts: Sequence[int]) -> float:
+    """The share of images that must take the value so that the majority class comes out even: 1 - 1 / (K m).
+
+    The paper mixes half and half, which is right only where the unsteered model draws the majority alone (m = 1), and
+    makes balanced prompts unbalanced. With m the majority's share and a value that always leads away from it, a
+    share r of steered images leaves (1 - r) m of that class; this r makes it 1/K. For K = 2 it is 1 - 0.5 / m.
+
+    Args:
+        counts: images per class, K >= 2 of them, that the unsteered model drew for this prompt or for others of its
+            family, such as the same occupation under other seeds.
+
+    Returns:
+        A rate in [0, 1 - 1/K].
+
+    Raises:
+        ValueError: no image was counted, or there are fewer than two classes.
+
+    Example:
+        >>> fair_mixing_rate([40, 0]), fair_mixing_rate([20, 20]), round(fair_mixing_rate([30, 10]), 3)
+        (0.5, 0.0, 0.333)
+    """
+    if len(counts) < 2 or not sum(counts):
+        raise ValueError(f"a mixing rate is estimated from images of two classes or more; got counts {list(counts)}")
+    return 1 - sum(counts) / (len(counts) * max(counts))
+
+
+def take_value(seeds: Sequence[int], mixing_rate: float, salt: str = "") -> tuple[bool, ...]:
     """Which images take the value: a fixed share, those whose seeds hash lowest.
 
     Exactly mixing_rate * N images, halves rounded up. A quota and no coin per image, because N coins would add their
     own noise to the very ratio that is measured; a hash, because seeds are often 0..N-1 and must not be split into a
     first and a second half. The choice depends on the set of seeds, not on their order.
 
+    Args:
+        salt: another one makes an independent choice, as several principles on the same images want.
+
     Example:
         >>> take_value([0, 1, 2, 3], 0.5)
         (True, False, False, True)
     """
     quota = math.floor(mixing_rate * len(seeds) + 0.5)
-    ranks = sorted(range(len(seeds)), key=lambda i: hashlib.sha256(str(seeds[i]).encode()).digest())
+    ranks = sorted(range(len(seeds)), key=lambda i: hashlib.sha256(f"{salt}{seeds[i]}".encode()).digest())
     chosen = set(ranks[:quota])
     return tuple(i in chosen for i in range(len(seeds)))
 
@@ -62,19 +91,36 @@ class LiVO:
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
         """Stable Diffusion's plan, with a 78th token at position 0 for the images that take the value."""
+        return self.plan_for(prompt, () if principle is None else (principle,), options)
+
+    def plan_for(self, prompt: str, principles: Sequence[Principle], options: SamplingOptions) -> Plan:
+        """As `plan` under several principles at once: a value token for each, in their order, before the prompt.
+
+        Each principle against bias has its own share of the images, chosen independently of the others'. This goes
+        beyond the paper, whose retriever picks one principle.
+        """
         prompt_embeds = self.engine.encode_prompt(prompt)
-        plain = Conditioning(prompt_embeds)
-        if principle is None:
-            return classifier_free_plan(self.engine, [plain], options)
-        value_embeds = self.value_encoder.encode(principle.text, prompt).to(prompt_embeds)
-        valued = Conditioning(torch.cat([value_embeds[None], prompt_embeds]))
-        taken = take_value(options.seeds, self.mixing_rate if principle.risk == "bias" else 1.0)
-        return classifier_free_plan(
-            self.engine,
-            [valued if take else plain for take in taken],
-            options,
-            notes=tuple("value" if take else "no value" for take in taken),
-        )
+        if not principles:
+            return classifier_free_plan(self.engine, [Conditioning(prompt_embeds)], options)
+        tokens = [self.value_encoder.encode(p.text, prompt).to(prompt_embeds)[None] for p in principles]
+        taken = [
+            take_value(options.seeds, self.mixing_rate if p.risk == "bias" else 1.0, salt=p.id if i else "")
+            for i, p in enumerate(principles)
+        ]
+        by_image = list(zip(*taken, strict=True))
+        valued = {
+            takes: Conditioning(torch.cat([t for t, take in zip(tokens, takes, strict=True) if take] + [prompt_embeds]))
+            for takes in set(by_image)
+        }
+        notes = ["value" if any(takes) else "no value" for takes in by_image]
+        if len(principles) > 1:
+            names = [[p.id for p, take in zip(principles, takes, strict=True) if take] for takes in by_image]
+            notes = [" + ".join(found) or "no value" for found in names]
+        return classifier_free_plan(self.engine, [valued[takes] for takes in by_image], options, notes=tuple(notes))
+
+    def at_rate(self, mixing_rate: float) -> LiVO:
+        """The same method with another share of images that take the value; 1 gives it to all, for evaluation."""
+        return LiVO(self.engine, self.value_encoder, mixing_rate)
 
     def artefact(self, principle: Principle | None) -> Artefact | None:
         """The value encoder, whatever the principle: one serves them all. None without a principle."""

@@ -313,12 +313,13 @@ def toxicity_probability(scores: Sequence[float], k: int = 5) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """One row: how a figure is called, computed and read. Bias metrics take counts, toxicity metrics take scores."""
+    """One row: how a figure is called, computed and read. Bias metrics take counts, toxicity metrics take scores; those
+    of quality are in `livo.quality`."""
 
     title: str
     function: Callable[..., float]
     direction: Literal["lower", "higher"]
-    risk: Literal["bias", "toxicity"]
+    risk: Literal["bias", "toxicity", "quality"]
 
 
 METRICS: tuple[Metric, ...] = (

@@ -220,7 +220,8 @@ class Classification:
 class Method(Protocol):
     """An alignment method: turns a prompt and a principle into a plan.
 
-    It may also have `artefact(principle) -> Artefact | None`, for the cost that is shown next to its images.
+    It may also have `artefact(principle) -> Artefact | None`, for the cost that is shown next to its images; and, where
+    only a share of its images is steered, `at_rate(share) -> Method`, the same method with another share.
     """
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan: ...

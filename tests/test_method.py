@@ -9,7 +9,7 @@ import torch
 import baselines
 from baselines.stable_diffusion import StableDiffusion
 from livo import method
-from livo.method import LiVO, take_value
+from livo.method import LiVO, fair_mixing_rate, take_value
 from livo.types import Artefact, InputError, Principle
 from livo.value_encoder import ValueEncoder, ValueEncoderError, save_value_encoder
 
@@ -84,6 +84,42 @@ def test_bias_mixes_and_toxicity_takes_all(livo, options):
     assert notes == tuple("value" if t else "no value" for t in take_value(range(8), 0.5))
     assert livo.plan(PROMPT, TOXIC, ask).notes == ("value",) * 8
     assert livo.plan(PROMPT, None, ask).notes == ()
+
+
+def test_several_principles_are_a_token_each_in_their_order(engine, livo, options):
+    ask = options(seeds=range(8))
+    plan = livo.plan_for(PROMPT, [BIAS, TOXIC], ask)
+    bias, toxic = (livo.value_encoder.encode(p.text, PROMPT) for p in (BIAS, TOXIC))
+    prompt = engine.encode_prompt(PROMPT)
+    wanted = {"gender_equality + nudity": torch.stack([bias, toxic]), "nudity": toxic[None]}
+    assert plan.notes.count("nudity") == 4 == plan.notes.count("gender_equality + nudity")
+    for note, conditioning in zip(plan.notes, plan.branches["cond"], strict=True):
+        assert torch.equal(conditioning.prompt_embeds, torch.cat([wanted[note], prompt]))
+    alone = livo.plan(PROMPT, BIAS, ask)
+    assert [note == "value" for note in alone.notes] == [note.startswith("gender") for note in plan.notes]
+    assert engine.generate({"both": plan})["both"].shape == (8, 3, 16, 16), "texts of two lengths in one batch"
+
+
+def test_two_principles_against_bias_choose_their_images_apart(livo, options):
+    other = dataclasses.replace(BIAS, id="racial_equality", text="racial equality")
+    notes = livo.plan_for(PROMPT, [BIAS, other], options(seeds=range(40))).notes
+    parts = {name: notes.count(name) for name in set(notes)}
+    assert set(parts) == {"no value", "gender_equality", "racial_equality", "gender_equality + racial_equality"}
+    assert parts["gender_equality"] + parts["gender_equality + racial_equality"] == 20
+    assert parts["racial_equality"] + parts["gender_equality + racial_equality"] == 20 and min(parts.values()) >= 4
+
+
+@pytest.mark.parametrize("counts", [[19, 1], [13, 7], [10, 10], [12, 4, 4], [20, 0, 0, 0, 0]])
+def test_the_fair_rate_leaves_the_majority_its_even_share(counts):
+    rate = fair_mixing_rate(counts)
+    assert (1 - rate) * max(counts) / sum(counts) == pytest.approx(1 / len(counts))
+    assert 0 <= rate <= 1 - 1 / len(counts)
+
+
+@pytest.mark.parametrize("counts", [[], [5], [0, 0]])
+def test_no_rate_is_made_up_from_nothing(counts):
+    with pytest.raises(ValueError, match="two classes or more"):
+        fair_mixing_rate(counts)
 
 
 def test_guidance_of_one_needs_no_unconditional_rows(engine, livo, sd, options, count_rows):

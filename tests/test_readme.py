@@ -90,12 +90,14 @@ def complaints(line: str) -> list[str]:
             continue
         try:
             shown = help_of(*target)
-            if commands := re.search(r"^usage:.*?\{([\w,-]+)\}\s+\.\.\.", shown, flags=re.DOTALL):
-                name = next((o for o in options if not o.startswith("-")), "")
+            names = iter(o for o in options if not o.startswith("-"))
+            while commands := re.search(r"^usage:.*?\{([\w,-]+)\}\s+\.\.\.", shown, flags=re.DOTALL):
+                name = next(names, "")
                 if name not in commands[1].split(","):
                     wrong.append(f"{line}: no command {name!r} among {commands[1]}")
-                    continue
-                shown = help_of(*target, name)
+                    break
+                target = [*target, name]
+                shown = help_of(*target)
         except AssertionError as error:
             wrong.append(str(error))
             continue
@@ -120,6 +122,8 @@ def test_every_command_can_be_run(line):
 @pytest.mark.parametrize("line", [
     "python -m livo compare 'a doctor' --colour blue",
     "python -m livo paint",
+    "python -m livo study paint",
+    "python -m livo study serve x --colour blue",
     "python -m train.no_such_module",
     "python no_such_file.py",
     "pip install -r no_such_file.txt && echo",

@@ -49,12 +49,14 @@ class PreferenceSet:
         rows: an epoch is each of them once.
         num_images: pictures are numbered 0 to num_images - 1.
         pictures: n numbers -> (n, 3, H, W) uint8, all of one size.
-        digest: which data these are.
+        source: which pictures these are.
+        digest: which rows of them.
     """
 
     rows: tuple[PreferenceRow, ...]
     num_images: int
     pictures: Callable[[Sequence[int]], Tensor]
+    source: str
     digest: str
 
     def only(self, principles: Collection[str] | None = None, fraction: float = 1.0) -> PreferenceSet:
@@ -92,7 +94,8 @@ def drawn_pairs(maker: PairMaker, count: int, size: Size, seed: int = 0) -> Pref
             return drawn
         return torch.stack([fit_picture(Image.fromarray(d.permute(1, 2, 0).numpy()), size) for d in drawn])
 
-    return PreferenceSet(rows, 2 * count, pictures, f"drawn {maker.digest()} {count} {seed}")
+    source = f"drawn {maker.digest()} {count} {seed}"
+    return PreferenceSet(rows, 2 * count, pictures, source, source)
 
 
 def read_pairs(folder: Path, size: Size, report: Report) -> PreferenceSet:
@@ -142,7 +145,8 @@ def _official_pairs(folder: Path, size: Size, report: Report) -> PreferenceSet:
                 found.append(fit_picture(image, size))
         return torch.stack(found)
 
-    return PreferenceSet(tuple(rows), len(paths), pictures, f"official {content.hexdigest()[:16]}")
+    source = f"official {content.hexdigest()[:16]}"
+    return PreferenceSet(tuple(rows), len(paths), pictures, source, source)
 
 
 def _build_pairs(folder: Path, size: Size, report: Report) -> PreferenceSet:
@@ -182,5 +186,5 @@ def _build_pairs(folder: Path, size: Size, report: Report) -> PreferenceSet:
                 raise InputError(message) from error
         return torch.stack(found)
 
-    manifest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()[:16]
-    return PreferenceSet(tuple(rows), len(places), pictures, f"build {manifest} {size}")
+    source = f"build {hashlib.sha256((folder / 'manifest.json').read_bytes()).hexdigest()[:16]} {size}"
+    return PreferenceSet(tuple(rows), len(places), pictures, source, source)

@@ -86,7 +86,9 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def slopes(loss: PreferenceLoss, mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def slopes(
+    loss: PreferenceLoss, mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """(B,) losses, and their derivatives by mse_w and by mse_l; a hinge past its margin has derivative 0."""
     with torch.enable_grad():
         w, l = mse_w.detach().requires_grad_(), mse_l.detach().requires_grad_()
@@ -250,7 +252,8 @@ class FastStep:
         for first in range(0, len(rows), size):
             part = slice(first, first + size)
             walk = self._look_first if self.activity.look_first else self._walk_all
-            parts.append(walk(indices[part], draws[part], at_tokens[part], None if known is None else known[part], len(rows)))
+            mine = None if known is None else known[part]
+            parts.append(walk(indices[part], draws[part], at_tokens[part], mine, len(rows)))
         joined = Errors(*(torch.cat([getattr(p, name) for p in parts]) for name in Errors.__dataclass_fields__))
         gradient = torch.zeros_like(tokens) if at_tokens.grad is None else at_tokens.grad
         # One walk through E^v, whatever the micro-batches, and also where no row had a slope: processes meet here.

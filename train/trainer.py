@@ -71,7 +71,7 @@ class Config:
         return self.learning_rate * min(1.0, (step + 1) / 50, max(0.05, 2 * (1 - step / self.num_steps)))
 
 
-MINIATURE = Config(num_steps=2000, batch_size=16, learning_rate=3e-4, schedule="decay", num_draws=4)
+MINIATURE = Config(num_steps=1500, batch_size=16, learning_rate=3e-4, schedule="decay", num_draws=1)
 PAPER = Config(num_steps=15_000, batch_size=8, learning_rate=1e-6, schedule="constant", num_draws=0)
 """Sec. 4.1 of the paper; weight decay and schedule as its release has them."""
 
@@ -168,7 +168,9 @@ class Training:
                 "give a --batch-size that is a multiple"
             )
         if (predicts := backbone.scheduler_config.get("prediction_type", "epsilon")) != "epsilon":
-            raise InputError(f"backbone {backbone.name} predicts {predicts!r}: value encoders are trained on predicted noise")
+            raise InputError(
+                f"backbone {backbone.name} predicts {predicts!r}: value encoders are trained on predicted noise"
+            )
         self.facts = {
             "loss": getattr(loss, "func", loss).__name__,
             "constants": constants(loss),
@@ -189,39 +191,40 @@ class Training:
         )
         pooled, self.optimizer = self.accelerator.prepare(Pooled(self.encoder.model), optimizer)
         self.activity = Activity()
+        self._latents: Chunks | None = None  # until they are filled
         self._columns: dict[int, Chunks] = {}
         self._walk = self._walker(pooled)
 
     def _walker(self, pooled: torch.nn.Module) -> Step:
-        backbone, data, accelerator = self.backbone, self.data, self.accelerator
+        backbone, data = self.backbone, self.data
         height, width = data.pictures([data.rows[0].winner]).shape[2:]
         shape = (backbone.unet.config.in_channels, height // backbone.vae_scale, width // backbone.vae_scale)
         setting = Setting(
-            backbone, data, pooled, self.loss, accelerator, noise_schedule(backbone), shape, self.config.seed,
+            backbone, data, pooled, self.loss, self.accelerator, noise_schedule(backbone), shape, self.config.seed,
             self.conduct.micro_batch,
         )  # fmt: skip
         if self.config.official:
             return OfficialStep(setting)
         same = {key: self.facts[key] for key in ("backbone", "precision", "data")}
-        latents = Chunks(
-            self.work / f"latents-{_digest(same)}",
+        self._latents = Chunks(
+            self.work / f"latents-{_digest(same | {'data': data.source})}",
             data.num_images,
             lambda first, end: image_moments(backbone, data.pictures(range(first, end))),
             16,
         )
-        latents.fill("latents", accelerator.process_index, accelerator.num_processes)
-        accelerator.wait_for_everyone()
-        if not self.config.num_draws:
-            return FastStep(setting, latents.rows, None, self.activity)
         self._references = self.work / f"references-{_digest(same | {'seed': self.config.seed})}"
-        return FastStep(setting, latents.rows, self._known, self.activity)
+        return FastStep(setting, self._latents.rows, self._known if self.config.num_draws else None, self.activity)
 
     def _known(self, indices: Sequence[int], draws: Sequence[int]) -> torch.Tensor:
         """(B, 2) errors of the reference, from the columns that `_prepare` made."""
         return torch.stack([self._columns[d].rows([i])[0] for i, d in zip(indices, draws, strict=True)])
 
     def _prepare(self, step: int) -> None:
-        """The reference's errors for every draw of a step, whichever process has it: all processes meet here."""
+        """What a step reads and nobody has computed yet: latents, and the reference's errors for every draw of it,
+        whichever process has it. All processes meet here."""
+        if self._latents is not None:
+            self._fill("latents", self._latents)
+            self._latents = None
         if self.config.official or not self.config.num_draws:
             return
         count, batch = len(self.data.rows), self.config.batch_size
@@ -233,9 +236,12 @@ class Training:
                 lambda first, end, draw=draw: self._walk.reference_errors(range(first, end), [draw] * (end - first)),
                 32,
             )
-            column.fill(f"reference {draw}", self.accelerator.process_index, self.accelerator.num_processes)
-            self.accelerator.wait_for_everyone()
+            self._fill(f"reference {draw}", column)
             self._columns[draw] = column
+
+    def _fill(self, name: str, chunks: Chunks) -> None:
+        chunks.fill(name, self.accelerator.process_index, self.accelerator.num_processes)
+        self.accelerator.wait_for_everyone()
 
     def step(self, i: int) -> dict[str, float]:
         """Trains on the pairs of step i; returns its numbers, averaged over the processes."""

@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None
     """All flags but those that the parser already has: where, what, and the fields of `Config` and `Conduct`."""
     parser.add_argument("--backbone", default="miniature", help="miniature, a diffusers folder or a hub id (%(default)s)")
     parser.add_argument("--data", type=Path, help="a folder of preference data; without it the drawn world's")
-    parser.add_argument("--pairs", type=int, default=4096, help="of the drawn world (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=12_288, help="of the drawn world (%(default)s)")
     parser.add_argument("--principles", nargs="+", metavar="ID", choices=[p.id for p in load_principles()],
                         help="train on these alone (all)")  # fmt: skip
     parser.add_argument("--fraction", type=float, default=1.0, help="of the pairs (%(default)s)")

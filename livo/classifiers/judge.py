@@ -7,7 +7,8 @@ An image's scores for a question are a softmax over the similarities to the ques
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,28 @@ class ClipJudge:
     def __call__(self, images: Tensor, question: str) -> Classification:
         """(N, 3, H, W) uint8 images -> one classification of each."""
         return self.ask(self.features(images), question)
+
+    @torch.inference_mode()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """n sentences -> (n, D) unit features, in the images' own space: a dot product is CLIP's similarity."""
+        return nn.functional.normalize(self.model.encode_text(self._tokenizer(list(texts))), dim=-1)
+
+    @cached_property
+    def _tokenizer(self) -> open_clip.SimpleTokenizer:
+        return open_clip.SimpleTokenizer(context_length=self.model.positional_embedding.shape[0])
+
+    @torch.inference_mode()
+    def leading_directions(self, count: int) -> Tensor:
+        """(count, D) orthonormal directions along which its own class sentences differ most, at most D of them."""
+        texts = torch.cat(list(self._texts.values())).double()
+        directions = torch.linalg.svd(texts - texts.mean(dim=0), full_matrices=False).Vh[:count]
+        # The sign of a singular vector is arbitrary: the largest entry is made positive.
+        signs = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True)).sign()
+        return (directions * signs).float()
+
+    def classes(self, question: str) -> tuple[str, ...]:
+        """The K answers to a question."""
+        return self._classes[question]
 
     def confusion(self, question: str) -> dict[str, Any] | None:
         """How the judge did on held-out renders, whose labels are exact.

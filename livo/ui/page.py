@@ -8,6 +8,8 @@ import gradio as gr
 
 from livo.ui.compare_tab import build_compare_tab
 from livo.ui.examples import Example
+from livo.ui.results_tab import build_results_tab
+from livo.ui.study_tab import OpenStudy, build_study_tab
 from livo.ui.workbench import Workbench
 
 TITLE = "LiVO: one prompt, one value principle, images side by side"
@@ -32,12 +34,17 @@ classifier is a model too, and errs.{measured}</p></details>
 MEASURED = {"gender": "perceived gender", "tone": "skin tone", "toxicity": "toxicity", "occupation": "occupation"}
 
 
-def build_page(bench: Workbench, examples: Sequence[Example]) -> gr.Blocks:
-    """The page, not yet launched."""
+def build_page(bench: Workbench, examples: Sequence[Example], studies: Sequence[OpenStudy] = ()) -> gr.Blocks:
+    """The page, not yet launched; `studies` are those that the same server serves."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(MASTHEAD)
-        build_compare_tab(bench, examples)
-        gr.HTML(READING.format(measured=measured_html(bench)))
+        with gr.Tab("Compare"):
+            build_compare_tab(bench, examples)
+            gr.HTML(READING.format(measured=measured_html(bench)))
+        with gr.Tab("Results") as tab:
+            build_results_tab(tab)
+        with gr.Tab("Human evaluation"):
+            build_study_tab(studies)
     return page
 
 

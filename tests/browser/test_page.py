@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,13 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parent.parent.parent
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 90_000
 """Milliseconds: CI machines are slow, and may be training beside."""
 
@@ -47,18 +44,6 @@ def _wait_for_address(server: subprocess.Popen) -> str:
             threading.Thread(target=server.stdout.read, daemon=True).start()  # or the pipe fills and blocks the server
             return found[1]
     raise AssertionError("the server did not start:\n" + "".join(said))
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        path = own if Path(own).exists() else next(filter(None, map(shutil.which, SYSTEM_BROWSERS)), None)
-        if path is None:
-            pytest.fail("no browser: `python -m playwright install chromium`, or install the system's chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def open_page(browser: Browser, address: str, **context) -> Page:

@@ -1,0 +1,118 @@
+"""Arms: what is compared, each a method with every image steered, and the paper's and our own controls among them.
+
+A method that steers only a share of its images, as LiVO does against bias, is run with all of them steered. What its
+quota gives is put together afterwards from those and Stable Diffusion's images of the same seeds, for any share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from livo.compare import Entrant
+from livo.engine import Engine
+from livo.evaluation.parts import LIVO, SD
+from livo.method import LiVO
+from livo.types import InputError, Method, Plan, Principle, SamplingOptions
+from livo.value_encoder import ValueEncoder, load_value_encoder, value_text
+
+NEUTRAL_TEXT = "a picture"
+"""What the neutral control's value encoder reads in place of a principle."""
+_NAME = re.compile(r"[a-z][a-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing to compare.
+
+    Attributes:
+        method: steers every image.
+        mixes: whether its bias images are to be mixed with Stable Diffusion's afterwards.
+        weights: digest of the files it adds to the backbone; empty where it adds none.
+        control: run only where a part names it.
+    """
+
+    id: str
+    title: str
+    risks: tuple[str, ...]
+    method: Method
+    mixes: bool = False
+    weights: str = ""
+    control: bool = False
+
+
+class PrinciplePrompted:
+    """"LiVO w/o v" (Table 3): the principle's words are put before the prompt, and no value encoder reads them."""
+
+    def __init__(self, plain: Method) -> None:
+        self.plain = plain
+
+    def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
+        """Stable Diffusion's plan for "principle, prompt", the words that E^v would have read."""
+        text = prompt if principle is None else value_text(principle.text, prompt)
+        return self.plain.plan(text, None, options)
+
+
+class NeutralValue:
+    """Padding control: the trained value encoder reads words that are no principle."""
+
+    def __init__(self, livo: LiVO) -> None:
+        self.livo = livo
+
+    def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
+        """LiVO's plan under a principle of the same risk that says `NEUTRAL_TEXT`."""
+        return self.livo.plan(prompt, principle and replace(principle, text=NEUTRAL_TEXT), options)
+
+
+def build_arms(engine: Engine, entrants: Mapping[str, Entrant], encoders: Mapping[str, Path] | None = None) -> dict[str, Arm]:
+    """Arms by id: the entrants, "LiVO w/o v", two controls of the value token, and further value encoders.
+
+    Args:
+        entrants: Stable Diffusion among them; one that could not be loaded ends the run: a table with a hole would not
+            say so.
+        encoders: folders of value encoders by name, each LiVO with another encoder.
+
+    Raises:
+        InputError: an entrant could not be loaded, Stable Diffusion is not among them, or a name cannot be used.
+        ValueEncoderError: a folder's encoder is missing, broken or another backbone's.
+    """
+    if SD not in entrants:
+        raise InputError(f"every evaluation is against {SD}; it is not among: {', '.join(entrants)}")
+    folder = engine.backbone.folder
+    arms: dict[str, Arm] = {}
+    for id, entrant in entrants.items():
+        if entrant.method is None:
+            raise InputError(entrant.problem)
+        mixes = hasattr(entrant.method, "at_rate")
+        method = entrant.method.at_rate(1.0) if mixes else entrant.method
+        own = folder and folder / ("value_encoder" if id == LIVO else id)
+        arms[id] = Arm(id, entrant.title, entrant.risks, method, mixes, digest(own))
+    plain, both = arms[SD].method, ("bias", "toxicity")
+    arms["principle_prompted"] = Arm("principle_prompted", "LiVO w/o v", both, PrinciplePrompted(plain), mixes=True)
+    if LIVO in arms:
+        livo = arms[LIVO]
+        untrained = LiVO(engine, ValueEncoder.untrained(engine.backbone), 1.0)
+        arms["neutral_value"] = replace(
+            livo, id="neutral_value", title="Neutral value token", method=NeutralValue(livo.method), control=True
+        )
+        arms["untrained_value"] = Arm(
+            "untrained_value", "Untrained value encoder", both, untrained, mixes=True, control=True
+        )
+    for name, path in (encoders or {}).items():
+        if not _NAME.fullmatch(name) or name in arms:
+            raise InputError(f"a value encoder cannot be called {name!r}: give small letters, digits, '-', '.' or '_', and no arm's name")
+        encoder = load_value_encoder(path, engine.backbone)
+        arms[name] = Arm(name, name, both, LiVO(engine, encoder, 1.0), mixes=True, weights=digest(path))
+    return arms
+
+
+def digest(folder: Path | None) -> str:
+    """Which weights lie in a folder: 16 hex digits over all its safetensors files; empty where there are none."""
+    paths = sorted(folder.rglob("*.safetensors")) if folder else []
+    parts = hashlib.sha256()
+    for path in paths:
+        parts.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return parts.hexdigest()[:16] if paths else ""

@@ -1,0 +1,265 @@
+"""The arms that the paper lacks, as tables: value on and off apart, neutral tokens, sweeps, prompts to be left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from livo.evaluation.figures import COMPARED
+from livo.evaluation.parts import BIAS, LIVO, SD, Setting
+from livo.evaluation.results import ATTRIBUTE, RATE, Results, Select, mean, principles_of
+from livo.evaluation.tables import QUOTA, Cell, Table, figure, words
+from livo.metrics import TOXIC_ABOVE, discrepancy_floor
+from livo.uncertainty import Estimate, bootstrap_mean
+
+
+def control_tables(results: Results) -> list[Table]:
+    """All that the file has the parts for."""
+    makers = {
+        "bias": (halves, details, cross_effects), "controls": (tokens,), "named": (named,), "benign": (benign,),
+        "guidance": (guidance,), "samplers": (samplers,), "large": (large,),
+    }  # fmt: skip
+    return [make(results) for part, rows in makers.items() if results.has(part) for make in rows]
+
+
+def _arms(results: Results, part: str, principle: str, ids: Sequence[str] = COMPARED) -> list[str]:
+    return [arm for arm in ids if arm in results.arms and results.ran(part, arm, principle)]
+
+
+# --- value on, value off ---------------------------------------------------------------------------------------------
+
+
+def fair_rate(off: Sequence[int], on: Sequence[int]) -> float:
+    """The share of images that should take the value, for two classes: where their mixture comes nearest to even.
+
+    Where the value flips everything and m is the majority's share, that is 1 - 0.5/m. It is chosen on the very counts
+    it is then measured on, and so an upper bound of what choosing can bring.
+
+    Example:
+        >>> round(fair_rate([45, 5], [0, 50]), 3), fair_rate([25, 25], [0, 50])
+        (0.444, 0.0)
+    """
+    p, q = off[0] / sum(off), on[0] / sum(on)
+    if p == q:
+        return RATE
+    return min(1.0, max(0.0, (p - 0.5) / (p - q)))
+
+
+def halves(results: Results) -> Table:
+    """D1 with the value off, in half of the images, in all, and at the rate that each prompt's own shares ask for."""
+    rows = []
+    for arm in _arms(results, "bias", BIAS[0], ("livo", "dpo", "dpo_d", "principle_prompted")):
+        for p in BIAS:
+            cells = [figure(mean(results.discrepancy("bias", arm, p, "D1", Select(rate=rate)))) for rate in (0.0, RATE, 1.0)]
+            best: list[float] = []
+            for i in results.places("bias", p):
+                off, on = (results.counts(results.images("bias", i, arm, p, Select(rate=r)), ATTRIBUTE[p]) for r in (0.0, 1.0))
+                rate = fair_rate(off, on) if len(off) == 2 else RATE
+                counts = results.counts(results.images("bias", i, arm, p, Select(rate=rate)), ATTRIBUTE[p])
+                best.append((max(counts) - min(counts)) / sum(counts))
+            last = figure(mean(best)) if ATTRIBUTE[p] == "gender" else Cell("-")
+            rows.append((*words(results.title(arm), ATTRIBUTE[p]), *cells, last))
+    head = ("method", "attribute", "value off", "in half of the images", "value on", "at each prompt's own rate")
+    note = (
+        "D1. Value off is Stable Diffusion. The own rate, 1 - 0.5/m where the value flips all and m is the majority's share, is "
+        "chosen on the images it is measured on."
+    )
+    return Table("value-on-off", "Value on and off apart", head, tuple(rows), note)
+
+
+def details(results: Results) -> Table:
+    """What stands beside D1: without the bias of few images, corrected for the judge's errors, and who could not be placed."""
+    rows = []
+    for arm in _arms(results, "bias", BIAS[0]):
+        for p in BIAS:
+            unsure, total = results.abstained("bias", arm, p)
+            rows.append((
+                *words(results.title(arm) + (" *" if arm in QUOTA else ""), ATTRIBUTE[p]),
+                figure(mean(results.discrepancy("bias", arm, p, "D1"))),
+                figure(mean(results.discrepancy("bias", arm, p, "corrected"))),
+                figure(mean(results.discrepancy("bias", arm, p, "D2"))),
+                figure(mean(results.discrepancy("bias", arm, p, "D2u"))),
+                *words(f"{unsure:,} of {total:,}"),
+            ))  # fmt: skip
+    floors = ", ".join(f"{ATTRIBUTE[p]} {100 * results.floor('bias', p).discrepancy_range:.1f}" for p in BIAS)
+    head = ("method", "attribute", "D1", "D1, judge's errors corrected", "D2", "unbiased D2², x 100", "cannot tell")
+    note = f"A fair sampler's D1: {floors}; its unbiased D2² is 0 on average and may be negative. * steers a fixed quota."
+    return Table("details", "Bias in detail", head, tuple(rows), note)
+
+
+def cross_effects(results: Results) -> Table:
+    """Does one principle move what another guards?"""
+    rows = []
+    kinds = principles_of("toxicity", results)
+    for arm in _arms(results, "bias", BIAS[0]) + [a for a in ("concept_ablation",) if a in results.arms]:
+        cells = [Cell(results.title(arm))]
+        for p, other in zip(BIAS, BIAS[::-1], strict=True):
+            ran = results.ran("bias", arm, p)
+            cells.append(figure(_shift(results, "bias", arm, [p], ATTRIBUTE[other])) if ran else Cell("-"))
+        toxic = [float((im["score"] > TOXIC_ABOVE).mean()) for p in BIAS if results.ran("bias", arm, p) for im in results.each("bias", arm, p)]
+        cells.append(figure(bootstrap_mean(toxic)) if toxic else Cell("-"))
+        detox = kinds and results.ran("toxicity", arm, kinds[0])
+        cells.append(figure(_shift(results, "toxicity", arm, kinds, "gender")) if detox else Cell("-"))
+        rows.append(tuple(cells))
+    head = (
+        "method", "tone moved by the gender principle", "gender moved by the race principle",
+        "toxic images under bias principles", "gender moved by detoxifying",
+    )  # fmt: skip
+    note = (
+        "Moved: half the sum of the classes' absolute changes of share against Stable Diffusion on the same seeds, mean over "
+        "prompts; two samples of one sampler differ too, but these share their noise."
+    )
+    return Table("cross-effects", "Cross effects", head, tuple(rows), note)
+
+
+def _shift(results: Results, part: str, arm: str, principles: Sequence[str], question: str) -> Estimate:
+    """Total variation between the arm's and Stable Diffusion's shares of an attribute, mean over prompts."""
+    out = []
+    for p in principles:
+        for i in results.places(part, p):
+            one, other = (results.counts(results.images(part, i, a, p), question) for a in (arm, SD))
+            if sum(one) and sum(other):
+                out.append(sum(abs(a / sum(one) - b / sum(other)) for a, b in zip(one, other, strict=True)) / 2)
+    return bootstrap_mean(out)
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def tokens(results: Results) -> Table:
+    """Is it the value, or is it one token more? Every image takes the token."""
+    kinds, rows = principles_of("toxicity", results), []
+    for arm in (SD, "livo", "neutral_value", "untrained_value"):
+        if arm not in results.arms:
+            continue
+        on = Select(rate=1.0)
+        rows.append((
+            Cell(results.title(arm)),
+            *(figure(_shift_on(results, arm, p)) if arm != SD else Cell("-") for p in BIAS),
+            figure(mean([x for k in kinds for x in results.toxicity("controls", arm, k, "R", on)])),
+            figure(mean([x for p in (*BIAS, *kinds) for x in results.kept("controls", arm, p, on)]), interval=False),
+            figure(mean([x for p in (*BIAS, *kinds) for x in results.change("controls", arm, p, on)]), interval=False),
+        ))  # fmt: skip
+    head = ("token", "gender moved", "tone moved", "toxicity Avg. R ↓", "kept ↑", "pixels changed")
+    note = (
+        f"{_size(results, 'controls')}. Moved: as under cross effects, all images with the token. Pixels changed: mean difference to "
+        "Stable Diffusion's image of the same seed, of 100."
+    )
+    return Table("tokens", "A value, or only one more token?", head, tuple(rows), note)
+
+
+def _shift_on(results: Results, arm: str, principle: str) -> Estimate:
+    out = []
+    for i in results.places("controls", principle):
+        one = results.counts(results.images("controls", i, arm, principle, Select(rate=1.0)), ATTRIBUTE[principle])
+        other = results.counts(results.images("controls", i, SD, principle), ATTRIBUTE[principle])
+        out.append(sum(abs(a / sum(one) - b / sum(other)) for a, b in zip(one, other, strict=True)) / 2)
+    return bootstrap_mean(out)
+
+
+# --- to be left alone ------------------------------------------------------------------------------------------------
+
+
+def named(results: Results) -> Table:
+    """A prompt that names the attribute must keep it, also under the principle that is about it."""
+    rows = []
+    for arm in _arms(results, "named", BIAS[0]):
+        cells = [Cell(results.title(arm))]
+        for question in ("gender", "tone"):
+            for p in BIAS:
+                on = Select(rate=1.0)
+                held = []
+                for i in results.places("named", p):
+                    item = results.items("named")[i]
+                    wanted = dict(item["wants"]).get(question)
+                    if wanted and item["kind"] == f"named {question}":
+                        images = results.images("named", i, arm, p, on)
+                        held.append(float((images[question] == results.classes(question).index(wanted)).mean()))
+                cells.append(figure(bootstrap_mean(held)) if held else Cell("-"))
+        rows.append(tuple(cells))
+    kept = [f"named {question} kept, {p} principle" for question in ("gender", "tone") for p in ("gender", "race")]
+    head = ("method", *kept)
+    note = (
+        f"{_size(results, 'named')}; all images steered. The retriever gives no principle about an attribute that the prompt names, so "
+        "these are not what a user meets."
+    )
+    return Table("named", "Prompts that name the attribute", head, tuple(rows), note)
+
+
+def benign(results: Results) -> Table:
+    """Harmless look-alikes under the principle they resemble."""
+    rows = []
+    kinds = [k for k in principles_of("toxicity", results) if results.places("benign", k)] or ["bloody"]
+    for arm in _arms(results, "benign", kinds[0]):
+        rows.append((
+            Cell(results.title(arm)),
+            figure(mean([x for k in kinds for x in results.toxicity("benign", arm, k)])),
+            figure(mean([x for k in kinds for x in results.kept("benign", arm, k)])),
+            figure(mean([x for k in kinds for x in results.change("benign", arm, k)])),
+        ))  # fmt: skip
+    head = ("method", "flagged ↓", "kept ↑", "pixels changed ↓")
+    note = f"{_size(results, 'benign')}: red scarf, ketchup, green face paint, swimwear; the principle is forced on them."
+    return Table("benign", "Harmless look-alikes", head, tuple(rows), note)
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def guidance(results: Results) -> Table:
+    """Every method at other guidance scales."""
+    return _sweep(results, "guidance", "Guidance scales")
+
+
+def samplers(results: Results) -> Table:
+    """Every method under other samplers and numbers of steps."""
+    return _sweep(results, "samplers", "Samplers and steps")
+
+
+def _sweep(results: Results, part: str, caption: str) -> Table:
+    kinds, rows = principles_of("toxicity", results), []
+    _, n = results.size(part)
+    same = results.only(results, [part])
+    settings = [("bias", same, 0, results.header["parts"]["bias"]["settings"][0], "toxicity")]
+    settings += [(part, results, i, s, part) for i, s in enumerate(results.header["parts"][part]["settings"])]
+    for arm in COMPARED:
+        for name, source, i, setting, toxic in settings:
+            if arm not in source.arms:
+                continue
+            select = Select(setting=i, seeds=n)
+            cells = [Cell(source.title(arm)), Cell(str(Setting(**setting)))]
+            for p in BIAS:
+                cells.append(figure(mean(source.discrepancy(name, arm, p, "D1", select))) if source.ran(name, arm, p) else Cell("-"))
+            on = [k for k in kinds if source.ran(toxic, arm, k)]
+            cells.append(figure(mean([x for k in on for x in source.toxicity(toxic, arm, k, "R", select)])) if on else Cell("-"))
+            pairs = [(name, p) for p in BIAS if source.ran(name, arm, p)] + [(toxic, k) for k in on]
+            cells.append(figure(mean([x for where, p in pairs for x in source.kept(where, arm, p, select)]), interval=False))
+            rows.append(tuple(cells))
+    head = ("method", "sampler", "gender D1 ↓", "tone D1 ↓", "toxicity Avg. R ↓", "kept ↑")
+    floors = ", ".join(f"{ATTRIBUTE[p]} {100 * discrepancy_floor(n, len(results.classes(ATTRIBUTE[p]))).discrepancy_range:.1f}" for p in BIAS)
+    return Table(part, caption, head, tuple(rows), f"{_size(results, part)}; a fair sampler's D1: {floors}.")
+
+
+# --- many images -----------------------------------------------------------------------------------------------------
+
+
+def large(results: Results) -> Table:
+    """A thousand images a prompt, where a fair sampler's floor is low."""
+    rows = []
+    for p in BIAS:
+        for place, i in enumerate(results.places("large", p)):
+            for arm in _arms(results, "large", p):
+                d = {m: results.discrepancy("large", arm, p, m)[place] for m in ("D1", "D2", "D2u", "corrected")}
+                rows.append((
+                    *words(results.items("large")[i]["prompt"], ATTRIBUTE[p], results.title(arm) + (" *" if arm in QUOTA else "")),
+                    *(figure(Estimate(x, x, x), interval=False) for x in d.values()),
+                ))  # fmt: skip
+    floors = ", ".join(
+        f"{ATTRIBUTE[p]} D1 {100 * f.discrepancy_range:.1f}, D2 {100 * f.discrepancy_l2:.1f}" for p in BIAS for f in [results.floor("large", p)]
+    )
+    head = ("prompt", "attribute", "method", "D1", "D2", "unbiased D2², x 100", "D1, judge's errors corrected")
+    return Table("large", "A thousand images a prompt", head, tuple(rows), f"{results.size('large')[1]:,} images; a fair sampler: {floors}. * steers a fixed quota.")
+
+
+def _size(results: Results, part: str) -> str:
+    """How many prompts and images a part has."""
+    prompts, n = results.size(part)
+    return f"{prompts} prompts x {n} images"

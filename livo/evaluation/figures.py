@@ -1,0 +1,215 @@
+"""Figures 3 and 4 of the paper as data: series of points with intervals, from results files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from livo.evaluation.parts import BIAS, SD
+from livo.evaluation.results import Results, Select, mean, principles_of
+from livo.evaluation.tables import Cell, Table, as_many, bias_values, figure, toxicity_values, words
+from livo.types import InputError
+from livo.uncertainty import Estimate
+
+COMPARED = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt", "dpo", "dpo_d", "livo")
+MADE_BY = "`python -m livo evaluate --value-encoders NAME=FOLDER ...` makes them"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point: where it stands, the interval of y, what it is called, and whose images it is made of."""
+
+    x: float
+    y: Estimate
+    label: str
+    arm: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that belong together; joined by a line where their order means something."""
+
+    name: str
+    points: tuple[Point, ...]
+    joined: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure.
+
+    Attributes:
+        front: names the series among whose points a Pareto front is drawn; lower is better on both axes.
+        levels: horizontal lines to compare with.
+        note: n, floor and what else is needed to read it.
+    """
+
+    name: str
+    caption: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    levels: tuple[tuple[str, float], ...] = ()
+    front: bool = False
+    note: str = ""
+
+    def table(self) -> Table:
+        """The points as a table."""
+        rows = [
+            (*words(series.name, point.label), Cell(f"{point.x:.4g}"), figure(point.y, 1, 1))
+            for series in self.series
+            for point in series.points
+        ]
+        rows += [(*words("level", name), Cell("-"), figure(Estimate(y, y, y), 1, 1, False)) for name, y in self.levels]
+        return Table(self.name, self.caption, ("series", "point", self.x_label, self.y_label), tuple(rows), self.note)
+
+
+def pareto_front(points: Iterable[Point]) -> list[Point]:
+    """The points that no other one equals or beats on both axes, by x; lower is better.
+
+    Example:
+        >>> flat = lambda y: Estimate(y, y, y)
+        >>> [p.label for p in pareto_front([Point(1, flat(3), "a"), Point(2, flat(1), "b"), Point(2, flat(4), "c")])]
+        ['a', 'b']
+    """
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, p.y.value)):
+        if not front or point.y.value < front[-1].y.value:
+            front.append(point)
+    return front
+
+
+def percent(values: Sequence[float]) -> Estimate:
+    """Mean with interval, times 100."""
+    return Estimate(*(100 * x for x in mean(values)))
+
+
+# --- Figure 3a: data -------------------------------------------------------------------------------------------------
+
+
+def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
+    """Bias and toxicity of LiVO against the share of the pairs it was trained on.
+
+    Raises:
+        InputError: no value encoder is named fraction-<percent>.
+    """
+    found = _named(encoders, r"fraction-([\d.]+)")
+    if not found:
+        raise InputError(f"the results hold no value encoders named fraction-5, fraction-20 and so on: {MADE_BY}")
+    same, select = main.only(encoders), as_many(encoders)
+    charts = []
+    for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
+        points = tuple(Point(float(m[1]), percent(values(encoders, arm)), f"{m[1]} %", arm) for arm, m in found)
+        levels = tuple(
+            (main.title(arm), 100 * sum(v) / len(v))
+            for arm in (SD, "uce", "dapt", "dpo", "dpo_d")
+            if arm in main.arms and (v := values(same, arm, select=select))
+        )
+        charts.append(
+            Chart(
+                f"figure-3a-{name}", f"Figure 3a. Data efficiency: {title}", "share of the training pairs, %", f"{title} ↓",
+                (Series("LiVO", tuple(sorted(points, key=lambda p: p.x)), joined=True),), levels, note=_note(encoders),
+            )
+        )  # fmt: skip
+    return charts[0], charts[1]
+
+
+# --- Figure 3b, 3c: trade-off ----------------------------------------------------------------------------------------
+
+
+def figure_3b(main: Results, encoders: Results | None) -> Chart:
+    """Bias against quality: methods, and LiVO over (gamma_1, gamma_2)."""
+    return _trade_off("figure-3b", "Figure 3b. Bias against quality", "bias", BIAS, main, encoders)
+
+
+def figure_3c(main: Results, encoders: Results | None) -> Chart:
+    """Toxicity against quality, likewise."""
+    kinds = principles_of("toxicity", main)
+    return _trade_off("figure-3c", "Figure 3c. Toxicity against quality", "toxicity", kinds, main, encoders)
+
+
+def _trade_off(
+    name: str, caption: str, part: str, principles: Sequence[str], main: Results, encoders: Results | None
+) -> Chart:
+    """Quality is FID, of toxic prompts against their clean counterparts: the paper's would reward what stays toxic."""
+    metric, values, y_label = ("FID", bias_values, "bias D2 ↓") if part == "bias" else ("clean FID", toxicity_values, "toxicity Avg. R ↓")
+    grid = _named(encoders, r"gamma-([\d.]+)-([\d.]+)")
+    source, select = (main.only(encoders), as_many(encoders)) if grid else (main, Select())
+
+    def point(results: Results, arm: str, label: str, select: Select) -> Point:
+        found = results.frechet_of(part, arm, principles, metric, select)
+        if found is None:
+            raise InputError("the results hold no features to compute FID from: run the parts bias, toxicity and reference")
+        distance, count = found
+        return Point(100 * distance(np.ones(count)), percent(values(results, arm, select=select)), label, arm)
+
+    methods = [
+        point(source, arm, source.title(arm), select)
+        for arm in COMPARED
+        if arm in source.arms and all(source.ran(part, arm, p) for p in principles)
+    ]
+    series = [Series("methods", tuple(methods))]
+    if grid:
+        series.append(Series("LiVO by (γ₁, γ₂)", tuple(point(encoders, arm, f"{m[1]}, {m[2]}", Select()) for arm, m in grid)))
+    note = _note(encoders) if grid else _note(main) + " A grid of (γ₁, γ₂) needs value encoders named gamma-1.0-0.5 and so on."
+    return Chart(name, caption, f"{metric} (x 100) ↓", y_label, tuple(series), front=True, note=note)
+
+
+# --- Figure 4: convergence -------------------------------------------------------------------------------------------
+
+
+def figure_4(encoders: Results | None) -> tuple[Chart, Chart]:
+    """Bias and toxicity against training steps, LiVO and DPO.
+
+    Raises:
+        InputError: no value encoder is named livo-at-<steps>.
+    """
+    runs = {title: _named(encoders, rf"{name}-at-(\d+)") for name, title in (("livo", "LiVO"), ("dpo", "DPO"), ("dpo-d", "DPO-d"))}
+    if not runs["LiVO"]:
+        raise InputError(f"the results hold no value encoders named livo-at-300, dpo-at-300 and so on: {MADE_BY}")
+    charts = []
+    for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
+        start = Point(0, percent(values(encoders, SD)), "Stable Diffusion", SD)
+        series = []
+        for who, found in runs.items():
+            points = (Point(float(m[1]), percent(values(encoders, arm)), f"{who}, step {m[1]}", arm) for arm, m in found)
+            if found:
+                series.append(Series(who, (start, *sorted(points, key=lambda p: p.x)), joined=True))
+        caption = f"Figure 4. Convergence: {title}"
+        charts.append(Chart(f"figure-4-{name}", caption, "training steps", f"{title} ↓", tuple(series), note=_note(encoders)))
+    return charts[0], charts[1]
+
+
+def steps_to_converge(series: Series, within: float = 0.1) -> float:
+    """The first step from which on y stays within a share of its whole fall of its last value.
+
+    Example:
+        >>> line = [Point(x, Estimate(y, y, y), "") for x, y in ((0, 100), (10, 30), (20, 21), (30, 20))]
+        >>> steps_to_converge(Series("a", tuple(line)))
+        20
+    """
+    first, last = series.points[0].y.value, series.points[-1].y.value
+    bound = last + within * (first - last)
+    late = [p for p in series.points if p.y.value > bound]
+    after = [p for p in series.points if not late or p.x > late[-1].x]
+    return after[0].x
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _named(results: Results | None, pattern: str) -> list[tuple[str, re.Match]]:
+    """Arms whose whole name fits, with what the name says."""
+    return [(arm, m) for arm in (results.arms if results else []) if (m := re.fullmatch(pattern, arm))]
+
+
+def _note(results: Results) -> str:
+    prompts, n = results.size("bias")
+    floors = " / ".join(f"{100 * results.floor('bias', p).discrepancy_l2:.1f}" for p in BIAS)
+    return (
+        f"{prompts} bias prompts x {n} images x 2 attributes, {results.size('toxicity')[0]} toxic prompts x {n} images; bars are 95 % "
+        f"intervals over prompts. A fair sampler's D2 is {floors} (gender / tone)."
+    )

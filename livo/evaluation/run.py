@@ -1,0 +1,315 @@
+"""Runs an evaluation: chunks of one prompt, all arms in one engine batch, judged, written, forgotten.
+
+Any number of processes share a folder without talking: process r of W takes every W-th chunk, and whoever finds a part
+complete puts the results file together. A kill costs the chunk at hand; the same command then goes on, and ends in the
+same bytes on the same machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from PIL import Image
+from torch import Tensor, nn
+
+from livo.classifiers.judge import ClipJudge
+from livo.compare import toxicity_scores
+from livo.engine import Engine
+from livo.evaluation.arms import Arm
+from livo.evaluation.parts import KEPT, SD, Chunk, Item, Part, chunks
+from livo.evaluation.store import QUESTIONS, RESULTS, SCALE, read_chunks, write_chunk, write_results, write_whole
+from livo.principles import find_principle, load_principles
+from livo.retriever import retrieve
+from livo.types import Plan, Principle, SamplingOptions
+
+SAMPLERS = {"dpm++": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}
+DIRECTIONS = 39
+"""Of the evaluator's features, those along which its class sentences differ most; what is left is one number more. On
+held-out drawings they hold 98.9 % of the variance, and they cost a third of the bytes."""
+PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy")
+CPU_BUDGET = 128 << 20
+"""Bytes a U-Net call: what fits a CPU's cache is faster than one large call."""
+
+
+def image_features(features: Tensor, directions: Tensor) -> Tensor:
+    """(N, D) unit features -> (N, F): along F - 1 orthonormal directions (F - 1, D), then the length of the rest."""
+    along = features @ directions.T
+    rest = (features - along @ directions).norm(dim=1, keepdim=True)
+    return torch.cat([along, rest], dim=1)
+
+
+def slice_plan(plan: Plan, start: int, stop: int) -> Plan:
+    """The plan of images `start` to `stop` alone. Quotas are dealt over all seeds first, so no image depends on it."""
+    branches = {
+        name: texts if len(texts) == 1 else tuple(texts)[start:stop] for name, texts in plan.branches.items()
+    }
+    options = replace(plan.options, seeds=plan.options.seeds[start:stop])
+    return replace(plan, branches=branches, options=options, notes=tuple(plan.notes)[start:stop])
+
+
+@dataclass
+class Evaluation:
+    """One evaluation on one backbone.
+
+    Attributes:
+        arms: by id, Stable Diffusion among them.
+        parts: what is to be evaluated.
+        out: the folder; chunk files are under `chunks/`.
+        pictures: keep every image as PNG under `images/`.
+    """
+
+    engine: Engine
+    judge: ClipJudge
+    arms: Mapping[str, Arm]
+    parts: Sequence[Part]
+    out: Path
+    pictures: bool = False
+
+    def __post_init__(self) -> None:
+        backbone = self.engine.backbone
+        parts = {"text_encoder": backbone.text_encoder, "unet": backbone.unet, "vae": backbone.vae, "judge": self.judge.model}
+        self.weights = {name: module_digest(module) for name, module in parts.items()}
+        self.directions = self.judge.leading_directions(DIRECTIONS)
+
+    # --- the work --------------------------------------------------------------------------------------------------
+
+    def run(self, rank: int = 0, world_size: int = 1, report: Callable[[str], None] | None = None) -> Path | None:
+        """Generates what is missing, then merges.
+
+        Returns:
+            The results file where all parts are complete; None where other processes are still at work.
+        """
+        mine = [(i, chunk) for i, chunk in enumerate(chunks(self.parts)) if i % world_size == rank]
+        todo = [(chunk, arms) for _, chunk in mine if (arms := self._missing(chunk))]
+        total, done, started = sum(self._images(chunk, arms) for chunk, arms in todo), 0, time.monotonic()
+        for n, (chunk, arms) in enumerate(todo):
+            self.run_chunk(chunk, arms)
+            done += self._images(chunk, arms)
+            if report:
+                rate = done / (time.monotonic() - started)
+                report(progress_line(chunk.part.name, done, total, rate, n + 1 == len(todo)))
+            if n + 1 == len(todo) or todo[n + 1][0].part is not chunk.part:
+                self.merge()
+        return self.merge()
+
+    def run_chunk(self, chunk: Chunk, arms: Sequence[Arm]) -> None:
+        """Generates and judges a chunk for these arms in one batch, and writes a file for each arm."""
+        plans: dict[tuple[str, str], Plan] = {}
+        for arm in (self.arms[SD], *(arm for arm in arms if arm.id != SD)):
+            for principle in self._principles(arm, chunk.item):
+                plan = arm.method.plan(chunk.item.prompt, principle, self._options(chunk))
+                plans[arm.id, principle.id if principle else ""] = slice_plan(plan, chunk.start, chunk.stop)
+        usual, self.engine.scheduler_class = self.engine.scheduler_class, SAMPLERS[chunk.setting.sampler]
+        try:
+            generated = self.engine.generate({"\0".join(key): plan for key, plan in plans.items()})
+        finally:
+            self.engine.scheduler_class = usual
+        images = {key: generated["\0".join(key)].cpu() for key in plans}
+        plain = images[SD, ""]
+        for arm in arms:
+            rows = []
+            for (id, principle), pictures in images.items():
+                if id == arm.id:
+                    rows += self._rows(chunk, id, principle, plans[id, principle].notes, pictures, plain)
+            write_chunk(self._path(chunk, arm), rows)
+
+    def _rows(
+        self, chunk: Chunk, arm: str, principle: str, notes: Sequence[str], images: Tensor, plain: Tensor
+    ) -> Iterator[dict[str, Any]]:
+        """One row an image."""
+        features = self.judge.features(images)
+        answers = {q: self.judge.ask(features, q) for q in QUESTIONS if q in self.judge.questions}
+        labels = {q: [-1 if k is None else k for k in answer.labels] for q, answer in answers.items()}
+        scores = toxicity_scores(answers["toxicity"])
+        similarity = features @ self.judge.text_features([chunk.item.prompt])[0]
+        change = (images.float() - plain.float()).abs().mean(dim=(1, 2, 3)) / 255
+        kept, classes = image_features(features, self.directions), answers["occupation"].probs
+        part = next(i for i, p in enumerate(self.parts) if p is chunk.part)
+        item, setting = chunk.part.items.index(chunk.item), chunk.part.settings.index(chunk.setting)
+        for i, seed in enumerate(chunk.seeds):
+            note = notes[i] if notes else ""
+            picture = _png(images[i]) if self.pictures or (chunk.item.case and chunk.start + i < KEPT) else None
+            if self.pictures:
+                name = f"{self.parts[part].name}/{item}-{setting}/{arm}-{principle or 'none'}-{seed}.png"
+                write_whole(self.out / "images" / name, picture)
+            yield {
+                "part": chunk.part.name, "item": item, "setting": setting, "arm": arm, "principle": principle,
+                "seed": seed, "note": "" if note in ("value", "no value") else note,
+                **{q: labels[q][i] if q in labels else -1 for q in QUESTIONS},
+                "score": round(scores[i] * SCALE), "similarity": round(similarity[i].item() * SCALE),
+                "change": round(change[i].item() * SCALE),
+                "features": _bytes(kept[i] * 127, torch.int8) if chunk.part.features else None,
+                "classes": _bytes(classes[i] * 255, torch.uint8) if chunk.part.features else None,
+                "image": picture,
+            }  # fmt: skip
+
+    # --- the plan of it --------------------------------------------------------------------------------------------
+
+    def _options(self, chunk: Chunk) -> SamplingOptions:
+        defaults, setting = self.engine.backbone.defaults, chunk.setting
+        return SamplingOptions(chunk.part.seeds, setting.steps, setting.guidance, defaults.height, defaults.width)
+
+    def _principles(self, arm: Arm, item: Item) -> list[Principle | None]:
+        """Those of the item that the arm acts on; none, for Stable Diffusion."""
+        if arm.id == SD:
+            return [None]
+        return [p for p in map(find_principle, item.principles) if p.risk in arm.risks]
+
+    def _arms(self, part: Part, item: Item) -> list[Arm]:
+        ids = part.arms or [arm.id for arm in self.arms.values() if not arm.control]
+        chosen = [self.arms[id] for id in ids if id in self.arms]
+        return [arm for arm in chosen if self._principles(arm, item)]
+
+    def _missing(self, chunk: Chunk) -> list[Arm]:
+        return [arm for arm in self._arms(chunk.part, chunk.item) if not self._path(chunk, arm).exists()]
+
+    def _images(self, chunk: Chunk, arms: Sequence[Arm]) -> int:
+        return sum(len(self._principles(arm, chunk.item)) for arm in arms) * (chunk.stop - chunk.start)
+
+    def count(self) -> dict[str, int]:
+        """Images by part, finished ones too."""
+        counts = dict.fromkeys((part.name for part in self.parts), 0)
+        for chunk in chunks(self.parts):
+            counts[chunk.part.name] += self._images(chunk, self._arms(chunk.part, chunk.item))
+        return counts
+
+    def _path(self, chunk: Chunk, arm: Arm) -> Path:
+        """The chunk's file for an arm: its name says all that its rows depend on."""
+        part, item = chunk.part, chunk.item
+        place = [part.name, part.items.index(item), part.settings.index(chunk.setting), chunk.start, chunk.stop]
+        made_of = [asdict(item), asdict(chunk.setting), part.seeds[0], len(part.seeds), part.features, self.weights]
+        name = hashlib.sha256(json.dumps([place, made_of]).encode()).hexdigest()[:20]
+        return self.out / "chunks" / f"{name}-{arm.id}-{arm.weights or 'none'}.parquet"
+
+    # --- putting together ------------------------------------------------------------------------------------------
+
+    def merge(self) -> Path | None:
+        """Writes the results file of the parts that are complete, and the sheets of kept pictures.
+
+        Returns:
+            Its path where that is all parts.
+        """
+        ready: list[Part] = []
+        for part in self.parts:
+            paths = self._paths(part)
+            if paths and all(path.exists() for path in paths):
+                ready.append(part)
+        if not ready:
+            return None
+        table = pa.concat_tables([read_chunks(self._paths(part)) for part in ready])
+        cases = [case for part in ready for case in self._sheets(part)]
+        write_results(self.out / RESULTS, table, self.header(ready) | {"cases": cases})
+        return self.out / RESULTS if len(ready) == len(self.parts) else None
+
+    def _paths(self, part: Part) -> list[Path]:
+        return [self._path(chunk, arm) for chunk in chunks([part]) for arm in self._arms(part, chunk.item)]
+
+    def _sheets(self, part: Part) -> Iterator[dict[str, Any]]:
+        """A sheet a case: arms under principles in rows, seeds in columns."""
+        for number, item in enumerate(part.items):
+            if not item.case:
+                continue
+            first = next(chunk for chunk in chunks([part]) if chunk.item is item)
+            table = read_chunks([self._path(first, arm) for arm in self._arms(part, item)], pictures=True)
+            rows: dict[tuple[str, str], list[np.ndarray]] = {}
+            for row in (row for row in table.to_pylist() if row["image"]):
+                with Image.open(io.BytesIO(row["image"])) as picture:
+                    rows.setdefault((row["arm"], row["principle"]), []).append(np.asarray(picture.convert("RGB")))
+            sheet = np.concatenate([np.concatenate(tiles[:KEPT], axis=1) for tiles in rows.values()])
+            buffer = io.BytesIO()
+            Image.fromarray(sheet).save(buffer, "webp", quality=90, method=6)
+            name = f"{part.name}-{number}.webp"
+            write_whole(self.out / name, buffer.getvalue())
+            yield {"part": part.name, "item": number, "sheet": name, "rows": list(map(list, rows)), "seeds": list(first.seeds[:KEPT])}
+
+    def header(self, parts: Sequence[Part]) -> dict[str, Any]:
+        """What a results file says of itself."""
+        judge = self.judge
+        measured = {q: told for q in QUESTIONS if (told := judge.confusion(q))}
+        return {
+            "format": 1,
+            "backbone": self.engine.backbone.name,
+            "weights": self.weights,
+            "arms": {
+                arm.id: {"title": arm.title, "risks": arm.risks, "mixes": arm.mixes, "control": arm.control, "weights": arm.weights, "training": _training(arm)}
+                for arm in self.arms.values()
+            },
+            "principles": {p.id: {"text": p.text, "risk": p.risk} for p in load_principles()},
+            "parts": {
+                part.name: {
+                    "seeds": [part.seeds[0], len(part.seeds)],
+                    "settings": [asdict(setting) for setting in part.settings],
+                    "items": [asdict(item) | {"retrieved": _retrieved(item.prompt)} for item in part.items],
+                }
+                for part in parts
+            },
+            "classes": {q: judge.classes(q) for q in QUESTIONS if q in judge.questions},
+            "confusion": measured,
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "device": self.engine.backbone.device.type,
+        }
+
+
+def module_digest(module: nn.Module) -> str:
+    """Which weights these are: 16 hex digits of all of them as float16, the same from half and from full precision."""
+    parts = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        stored = tensor.half() if tensor.is_floating_point() else tensor
+        parts.update(name.encode() + stored.cpu().contiguous().numpy().tobytes())
+    return parts.hexdigest()[:16]
+
+
+def progress_line(part: str, done: int, total: int, rate: float, last: bool) -> str:
+    """Where a run is."""
+    left = (total - done) / rate if rate else 0
+    text = f"{part}: {done:,} of {total:,} images, {rate:.1f} a second, {left / 60:.0f} min left"
+    return f"\r{text:<78}" + ("\n" if last else "")
+
+
+def to_stderr(line: str) -> None:
+    """Where progress goes."""
+    print(line, end="", file=sys.stderr, flush=True)
+
+
+def rank_of_process() -> tuple[int, int]:
+    """This process's number and how many there are, as torchrun and `accelerate launch` tell them."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _training(arm: Arm) -> dict[str, Any] | None:
+    """What making an arm's weights took, where its method is one whose files say so for every principle alike."""
+    encoder = getattr(arm.method, "value_encoder", None)
+    artefact = getattr(encoder, "artefact", None)
+    return artefact and {"bytes": artefact.bytes, **artefact.training}
+
+
+def _retrieved(prompt: str) -> str:
+    principle = retrieve(prompt).principle
+    return principle.id if principle else ""
+
+
+def _bytes(values: Tensor, dtype: torch.dtype) -> bytes:
+    info = torch.iinfo(dtype)
+    return values.round().clamp(info.min, info.max).to(dtype).numpy().tobytes()
+
+
+def _png(image: Tensor) -> bytes:
+    """(3, H, W) uint8 as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "png")
+    return buffer.getvalue()

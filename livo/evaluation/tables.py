@@ -1,0 +1,317 @@
+"""Tables as data, and as Markdown and CSV; Tables 1 to 3 of the paper from results files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from livo.evaluation.parts import BIAS, LIVO, SD
+from livo.evaluation.results import ATTRIBUTE, Results, Select, mean, principles_of
+from livo.miniature.world import World
+from livo.types import InputError
+from livo.uncertainty import Estimate
+
+TABLE_2 = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt", "dpo", "livo")
+QUOTA = {"fair_diffusion", "dpo", "dpo_d", "livo"}
+"""Methods that fix how many images are steered, and so can go below a fair sampler's floor."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of a table.
+
+    Attributes:
+        text: as shown; "-" where the figure does not apply.
+        estimate: what was measured, before it was rounded or scaled; None where there is none.
+        best: the best of its column.
+    """
+
+    text: str
+    estimate: Estimate | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its name in files, what it shows, its head and rows."""
+
+    name: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """Caption, table and note; the best of a column in bold."""
+        lines = [f"**{self.caption}**", "", "| " + " | ".join(self.head) + " |", "|" + "---|" * len(self.head)]
+        for row in self.rows:
+            lines.append("| " + " | ".join(f"**{c.text}**" if c.best else c.text for c in row) + " |")
+        return "\n".join(lines + (["", self.note] if self.note else []))
+
+    def csv(self) -> str:
+        """Every figure unrounded with its interval; empty where it does not apply."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        measured = [any(row[i].estimate for row in self.rows) for i in range(len(self.head))]
+        writer.writerow([n for name, m in zip(self.head, measured, strict=True) for n in ((name, f"{name} low", f"{name} high") if m else (name,))])
+        for row in self.rows:
+            cells: list[object] = []
+            for cell, m in zip(row, measured, strict=True):
+                cells += ([f"{x:.6g}" for x in cell.estimate] if cell.estimate else ["", "", ""]) if m else [cell.text]
+            writer.writerow(cells)
+        return out.getvalue()
+
+
+def figure(estimate: Estimate | None, scale: float = 100, digits: int = 1, interval: bool = True) -> Cell:
+    """A cell: the figure times `scale`, with its interval.
+
+    Example:
+        >>> figure(Estimate(0.5, 0.25, 0.75)).text, figure(None).text
+        ('50.0 [25.0, 75.0]', '-')
+    """
+    if estimate is None:
+        return Cell("-")
+    value, low, high = (f"{scale * x:.{digits}f}" for x in estimate)
+    plain = {"-0.0": "0.0", "-0.00": "0.00", "-0": "0"}
+    value, low, high = (plain.get(x, x) for x in (value, low, high))
+    return Cell(f"{value} [{low}, {high}]" if interval else value, estimate)
+
+
+def mark_best(rows: Sequence[Sequence[Cell]], columns: dict[int, str], but: int = 0) -> tuple[tuple[Cell, ...], ...]:
+    """The rows with the best figure of each column marked, ties all.
+
+    Args:
+        columns: "lower" or "higher" by column.
+        but: so many first rows take no part, such as the unaligned model.
+    """
+    marked = [list(row) for row in rows]
+    for i, direction in columns.items():
+        measured = [row[i] for row in marked[but:] if row[i].estimate]
+        if measured:
+            top = (min if direction == "lower" else max)(measured, key=lambda cell: cell.estimate.value)
+            for row in marked[but:]:
+                if row[i].estimate and row[i].text.split()[0] == top.text.split()[0]:  # equal as printed
+                    row[i] = Cell(row[i].text, row[i].estimate, True)
+    return tuple(map(tuple, marked))
+
+
+def words(*texts: str) -> tuple[Cell, ...]:
+    """Cells that hold no figure."""
+    return tuple(map(Cell, texts))
+
+
+# --- Table 1 ---------------------------------------------------------------------------------------------------------
+
+
+def table_1(results: Results, world: World) -> Table:
+    """The data: training concepts and prompts of the drawn world, evaluation prompts and images of the file."""
+    held, openings = world.held_out, len(world.openings["train"])
+    concepts = {"career": len(world.occupations) - len(held["occupations"])}
+    for kind in ("positive", "negative"):
+        concepts[kind] = sum(row["kind"] == kind and name not in held["adjectives"] for name, row in world.adjectives.items())
+    wordings = {kind: len(texts) - 1 for kind, texts in world.toxic.items()}
+    items = results.items("bias") + results.items("toxicity")
+    rows, sums = [], [0, 0, 0, 0]
+    for kind in (*concepts, *wordings):
+        count = concepts.get(kind, concepts["career"])
+        prompts = count * openings * wordings.get(kind, 1)
+        part = "toxicity" if kind in wordings else "bias"
+        mine = sum(item["kind"] == kind for item in items)
+        images = sum(item["kind"] == kind for item in results.items(part)) * (results.header["parts"][part]["seeds"][1] if results.has(part) else 0)
+        row = (count if kind not in wordings else 0, prompts, mine, images)
+        sums = [a + b for a, b in zip(sums, row, strict=True)]
+        rows.append(words("bias" if part == "bias" else "toxicity", kind, *(f"{x:,}" if x else "-" for x in row)))
+    rows.append(words("all", "", *(f"{x:,}" for x in sums)))
+    head = ("", "kind", "training concepts", "training prompts", "evaluation prompts", "images a method")
+    note = (
+        "Training prompts are concept x opening (x wording), rendered as they are drawn; toxic kinds use the career concepts. Images of "
+        "a bias prompt are made for each of the two principles."
+    )
+    return Table("table-1", "Table 1. The data", head, tuple(rows), note)
+
+
+# --- Table 2 ---------------------------------------------------------------------------------------------------------
+
+
+def table_2(results: Results) -> tuple[Table, Table]:
+    """Bias and toxicity of the methods, with quality."""
+    return table_2_bias(results), table_2_toxicity(results)
+
+
+def table_2_bias(results: Results) -> Table:
+    """D1 and D2 by attribute, and the quality of the images of both attributes together."""
+    rows = []
+    for arm in TABLE_2:
+        if arm not in results.arms:
+            continue
+        if not results.ran("bias", arm, BIAS[0]):
+            rows.append(words(results.title(arm), *["-"] * 9))
+            continue
+        rows.append((
+            Cell(results.title(arm) + (" *" if arm in QUOTA else "")),
+            *(figure(mean(results.discrepancy("bias", arm, p, m)), interval=m == "D1") for p in BIAS for m in ("D1", "D2")),
+            figure(results.pooled("bias", arm, BIAS, "IS"), 1, 2, False),
+            figure(results.pooled("bias", arm, BIAS, "FID"), 100, 2),
+            figure(results.pooled("bias", arm, BIAS, "KID"), 10_000, 1, False),
+            figure(mean([x for p in BIAS for x in results.clip("bias", arm, p)]), interval=False),
+            figure(mean([x for p in BIAS for x in results.kept("bias", arm, p)]), interval=False),
+        ))  # fmt: skip
+    floors = [results.floor("bias", p) for p in BIAS]
+    prompts, n = results.size("bias")
+    fair = words("a fair sampler", *(f"{100 * x:.1f}" for floor in floors for x in floor), *["-"] * 5)
+    head = ("method", "gender D1 ↓", "gender D2 ↓", "tone D1 ↓", "tone D2 ↓", "IS ↑", "FID ↓", "KID ↓", "CLIP ↑", "kept ↑")
+    lower = dict.fromkeys((1, 2, 3, 4, 6, 7), "lower") | dict.fromkeys((5, 8, 9), "higher")
+    marked = mark_best(rows, lower, but=1)
+    note = (
+        f"{prompts} prompts x {n} images x 2 attributes; intervals are 95 %, bootstrapped over prompts; bold is the best but for Stable "
+        f"Diffusion. * steers a fixed quota and may go below a fair sampler. FID (x 100) and KID (x 10⁴) are of the evaluator's "
+        f"features against Stable Diffusion's images of other seeds: they compare within this world only. Kept: images read as all that was asked for."
+    )
+    return Table("table-2-bias", "Table 2, bias", head, (*marked, *_retrieved_row(results), fair), note)
+
+
+def _retrieved_row(results: Results) -> list[tuple[Cell, ...]]:
+    """LiVO with the principle that the retriever chose for each prompt, measured on that principle's attribute."""
+    if LIVO not in results.arms:
+        return []
+    values = retrieved_discrepancies(results)
+    d1, d2 = (mean([value[m] for value in values]) for m in ("D1", "D2"))
+    cells = Cell(f"average D1 {figure(d1).text}", d1), Cell(f"D2 {figure(d2, interval=False).text}", d2)
+    return [(Cell(f"{results.title(LIVO)} w/ R *"), *cells, *words(*["-"] * 7))]
+
+
+def retrieved_discrepancies(results: Results, arm: str = LIVO) -> list[dict[str, float]]:
+    """D1 and D2 of every bias prompt under the principle retrieved for it; Stable Diffusion's, both attributes', where none was.
+
+    A prompt for which a toxic kind was retrieved counts as one without a principle.
+    """
+    out = []
+    for i, item in enumerate(results.items("bias")):
+        principles = [p for p in BIAS if p == item["retrieved"]] or list(BIAS)
+        who = arm if item["retrieved"] in BIAS else SD
+        one = {m: [] for m in ("D1", "D2")}
+        for p in principles:
+            place = results.places("bias", p).index(i)
+            for m, found in one.items():
+                found.append(results.discrepancy("bias", who, p, m)[place])
+        out.append({m: sum(found) / len(found) for m, found in one.items()})
+    return out
+
+
+def table_2_toxicity(results: Results) -> Table:
+    """Avg. R and Avg. S by kind, and the quality of the images of all kinds together."""
+    kinds = principles_of("toxicity", results)
+    rows = []
+    for arm in TABLE_2:
+        if arm not in results.arms:
+            continue
+        if not kinds or not results.ran("toxicity", arm, kinds[0]):
+            rows.append((Cell(results.title(arm)), *words(*["-"] * (2 * len(kinds) + 5))))
+            continue
+        rows.append((
+            Cell(results.title(arm)),
+            *(figure(mean(results.toxicity("toxicity", arm, k, m)), interval=m == "R") for k in kinds for m in "RS"),
+            figure(results.pooled("toxicity", arm, kinds, "IS"), 1, 2, False),
+            figure(results.pooled("toxicity", arm, kinds, "FID"), 100, 2, False),
+            figure(results.pooled("toxicity", arm, kinds, "clean FID"), 100, 2),
+            figure(mean([x for k in kinds for x in results.clip("toxicity", arm, k)]), interval=False),
+            figure(mean([x for k in kinds for x in results.kept("toxicity", arm, k)])),
+        ))  # fmt: skip
+    head = ("method", *(f"{k} {m} ↓" for k in kinds for m in ("Avg. R", "Avg. S")), "IS ↑", "FID ↓", "clean FID ↓", "CLIP ↑", "kept ↑")
+    columns = {i: "higher" if name.endswith("↑") else "lower" for i, name in enumerate(head) if i}
+    prompts, n = results.size("toxicity")
+    note = (
+        f"{prompts} prompts x {n} images, the prompt's own principle. FID is against Stable Diffusion's images of the same toxic prompts, as in "
+        f"the paper: a method that removes what they show moves away from them. Clean FID is against its images of the same prompts without the toxic "
+        f"words, which a detoxified image should look like. CLIP counts the toxic words of the prompt as well; kept "
+        f"counts the occupation alone."
+    )
+    marked = mark_best(rows, columns, but=1) + (_retrieved_toxicity(results, kinds) if LIVO in results.arms else ())
+    return Table("table-2-toxicity", "Table 2, toxicity", head, marked, note)
+
+
+def _retrieved_toxicity(results: Results, kinds: Sequence[str]) -> tuple[tuple[Cell, ...], ...]:
+    """LiVO with the principle that the retriever chose; where that is not the prompt's own kind, Stable Diffusion's."""
+    cells: list[Cell] = []
+    for kind in kinds:
+        right = [results.items("toxicity")[i]["retrieved"] == kind for i in results.places("toxicity", kind)]
+        for metric in "RS":
+            livo, plain = (results.toxicity("toxicity", arm, kind, metric) for arm in (LIVO, SD))
+            values = [a if found else b for a, b, found in zip(livo, plain, right, strict=True)]
+            cells.append(figure(mean(values), interval=metric == "R"))
+    return ((Cell(f"{results.title(LIVO)} w/ R"), *cells, *words(*["-"] * 5)),)
+
+
+# --- Table 3 ---------------------------------------------------------------------------------------------------------
+
+
+def table_3(main: Results, encoders: Results | None = None) -> Table:
+    """Ablations: LiVO without the value encoder, without the margin, DPO-d, LiVO."""
+    rows = [_ablation(main, arm, main.title(arm)) for arm in (SD, "principle_prompted", "dpo_d", LIVO) if arm in main.arms]
+    note = "D2 is the mean of gender and tone, Max (k = 5) of the three toxic kinds. LiVO w/o v: the principle's words before the prompt."
+    if encoders and "without-margin" in encoders.arms:
+        rows.append(_ablation(encoders, "without-margin", "LiVO w/o m †"))
+        rows.append(_ablation(main.only(encoders), LIVO, "LiVO †", as_many(encoders)))
+        prompts, n = encoders.size("bias")
+        note += f" † on {prompts} + {encoders.size('toxicity')[0]} prompts x {n} images."
+    else:
+        note += " LiVO w/o m needs a value encoder: `python -m livo evaluate --value-encoders without-margin=FOLDER`."
+    head = ("method", "bias D2 ↓", "bias FID ↓", "bias CLIP ↑", "toxicity Max ↓", "toxicity FID ↓", "toxicity CLIP ↑")
+    return Table("table-3", "Table 3. Ablations", head, tuple(rows), note)
+
+
+def _ablation(results: Results, arm: str, title: str, select: Select = Select()) -> tuple[Cell, ...]:
+    kinds = principles_of("toxicity", results)
+    return (
+        Cell(title),
+        figure(bias_d2(results, arm, select)),
+        figure(results.pooled("bias", arm, BIAS, "FID", select), 100, 2, False),
+        figure(mean([x for p in BIAS for x in results.clip("bias", arm, p, select)]), interval=False),
+        figure(mean([x for k in kinds for x in results.toxicity("toxicity", arm, k, "Max", select)])),
+        figure(results.pooled("toxicity", arm, kinds, "FID", select), 100, 2, False),
+        figure(mean([x for k in kinds for x in results.clip("toxicity", arm, k, select)]), interval=False),
+    )
+
+
+def as_many(encoders: Results) -> Select:
+    """The first seeds, as many as another file has: to compare with it."""
+    return Select(seeds=encoders.size("bias")[1])
+
+
+def bias_values(results: Results, arm: str, metric: str = "D2", select: Select = Select()) -> list[float]:
+    """One a prompt: the mean of the two attributes' figures."""
+    sides = [results.discrepancy("bias", arm, p, metric, select) for p in BIAS if p in ATTRIBUTE]
+    return [sum(pair) / len(pair) for pair in zip(*sides, strict=True)]
+
+
+def bias_d2(results: Results, arm: str, select: Select = Select()) -> Estimate:
+    """D2, mean of the attributes, with its interval."""
+    return mean(bias_values(results, arm, "D2", select))
+
+
+def toxicity_values(results: Results, arm: str, metric: str = "R", select: Select = Select()) -> list[float]:
+    """One a prompt of all toxic kinds."""
+    return [x for k in principles_of("toxicity", results) for x in results.toxicity("toxicity", arm, k, metric, select)]
+
+
+def find_main(files: Sequence[Results]) -> Results:
+    """The file with the methods.
+
+    Raises:
+        InputError: none has all of their main parts.
+    """
+    for results in files:
+        if LIVO in results.arms and all(map(results.has, ("bias", "toxicity", "reference"))):
+            return results
+    raise InputError(
+        "no results file holds LiVO and the parts bias, toxicity and reference: `python -m livo evaluate --parts "
+        "bias,toxicity,reference` makes them"
+    )
+
+
+def find_encoders(files: Sequence[Results]) -> Results | None:
+    """The file with further value encoders, or None."""
+    main = ("bias", "toxicity", "reference")
+    return next((results for results in files if LIVO not in results.arms and all(map(results.has, main))), None)

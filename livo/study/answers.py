@@ -1,0 +1,144 @@
+"""The live answers of a study, and what is missing: the events of all raters, read against their plans.
+
+    StudyFolder + Store -> Answers
+
+Withdrawn raters are in neither.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from livo.study.design import GOLD, RATING, TRAINING
+from livo.study.session import Progress, Sessions
+from livo.study.store import Store
+from livo.study.study_file import Item, StudyFolder
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One live answer.
+
+    Attributes:
+        items: of the trial, the left one first.
+        position: of the trial in the rater's order, from 0 on.
+        reversed: the scale was drawn from its highest point on.
+        revealed: a covered image was shown.
+    """
+
+    rater: int
+    kind: str
+    items: tuple[Item, ...]
+    question: str
+    value: float | str
+    position: int
+    of: int
+    reversed: bool
+    revealed: bool
+    ms: float
+    at: str
+    key: str
+
+    @property
+    def item(self) -> Item:
+        return self.items[0]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What became of the images that raters were to see, by method."""
+
+    answered: int = 0
+    skipped: int = 0
+    opted_out: int = 0
+    open: int = 0
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All that a study gave."""
+
+    folder: StudyFolder
+    rows: Sequence[Answer]
+    missing: Mapping[str, Missing]
+    states: Mapping[int, Progress]
+
+    def of(self, question: str, kind: str = RATING) -> list[Answer]:
+        """Answers to one question."""
+        return [row for row in self.rows if row.question == question and row.kind == kind]
+
+    def without(self, raters: Iterable[int]) -> Answers:
+        """The same study, had those raters given nothing."""
+        out = set(raters)
+        return replace(self, rows=[row for row in self.rows if row.rater not in out])
+
+
+def read_answers(folder: StudyFolder, store: Store) -> Answers:
+    """The live answers of raters who have not withdrawn."""
+    sessions = Sessions(folder)
+    by_rater = defaultdict(list)
+    for event in store.events():
+        by_rater[event.rater].append(event)
+    rows: list[Answer] = []
+    missing: dict[str, Counter[str]] = defaultdict(Counter)
+    states = {}
+    for rater in range(folder.study.raters):
+        now = sessions.progress(rater, by_rater.get(rater, []))
+        states[rater] = now
+        if now.withdrawn or not now.consented:
+            continue
+        plan = sessions.plan(rater, now.opted_out)
+        counted = [trial for trial in plan.trials if trial.kind != TRAINING]
+        for position, trial in enumerate(counted):
+            items = tuple(folder.items[id] for id in trial.items)
+            for question in trial.questions:
+                event = now.answers.get((trial.token, question))
+                if event is None:
+                    continue
+                value, ms = event.body["value"], event.body.get("ms", 0)
+                seen = trial.token in now.revealed
+                rows.append(
+                    Answer(
+                        rater,
+                        trial.kind,
+                        items,
+                        question,
+                        value,
+                        position,
+                        len(counted),
+                        plan.reversed,
+                        seen,
+                        ms,
+                        event.at,
+                        event.key,
+                    )
+                )
+            if trial.kind == GOLD:
+                continue
+            if trial.token in now.skipped:
+                what = "skipped"
+            elif now.done(trial, folder):
+                what = "answered"
+            else:
+                what = "opted_out" if trial.category in now.hidden else "open"
+            for item in items:
+                missing[item.method][what] += 1
+        if now.opted_out:
+            for trial in sessions.plan(rater).trials:
+                if trial.category in now.opted_out:
+                    for id in trial.items:
+                        missing[folder.items[id].method]["opted_out"] += 1
+    told = {method: Missing(**missing[method]) for method in folder.titles}
+    return Answers(folder, rows, told, states)
+
+
+def participation(states: Mapping[int, Progress]) -> Counter[str]:
+    """How many consented, stopped before the end, and withdrew."""
+    told: Counter[str] = Counter()
+    for now in states.values():
+        told["consented"] += now.consented
+        told["stopped"] += now.stopped
+        told["withdrawn"] += now.withdrawn
+    return told

@@ -1,0 +1,280 @@
+"""Makes a study: images of any origin become items of one size, without metadata, under names that say nothing.
+
+images from `livo compare` or a folder -> Picture -> Item -> study.yaml, items.json, images/
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from livo.inputs import validate_prompt
+from livo.principles import find_principle
+from livo.retriever import retrieve
+from livo.study.questions import CONSISTENCY, QUESTIONS
+from livo.study.study_file import IMAGES, ITEMS, STUDY, Item, Study, dump_items, dump_study, opaque, write_secret
+from livo.types import InputError, Principle
+
+SIDE_MOST = 768
+"""Pixels along a side; larger images are reduced."""
+VEIL_SIDE = 6
+"""Pixels along a side of a veiled image: colours, no shapes."""
+TABLE = "images.csv"
+COLUMNS = ("file", "prompt", "method", "seed")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image before it is an item.
+
+    Attributes:
+        path: its file.
+        category: kind of disturbing content; empty where the prompt asks for none.
+        judge: an automatic judge's label by question; "" where it abstained.
+    """
+
+    path: Path
+    prompt: str
+    method: str
+    seed: int
+    principle: Principle | None
+    category: str = ""
+    judge: Mapping[str, str] = field(default_factory=dict)
+
+
+# --- from where ------------------------------------------------------------------------------------------------------
+
+
+def pictures_of_comparison(answer: Mapping[str, Any], root: Path = Path(".")) -> list[Picture]:
+    """What `python -m livo compare --json` prints, as pictures.
+
+    Args:
+        root: to which the paths in it are relative.
+    """
+    given, prompt = answer["principle"], answer["prompt"]
+    principle = find_principle(given["id"]) if given else None
+    verdicts = {id: result["classification"] for id, result in answer["methods"].items()}
+    flagged = [
+        image["label"] or "toxic"
+        for told in verdicts.values()
+        for image in told.get("toxicity", {}).get("images", ())
+        if image.get("toxic")
+    ]
+    category = principle.id if principle and principle.risk == "toxicity" else (flagged[0] if flagged else "")
+    pictures = []
+    for id, result in answer["methods"].items():
+        for i, (seed, path) in enumerate(zip(answer["options"]["seeds"], result["images"], strict=False)):
+            judge = {question: told["images"][i]["label"] or "" for question, told in verdicts[id].items()}
+            pictures.append(Picture(root / path, prompt, id, seed, principle, category, judge))
+    return pictures
+
+
+def pictures_of_folder(folder: Path) -> list[Picture]:
+    """Images of any model, listed in `images.csv` beside them: file, prompt, method, seed; and, where wanted, principle
+    (an id, or "none"; else it is retrieved from the prompt) and category.
+
+    Raises:
+        InputError: the list or a file is missing or wrong; names the line.
+    """
+    table = folder / TABLE
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{table} cannot be read ({error}): list the images there, with columns {', '.join(COLUMNS)}"
+        ) from error
+    pictures = []
+    for line, row in enumerate(rows, 2):
+        where = f"{table}, line {line}"
+        if missing := [name for name in COLUMNS if not (row.get(name) or "").strip()]:
+            raise InputError(f"{where}: {missing[0]} is missing; the columns are {', '.join(COLUMNS)}, principle, category")
+        if not re.fullmatch(r"[0-9]{1,10}", row["seed"].strip()):
+            raise InputError(
+                f"{where}: seed {row['seed']!r} is no whole number: number the images of a prompt, such as 0, 1, 2"
+            )
+        path = (folder / row["file"].strip()).resolve()
+        if not path.is_relative_to(folder.resolve()) or not path.is_file():
+            raise InputError(f"{where}: there is no file {row['file']!r} in {folder}")
+        try:
+            prompt = validate_prompt(row["prompt"])
+            chosen = (row.get("principle") or "").strip()
+            principle = retrieve(prompt).principle if not chosen else None if chosen == "none" else find_principle(chosen)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        category = (row.get("category") or "").strip()
+        if not category and principle and principle.risk == "toxicity":
+            category = principle.id
+        pictures.append(Picture(path, prompt, row["method"].strip(), int(row["seed"]), principle, category))
+    return pictures
+
+
+# --- to a study ------------------------------------------------------------------------------------------------------
+
+
+def make_study(path: Path, study: Study, pictures: Sequence[Picture], titles: Mapping[str, str]) -> list[Item]:
+    """Writes the folder; training and gold items are found among the images where the judge's labels allow.
+
+    Args:
+        titles: of the methods, by id; one that is missing is called by its id.
+
+    Returns:
+        The items.
+
+    Raises:
+        InputError: there is a study already, no picture, one twice, or a file that is no image; a method's name in
+            the title.
+    """
+    if (path / STUDY).exists():
+        raise InputError(f"there is a study in {path} already: give another folder, or remove that one")
+    if not pictures:
+        raise InputError("no image was given: a study needs at least one")
+    titles = {id: titles.get(id, id) for id in dict.fromkeys(p.method for p in pictures)}
+    check_blind(study, titles)
+    keys = [(p.prompt, p.method, p.seed) for p in pictures]
+    if len(set(keys)) < len(keys):
+        prompt, method, seed = next(key for i, key in enumerate(keys) if key in keys[:i])
+        raise InputError(f"two images are of {prompt!r}, {method}, seed {seed}: number the images of a prompt apart")
+    pictures = _same_cover(pictures)
+    side = min(min(_open(p.path).size) for p in pictures)
+    side = min(side, SIDE_MOST)
+    try:
+        (path / IMAGES).mkdir(parents=True, exist_ok=True)
+        secret = write_secret(path)
+        items = [_write_item(path, secret, side, p) for p in pictures]
+        held, checks = find_checks(items, study, random.Random(study.seed))
+        for check, source in checks:
+            for suffix in (".png", ".veil.png"):
+                (path / IMAGES / f"{check.id}{suffix}").write_bytes((path / IMAGES / f"{source.id}{suffix}").read_bytes())
+        for id in held:
+            for suffix in (".png", ".veil.png"):
+                (path / IMAGES / f"{id}{suffix}").unlink()
+        items = [item for item in items if item.id not in held] + [check for check, _ in checks]
+        (path / ITEMS).write_text(dump_items(items, titles), encoding="utf-8")
+        (path / STUDY).write_text(dump_study(study), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the study cannot be written to {path} ({error.strerror or error}): give another folder") from error
+    return items
+
+
+def check_blind(study: Study, titles: Mapping[str, str]) -> None:
+    """Nothing that raters read may name a method.
+
+    Raises:
+        InputError: a field does; names it.
+    """
+    told = {"title": study.title, "description": study.description, "credit": study.credit, "ethics": study.ethics}
+    for name, text in told.items():
+        for word in {*titles, *titles.values()}:
+            if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE):
+                raise InputError(f"{STUDY}: {name} names the method {word!r}, and raters read it: leave the name out")
+
+
+def _same_cover(pictures: Iterable[Picture]) -> list[Picture]:
+    """One category a prompt: a cover over one method's images only would tell it from the others."""
+    pictures = list(pictures)
+    category = {p.prompt: p.category for p in pictures if p.category}
+    return [replace(p, category=category.get(p.prompt, "")) for p in pictures]
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path} is no image that can be read: give PNG, JPEG or WebP") from error
+
+
+def _write_item(path: Path, secret: bytes, side: int, picture: Picture) -> Item:
+    """The middle square of the image, at the study's size, drawn anew so that nothing of the file's metadata is left."""
+    with _open(picture.path) as image:
+        try:
+            image = image.convert("RGB")
+        except (OSError, SyntaxError) as error:
+            raise InputError(f"{picture.path} is a broken image: make it again") from error
+        least = min(image.size)
+        left, top = (image.width - least) // 2, (image.height - least) // 2
+        image = image.crop((left, top, left + least, top + least))
+        if least != side:
+            image = image.resize((side, side), Image.Resampling.LANCZOS)
+    clean = Image.frombytes("RGB", image.size, image.tobytes())
+    id = opaque(secret, "item", picture.prompt, picture.method, picture.seed)[:20]
+    target = path / IMAGES / f"{id}.png"
+    clean.save(target)
+    clean.resize((VEIL_SIDE, VEIL_SIDE), Image.Resampling.BOX).save(path / IMAGES / f"{id}.veil.png")
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    return Item(
+        id, picture.prompt, picture.method, picture.seed, picture.principle, picture.category, dict(picture.judge), digest
+    )
+
+
+def find_checks(items: Sequence[Item], study: Study, rng: random.Random) -> tuple[set[str], list[tuple[Item, Item]]]:
+    """Training and gold items: harmless images with their own prompt, and with one that they plainly do not show.
+
+    Only images whose occupation the judge read as the prompt has it are used. A starting noise whose image is shown
+    with its own prompt is held out of the rating, for all methods; prompts with fewer than three noises give none.
+
+    Returns:
+        Ids of the items that are held out; and the checks, each with the item whose image it shows.
+    """
+    scale = next((q for q in study.asked if q.id in CONSISTENCY), None)
+    good = [i for i in items if not i.category and i.judge.get("occupation") and i.judge["occupation"] in i.prompt]
+    first = good[0].method if good else ""
+    by_prompt: dict[str, list[Item]] = {}
+    for item in good:
+        if item.method == first:
+            by_prompt.setdefault(item.prompt, []).append(item)
+    if scale is None or len(by_prompt) < 2:
+        return set(), []
+    values = QUESTIONS[scale.id].values
+    right, wrong = values[-2 if len(values) > 3 else -1 :], values[: 2 if len(values) > 3 else 1]
+    golds = 1 + (study.ratings_per_rater // study.gold_every if study.gold_every else 0)
+    prompts, held, checks = list(by_prompt), set(), []
+    seeds = {prompt: {i.seed for i in items if i.prompt == prompt} for prompt in prompts}
+    rng.shuffle(prompts)
+    wanted = ["training"] * study.training + (["gold"] * min(golds, 2 * len(prompts)) if study.gold_every else [])
+    for number, use in enumerate(wanted):
+        prompt = prompts[number % len(prompts)]
+        source = by_prompt[prompt][-1 - (number // len(prompts)) % len(by_prompt[prompt])]
+        if number % 2 == 0 and len(seeds[prompt]) >= 3:
+            shown, expected = prompt, right
+            held |= {i.id for i in items if (i.prompt, i.seed) == (prompt, source.seed)}
+        else:
+            others = [p for p in prompts if not any(i.judge["occupation"] in p for i in by_prompt[prompt])]
+            if not others:
+                continue
+            shown, expected = rng.choice(others), wrong
+        told = f"match:{source.judge['occupation']}" if expected is right else f"mismatch:{source.judge['occupation']}"
+        id = hashlib.sha256(f"{use}\0{number}\0{source.id}\0{shown}".encode()).hexdigest()[:20]
+        check = replace(
+            source, id=id, prompt=shown, principle=None, use=use, expected={scale.id: tuple(expected)}, explanation=told
+        )
+        checks.append((check, source))
+    return held, checks
+
+
+def stored_comparison(path: Path) -> list[Picture]:
+    """The pictures of a folder that `python -m livo compare --out` wrote.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        answer = json.loads((path / "comparison.json").read_text(encoding="utf-8"))
+        pictures = pictures_of_comparison(answer)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"no comparison is in {path} ({error}): make one with python -m livo compare PROMPT --out {path}"
+        ) from error
+    moved = [replace(p, path=p.path if p.path.is_file() else path / p.path.name) for p in pictures]
+    if missing := [p.path for p in moved if not p.path.is_file()]:
+        raise InputError(f"{missing[0]} is missing: restore it, or make the comparison again")
+    return moved

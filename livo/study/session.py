@@ -1,0 +1,206 @@
+"""A rater's session: what their events add up to, and which event may come next. Pure; no store, no web.
+
+events -> Progress;   Draft + events -> accepted, or `Refused` with the reason
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from livo.study.design import TRAINING, Plan, Trial, plan_of
+from livo.study.questions import QUESTIONS
+from livo.study.store import ORGANISER, WITHDRAWN, Draft, Event, Refused
+from livo.study.study_file import StudyFolder
+
+TRAINING_TRIES = 2
+LONGEST_MS = 86_400_000
+KINDS = ("consent", "options", "answer", "skip", "reveal", "undo", "mood", "stop")
+
+
+@dataclass
+class Progress:
+    """Where a rater is.
+
+    Attributes:
+        opted_out: categories whose images were replaced before the first image.
+        hidden: categories the rater wanted no more of later; their trials are left out.
+        answers: live answers by trial and question; the last one counts, and an undone one is none.
+        tries: training answers by trial and question, right or not.
+        skipped: trials that were not rated.
+        revealed: trials whose covered images were shown.
+        acts: live answers and skips of the rating, the oldest first; `undo` takes the last.
+    """
+
+    consented: bool = False
+    language: str = ""
+    opted_out: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
+    answers: dict[tuple[str, str], Event] = field(default_factory=dict)
+    tries: dict[tuple[str, str], list[Event]] = field(default_factory=dict)
+    skipped: dict[str, Event] = field(default_factory=dict)
+    revealed: set[str] = field(default_factory=set)
+    acts: list[Event] = field(default_factory=list)
+    stopped: bool = False
+    withdrawn: bool = False
+
+    def done(self, trial: Trial, folder: StudyFolder) -> bool:
+        """Whether nothing more is asked about the trial."""
+        if trial.token in self.skipped:
+            return True
+        return all(self.answered(trial, question, folder) for question in trial.questions)
+
+    def answered(self, trial: Trial, question: str, folder: StudyFolder) -> bool:
+        """Whether the question is settled; a training question is when it is right, or after two tries."""
+        key = (trial.token, question)
+        if trial.kind != TRAINING:
+            return key in self.answers
+        tries = self.tries.get(key, ())
+        return len(tries) >= TRAINING_TRIES or any(is_right(trial, question, event.body["value"], folder) for event in tries)
+
+
+def is_right(trial: Trial, question: str, value: Any, folder: StudyFolder) -> bool:
+    """Whether an answer to a training or gold item is the expected one."""
+    return value in folder.items[trial.items[0]].expected.get(question, ())
+
+
+def progress_of(events: Sequence[Event], training: frozenset[str] = frozenset()) -> Progress:
+    """What the events add up to.
+
+    Args:
+        training: tokens of the training trials, whose answers are tries.
+    """
+    told = Progress()
+    for event in events:
+        if event.kind == "consent":
+            told.consented, told.language = True, event.body.get("language", "")
+        elif event.kind == "options":
+            categories = frozenset(event.body.get("opted_out", ()))
+            if told.acts or told.tries:
+                told.hidden |= categories - told.opted_out
+            else:
+                told.opted_out = categories
+        elif event.kind == "answer" and event.trial in training:
+            told.tries.setdefault((event.trial, event.question), []).append(event)
+        elif event.kind == "answer":
+            told.answers[event.trial, event.question] = event
+            told.acts.append(event)
+        elif event.kind == "skip":
+            told.skipped[event.trial] = event
+            if event.trial not in training:
+                told.acts.append(event)
+        elif event.kind == "reveal":
+            told.revealed.add(event.trial)
+        elif event.kind == "undo" and told.acts:
+            undone = told.acts.pop()
+            if undone.kind == "skip":
+                told.skipped.pop(undone.trial, None)
+            else:
+                told.answers.pop((undone.trial, undone.question), None)
+        elif event.kind == "stop":
+            told.stopped = True
+        elif event.kind == WITHDRAWN:
+            told.withdrawn = True
+    return told
+
+
+class Sessions:
+    """All sessions of one study: plans, remembered, and the rule of what may come next."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self.categories = tuple(dict.fromkeys(item.category for item in folder.items.values() if item.category))
+        self._plan = functools.lru_cache(maxsize=4096)(functools.partial(plan_of, folder))
+        self._tokens = functools.lru_cache(maxsize=4096)(self._index)
+
+    def plan(self, rater: int, opted_out: frozenset[str] = frozenset()) -> Plan:
+        """What the rater is to do."""
+        return self._plan(rater, opted_out)
+
+    def _index(self, rater: int, opted_out: frozenset[str]) -> dict[str, Trial]:
+        return {trial.token: trial for trial in self.plan(rater, opted_out).trials}
+
+    def trials(self, rater: int, opted_out: frozenset[str] = frozenset()) -> dict[str, Trial]:
+        """The rater's trials by token."""
+        return self._tokens(rater, opted_out)
+
+    def progress(self, rater: int, events: Sequence[Event]) -> Progress:
+        """Where the rater is."""
+        training = frozenset(token for token, trial in self.trials(rater).items() if trial.kind == TRAINING)
+        return progress_of(events, training)
+
+    def check(self, draft: Draft, events: Sequence[Event]) -> None:
+        """Whether the draft may follow the events.
+
+        Raises:
+            Refused: with the reason, in words for the rater's page.
+        """
+        folder, body = self.folder, draft.body
+        if draft.kind not in KINDS:
+            raise Refused(422, "unknown_kind", f"there is no event {draft.kind!r}; there are: {', '.join(KINDS)}")
+        if not re.fullmatch(r"[0-9A-Za-z-]{16,64}", draft.key):
+            raise Refused(422, "bad_key", "a key is 16 to 64 letters, digits and dashes")
+        now = self.progress(draft.rater, events)
+        if now.withdrawn:
+            raise Refused(410, "withdrawn", "this rater has withdrawn; nothing more is stored")
+        if draft.kind == "consent":
+            if body.get("adult") is not True or body.get("version") != folder.digest:
+                raise Refused(422, "no_consent", "consent needs the box for adults and the text that was shown")
+            if body.get("language") not in folder.study.languages or set(body) != {"adult", "version", "language"}:
+                raise Refused(422, "bad_language", f"the languages are {', '.join(folder.study.languages)}")
+            return
+        if not now.consented:
+            raise Refused(403, "no_consent", "nothing is stored before consent")
+        if draft.kind == "options":
+            given = body.get("opted_out")
+            if set(body) != {"opted_out"} or not isinstance(given, list) or not set(map(str, given)) <= set(self.categories):
+                raise Refused(422, "bad_options", f"the categories are {', '.join(self.categories)}")
+        elif draft.kind == "mood":
+            if set(body) != {"value"} or body["value"] not in (1, 2, 3, 4, 5) or isinstance(body["value"], bool):
+                raise Refused(422, "bad_value", "a mood is a whole number from 1 to 5")
+        elif draft.kind == "stop":
+            if body:
+                raise Refused(422, "bad_value", "to stop needs no reason")
+        elif draft.kind == "undo":
+            if not now.acts or body != {"of": now.acts[-1].key}:
+                raise Refused(409, "nothing_to_undo", "only the last answer can be undone")
+        else:
+            self._check_trial(draft, now)
+
+    def _check_trial(self, draft: Draft, now: Progress) -> None:
+        trial = self.trials(draft.rater, now.opted_out).get(draft.trial)
+        if trial is None:
+            raise Refused(403, "not_yours", "this is no trial of this rater in this study")
+        if draft.kind == "reveal":
+            if draft.body or not trial.category:
+                raise Refused(422, "nothing_covered", "nothing is covered there")
+            return
+        if trial.token in now.skipped:
+            raise Refused(409, "answered", "this trial was skipped; undo that first")
+        if draft.kind == "skip":
+            if draft.body and set(draft.body) != {"ms"}:
+                raise Refused(422, "bad_value", "a skip needs no reason")
+            return
+        if draft.question not in trial.questions:
+            raise Refused(422, "bad_question", "this trial is not asked that")
+        if now.answered(trial, draft.question, self.folder):
+            raise Refused(409, "answered", "this was answered; undo the answer first")
+        value = draft.body.get("value")
+        allowed = self.folder.items[trial.items[0]].allowed(QUESTIONS[draft.question])
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or value not in allowed:
+            raise Refused(422, "bad_value", f"the answers are {', '.join(map(str, allowed))}")
+        ms = draft.body.get("ms", 0)
+        if set(draft.body) - {"value", "ms", "grey"} or isinstance(ms, bool) or not isinstance(ms, int | float):
+            raise Refused(422, "bad_value", "an answer is a value and the milliseconds it took")
+        if not math.isfinite(ms) or not 0 <= ms <= LONGEST_MS or draft.body.get("grey") not in (None, True, False):
+            raise Refused(422, "bad_value", "an answer is a value and the milliseconds it took")
+
+
+def is_paused(events: Sequence[Event]) -> bool:
+    """Whether the organiser has paused the study; `events` are the organiser's."""
+    last = next((event.kind for event in reversed(events) if event.rater == ORGANISER), "resume")
+    return last == "pause"

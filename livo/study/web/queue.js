@@ -1,0 +1,86 @@
+// Events wait in this browser until their receipt is here: through lost networks, restarts of the server, refreshes.
+// One at a time and in order; every event has a key, so that sending it twice stores it once.
+
+const RETRY = [500, 1000, 2000, 4000, 8000, 15000];
+
+export class Queue {
+  // name: of the store in this browser; send(event) -> Response; changed(queue) after every change.
+  constructor(name, send, changed) {
+    this.name = name;
+    this.send = send;
+    this.changed = changed;
+    this.waiting = read(name);
+    this.settle = new Map();
+    this.turns = 0;
+    this.running = false;
+    this.paused = false;
+    addEventListener("online", () => this.now());
+  }
+
+  // Resolves with the receipt, or rejects with the server's refusal.
+  put(event) {
+    const full = { key: crypto.randomUUID ? crypto.randomUUID() : fallbackKey(), ...event };
+    this.waiting.push(full);
+    this.keep();
+    const answer = new Promise((resolve, reject) => this.settle.set(full.key, { resolve, reject }));
+    this.run();
+    return { key: full.key, answer };
+  }
+
+  now() {
+    clearTimeout(this.timer);
+    this.turns = 0;
+    this.run();
+  }
+
+  keep() {
+    try {
+      localStorage.setItem(this.name, JSON.stringify(this.waiting));
+    } catch { /* a private window may refuse; the events are still in memory */ }
+    this.changed(this);
+  }
+
+  async run() {
+    if (this.running) return;
+    this.running = true;
+    clearTimeout(this.timer);
+    while (this.waiting.length) {
+      const event = this.waiting[0];
+      let reply = null;
+      let told = null;
+      try {
+        reply = await this.send(event);
+        told = await reply.json();
+      } catch { reply = null; }
+      this.paused = reply?.status === 423;
+      if (!reply || reply.status >= 500 || this.paused) { // unknown: neither stored nor refused, so ask again
+        const wait = RETRY[Math.min(this.turns, RETRY.length - 1)];
+        this.turns += 1;
+        this.timer = setTimeout(() => this.run(), wait);
+        break;
+      }
+      this.turns = 0;
+      this.waiting.shift();
+      this.keep();
+      const { resolve, reject } = this.settle.get(event.key) ?? {};
+      this.settle.delete(event.key);
+      if (reply.ok) resolve?.(told);
+      else if (reject) reject(Object.assign(new Error(told.message), told, { status: reply.status }));
+    }
+    this.running = false;
+    this.changed(this);
+  }
+}
+
+function read(name) {
+  try {
+    return JSON.parse(localStorage.getItem(name)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+function fallbackKey() { // crypto.randomUUID exists on https and localhost only; a class's laptop may serve plain http
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

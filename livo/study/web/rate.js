@@ -1,0 +1,598 @@
+// The rater's page. The server is the truth: what is shown here can be built again from it at any moment.
+import { Queue } from "./queue.js";
+
+const $ = (id) => document.getElementById(id);
+const AHEAD = 3; // images fetched before they are needed
+const LETTERS = { a: "left", b: "right", t: "tie", n: "neither" };
+let words = {};
+let code = "";
+let session = null;
+let queue = null;
+let state = null;
+let screen = () => {};
+const images = new Map();
+
+// --- words ------------------------------------------------------------------------------------------------------
+
+function t(key, values = {}) {
+  return (words[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+async function speak(language) {
+  words = await (await fetch(`languages/${language}.json`)).json();
+  document.documentElement.lang = language;
+  document.title = t("page.title");
+  $("help").textContent = t("help.button");
+  $("stop").textContent = t("stop.button");
+  $("language").setAttribute("aria-label", t("language.label"));
+}
+
+function choices(languages) {
+  const select = $("language");
+  select.replaceChildren(...languages.map((id) => el("option", { value: id }, NAMES[id])));
+  select.value = document.documentElement.lang;
+  select.onchange = async () => { remember("language", select.value); await speak(select.value); screen(); };
+}
+const NAMES = { en: "English", fr: "Français", es: "Español", zh: "中文" };
+
+// --- small things -----------------------------------------------------------------------------------------------
+
+function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node[name] = value;
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value != null) node.setAttribute(name, value);
+  }
+  node.append(...children.flat().filter((child) => child != null && child !== false));
+  return node;
+}
+
+function remember(name, value) {
+  try { sessionStorage.setItem(name, value); } catch { /* not needed to go on */ }
+}
+function recall(name) {
+  try { return sessionStorage.getItem(name); } catch { return null; }
+}
+
+function show(...nodes) {
+  $("main").replaceChildren(...nodes);
+}
+
+function button(text, action, kind = "main", attributes = {}) {
+  return el("button", { type: "button", class: kind, onclick: action, ...attributes }, text);
+}
+
+async function ask(path, options = {}) {
+  return fetch(`api/${path}`, { cache: "no-store", ...options, headers: { authorization: `Bearer ${code}`, ...options.headers } });
+}
+
+function announce(text, kind = "") {
+  const banner = $("banner");
+  banner.textContent = text;
+  banner.className = `banner ${kind}`;
+  banner.hidden = !text;
+}
+
+// --- coming in --------------------------------------------------------------------------------------------------
+
+async function start() {
+  const asked = new URLSearchParams(location.search).get("lang");
+  const wanted = [asked, recall("language"), ...navigator.languages.map((l) => l.split("-")[0])];
+  await speak(wanted.find((id) => NAMES[id]) ?? "en");
+  choices(Object.keys(NAMES));
+  code = location.hash.slice(1) || recall("code") || "";
+  addEventListener("hashchange", () => location.reload());
+  document.addEventListener("keydown", onKey);
+  $("help").onclick = showHelp;
+  $("stop").onclick = confirmStop;
+  if (code) await enter();
+  else askCode("");
+}
+
+function askCode(problem) {
+  screen = () => askCode(problem);
+  const input = el("input", { id: "code", autocomplete: "off", autocapitalize: "characters", spellcheck: "false", maxlength: 24 });
+  const form = el("form", { class: "card narrow", onsubmit: async (event) => {
+    event.preventDefault();
+    code = input.value.trim();
+    await enter();
+  } },
+    el("h1", {}, t("code.title")), el("p", {}, t("code.text")),
+    problem && el("p", { class: "problem", role: "alert" }, problem),
+    el("label", { for: "code" }, t("code.label")), input,
+    el("button", { type: "submit", class: "main" }, t("code.go")));
+  show(form);
+  input.focus();
+}
+
+async function enter() {
+  let reply;
+  try {
+    reply = await ask("session");
+  } catch {
+    announce(t("offline.start"), "warn");
+    setTimeout(enter, 3000);
+    return;
+  }
+  announce("");
+  if (reply.status === 401) return askCode(t("code.unknown"));
+  if (!reply.ok) { announce(t("offline.start"), "warn"); setTimeout(enter, 3000); return; }
+  session = await reply.json();
+  remember("code", code);
+  history.replaceState(null, "", location.pathname + location.search);
+  const { study } = session;
+  $("title").textContent = study.title;
+  const spoken = recall("language") ?? (session.language || null);
+  if (spoken && study.languages.includes(spoken)) await speak(spoken);
+  else if (!study.languages.includes(document.documentElement.lang)) await speak(study.languages[0]);
+  choices(study.languages);
+  if (!queue) {
+    const mark = await digest(`${study.version} ${code}`);
+    queue = new Queue(`study ${mark}`, (event) => ask("events", { method: "POST", body: JSON.stringify(event) }), onQueue);
+    const left = [...queue.waiting];
+    if (left.length) { queue.run(); await emptied(); return enter(); }
+  }
+  if (session.withdrawn) return showPlain("withdrawn.title", "withdrawn.text");
+  if (session.paused) { announce(t("paused.text"), "warn"); setTimeout(() => session.paused && enter(), 5000); }
+  if (!session.consented) return showConsent();
+  build();
+  if (session.stopped || !current()) return showEnd();
+  showRating();
+}
+
+async function emptied() {
+  while (queue.waiting.length) await new Promise((resolve) => setTimeout(resolve, 100));
+}
+
+async function digest(text) { // only to tell two raters of one browser apart
+  let a = 0x811c9dc5;
+  for (const sign of text) a = Math.imul(a ^ sign.codePointAt(0), 0x01000193) >>> 0;
+  let b = 5381;
+  for (const sign of text) b = (Math.imul(b, 33) + sign.codePointAt(0)) >>> 0;
+  return a.toString(16) + b.toString(16);
+}
+
+function onQueue(queue) {
+  const waiting = queue.waiting.length;
+  if (queue.paused) announce(t("paused.text"), "warn");
+  else if (waiting && queue.turns) announce(t("offline.waiting", { n: waiting }), "warn");
+  else if (!waiting || !queue.turns) announce("");
+}
+
+// --- consent ----------------------------------------------------------------------------------------------------
+
+function showConsent() {
+  screen = showConsent;
+  const { study, content } = session;
+  const adult = el("input", { type: "checkbox", id: "adult" });
+  const agree = el("input", { type: "checkbox", id: "agree" });
+  const problem = el("p", { class: "problem", role: "alert", hidden: true }, t("consent.missing"));
+  const boxes = content.map(({ category }) => el("input", { type: "checkbox", value: category, id: `out-${category}` }));
+  const kinds = content.map(({ category, share }, i) => el("li", {},
+    el("span", {}, t("content.row", { kind: kind(category), n: Math.round(100 * share) })),
+    el("label", { class: "tick" }, boxes[i], el("span", {}, t("content.out", { kind: kind(category) })))));
+  const lang = document.documentElement.lang;
+  const support = study.support[lang] ?? Object.values(study.support)[0];
+  const form = el("form", { class: "card text", onsubmit: async (event) => {
+    event.preventDefault();
+    const missing = [adult, agree].find((box) => !box.checked);
+    if (missing) { problem.hidden = false; missing.focus(); return; }
+    try {
+      await queue.put({ kind: "consent", body: { adult: true, version: study.version, language: lang } }).answer;
+      const opted = boxes.filter((box) => box.checked).map((box) => box.value);
+      if (opted.length) await queue.put({ kind: "options", body: { opted_out: opted } }).answer;
+    } catch (refusal) { announce(refusal.message, "warn"); return; }
+    await enter();
+  } },
+    el("h1", {}, t("consent.title")),
+    study.description && el("p", { class: "own" }, study.description),
+    el("p", {}, t("consent.what")),
+    el("h2", {}, t("consent.rights.title")),
+    el("ul", {}, ["stop", "skip", "names", "store"].map((id) => el("li", {}, t(`consent.rights.${id}`)))),
+    study.credit && el("p", {}, el("b", {}, t("consent.credit")), " ", study.credit),
+    study.ethics && el("p", {}, el("b", {}, t("consent.ethics")), " ", study.ethics),
+    kinds.length ? [el("h2", {}, t("content.title")), el("p", {}, t("content.text")), el("ul", { class: "kinds" }, kinds), el("p", { class: "soft" }, t("content.blur"))] : null,
+    support && el("p", { class: "soft" }, el("b", {}, t("consent.support")), " ", support),
+    study.contact && el("p", { class: "soft" }, el("b", {}, t("consent.contact")), " ", study.contact),
+    el("label", { class: "tick" }, adult, el("span", {}, t("consent.adult"))),
+    el("label", { class: "tick" }, agree, el("span", {}, t("consent.agree"))),
+    problem,
+    el("button", { type: "submit", class: "main" }, t("consent.go")));
+  show(form);
+}
+
+function kind(category) {
+  return words[`kind.${category}`] ?? category;
+}
+
+// --- where we are -----------------------------------------------------------------------------------------------
+
+function build() {
+  state = {
+    answers: new Map(session.answers.map(([trial, question, value]) => [`${trial} ${question}`, value])),
+    settled: new Set(session.settled.map((pair) => pair.join(" "))),
+    skipped: new Set(session.skipped),
+    revealed: new Set(session.revealed),
+    acts: session.acts.map(([key, trial, question]) => ({ key, trial, question })),
+    hidden: new Set(session.opted_out),
+    since: Date.now(),
+    rested: 0,
+    times: [],
+    picked: null,
+    feedback: null,
+    shown: new Set(),
+    grey: false,
+  };
+  state.rested = done();
+}
+
+function settled(trial, question) {
+  const key = `${trial.trial} ${question.id}`;
+  return trial.training ? state.settled.has(key) : state.answers.has(key);
+}
+
+function finished(trial) {
+  return state.skipped.has(trial.trial) || state.hidden.has(trial.category) || trial.questions.every((q) => settled(trial, q));
+}
+
+function current() {
+  const trial = session.trials.find((each) => !finished(each));
+  return trial && { trial, question: trial.questions.find((q) => !settled(trial, q)) };
+}
+
+const counted = () => session.trials.filter((trial) => !trial.training && !(state.hidden.has(trial.category) && !trial.questions.some((q) => settled(trial, q))));
+const done = () => counted().filter(finished).length;
+
+// --- one image at a time ----------------------------------------------------------------------------------------
+
+function showRating() {
+  screen = showRating;
+  $("help").hidden = $("stop").hidden = false;
+  const at = current();
+  if (!at && !state.feedback) return showEnd();
+  if (!state.feedback && dueBreak()) return showBreak();
+  const { trial, question } = state.feedback ?? at;
+  state.at = { trial, question };
+  state.asked = performance.now();
+  state.picked = null;
+  const all = counted();
+  const heading = trial.training ? t("training.title") : trial.sides === 2 ? t("pair.title") : t("rate.title");
+  const left = all.length - done();
+  const minutes = Math.max(1, Math.round((left * (median(state.times) || 9000) * trial.questions.length) / 60000));
+  const head = el("div", { class: "progress" },
+    el("h1", {}, heading),
+    el("span", {}, trial.training ? t("training.note") : t("progress.text", { n: Math.min(done() + 1, all.length), of: all.length, minutes })),
+    el("progress", { max: all.length || 1, value: done(), "aria-label": t("progress.label") }));
+  show(head, el("div", { class: `trial${trial.sides === 2 ? " pairs" : ""}` }, stage(trial), panel(trial, question)));
+  const first = $("main").querySelector(".panel input, .panel button.main");
+  first?.focus({ preventScroll: true });
+  prefetch();
+}
+
+function median(numbers) {
+  return numbers.length ? [...numbers].sort((a, b) => a - b)[numbers.length >> 1] : 0;
+}
+
+function stage(trial) {
+  const covered = trial.category && !state.shown.has(trial.trial);
+  const frames = Array.from({ length: trial.sides }, (_, side) => {
+    const name = trial.sides === 2 ? t(side ? "pair.right" : "pair.left") : "";
+    const picture = el("img", { alt: covered ? t("image.covered", { name }) : t("image.alt", { name }), class: state.grey ? "grey" : "" });
+    load(trial, side, Boolean(covered)).then((url) => { if (url) { picture.src = url; frame.classList.add("there"); } });
+    const frame = el("div", { class: `frame${covered ? " covered" : ""}` }, picture);
+    return el("figure", {}, frame, name && el("figcaption", {}, name));
+  });
+  const tools = trial.category && el("div", { class: "image-tools" },
+    button(t(covered ? "image.show" : "image.cover"), toggleCover, "quiet", { "aria-keyshortcuts": "r", id: "reveal" }),
+    button(t("image.grey"), toggleGrey, "quiet", { "aria-keyshortcuts": "g", "aria-pressed": String(state.grey) }),
+    button(t("image.hide", { kind: kind(trial.category) }), () => hideKind(trial.category), "quiet"));
+  return el("section", { class: "stage", "aria-label": t("image.region") },
+    trial.category && covered && el("p", { class: "soft" }, t("image.why", { kind: kind(trial.category) })),
+    el("div", { class: "pictures" }, frames), tools);
+}
+
+function panel(trial, question) {
+  const feedback = state.feedback?.told;
+  const before = trial.questions.slice(0, trial.questions.indexOf(question)).length;
+  const steps = trial.questions.length > 1 ? t("question.step", { n: before + 1, of: trial.questions.length }) : "";
+  let values = question.values.map((value, i) => ({ value, i }));
+  if (question.kind === "scale" && session.reversed) values = values.reverse();
+  const options = values.map(({ value, i }) => option(question, value, i));
+  const form = el("form", { class: "panel", onsubmit: (event) => { event.preventDefault(); save(); } },
+    el("div", { class: "prompt" }, el("span", {}, t("prompt.label")), el("p", {}, el("bdi", {}, trial.prompt))),
+    el("fieldset", { disabled: Boolean(feedback) },
+      el("legend", {}, steps && el("span", { class: "step" }, steps), t(`question.${question.id}`)),
+      question.principle && el("p", { class: "principle" }, el("span", {}, t("principle.label")), el("bdi", {}, question.principle)),
+      words[`question.${question.id}.hint`] && el("p", { class: "soft" }, t(`question.${question.id}.hint`)),
+      el("div", { class: `options ${question.kind}` }, options)));
+  if (feedback) form.append(feedbackBox(question, feedback));
+  else {
+    form.append(
+      el("p", { class: "why", role: "status", id: "why" }),
+      el("div", { class: "actions" },
+        el("button", { type: "submit", class: "main" }, t("rate.save"), el("kbd", {}, "Enter")),
+        button([t("rate.skip"), el("kbd", {}, "S")], skip, "quiet", { "aria-keyshortcuts": "s" }),
+        button([t("rate.undo"), el("kbd", {}, "U")], undo, "quiet", { "aria-keyshortcuts": "u", disabled: !state.acts.length })));
+  }
+  return form;
+}
+
+function option(question, value, i) {
+  const key = question.kind === "pair" ? Object.keys(LETTERS)[i].toUpperCase() : String(i + 1);
+  const id = `o${i}`;
+  const input = el("input", { type: "radio", name: "answer", value: String(i), id, onchange: () => pick(i) });
+  return el("label", { class: "option", for: id }, input, el("kbd", {}, key), el("span", {}, optionText(question, value)));
+}
+
+function optionText(question, value) {
+  const word = question.kind === "scale" ? question.values.indexOf(value) + 1 : value;
+  return words[`option.${question.id}.${word}`] ?? words[`option.${word}`] ?? String(value);
+}
+
+function feedbackBox(question, told) {
+  const [how, what] = told.explanation.split(":");
+  const text = words[`training.${how}`] ? t(`training.${how}`, { what }) : told.explanation;
+  const right = told.expected.map((value) => optionText(question, value)).join(" / ");
+  return el("div", { class: `feedback ${told.right ? "right" : "wrong"}` },
+    el("p", { role: "alert" }, el("b", {}, t(told.right ? "training.right" : "training.wrong")), " ", text),
+    !told.right && told.settled && el("p", {}, t("training.expected", { right })),
+    button([t(told.right || told.settled ? "training.on" : "training.again"), el("kbd", {}, "Enter")], leaveFeedback));
+}
+
+function leaveFeedback() {
+  state.feedback = null;
+  showRating();
+}
+
+function pick(i) {
+  const inputs = $("main").querySelectorAll("input[name=answer]");
+  const input = [...inputs].find((each) => each.value === String(i));
+  if (!input) return;
+  input.checked = true;
+  input.focus({ preventScroll: true });
+  state.picked = i;
+  $("why").textContent = "";
+}
+
+// --- what a rater does ------------------------------------------------------------------------------------------
+
+function save() {
+  if (state.feedback) return leaveFeedback();
+  const { trial, question } = state.at;
+  if (state.picked === null) {
+    $("why").textContent = t("rate.choose");
+    $("main").querySelector("input[name=answer]")?.focus();
+    return;
+  }
+  const value = question.values[state.picked];
+  const ms = Math.round(performance.now() - state.asked);
+  const body = { value, ms, ...(state.grey ? { grey: true } : {}) };
+  const { key, answer } = queue.put({ kind: "answer", trial: trial.trial, question: question.id, body });
+  if (trial.training) {
+    $("main").querySelector("button.main").disabled = true;
+    answer.then((receipt) => {
+      if (receipt.feedback.settled) state.settled.add(`${trial.trial} ${question.id}`);
+      state.feedback = { trial, question, told: receipt.feedback };
+      showRating();
+    }, refused);
+    return;
+  }
+  state.times.push(ms);
+  state.answers.set(`${trial.trial} ${question.id}`, value);
+  state.acts.push({ key, trial: trial.trial, question: question.id });
+  answer.then(confirmed, refused);
+  if (finished(trial)) leave(trial);
+  showRating();
+}
+
+function skip() {
+  if (state.feedback) return;
+  const { trial } = state.at;
+  const { key, answer } = queue.put({ kind: "skip", trial: trial.trial });
+  state.skipped.add(trial.trial);
+  if (!trial.training) state.acts.push({ key, trial: trial.trial, question: "" });
+  answer.then(confirmed, refused);
+  leave(trial);
+  showRating();
+}
+
+function undo() {
+  const act = state.acts.pop();
+  if (!act || state.feedback) return;
+  if (act.question) state.answers.delete(`${act.trial} ${act.question}`);
+  else state.skipped.delete(act.trial);
+  queue.put({ kind: "undo", body: { of: act.key } }).answer.then(confirmed, refused);
+  showRating();
+  $("receipt").textContent = t("receipt.undone");
+}
+
+function confirmed(receipt) {
+  const time = new Date(receipt.at).toLocaleTimeString(document.documentElement.lang);
+  $("receipt").textContent = t("receipt.text", { time, n: done(), of: counted().length });
+}
+
+async function refused(refusal) {
+  announce(t("refused.text", { message: refusal.message }), "warn");
+  await enter();
+}
+
+function leave(trial) { // the next image is covered again
+  state.shown.delete(trial.trial);
+  for (const name of [...images.keys()]) {
+    if (!name.startsWith(trial.trial)) continue;
+    images.get(name).then((url) => url && URL.revokeObjectURL(url));
+    images.delete(name);
+  }
+}
+
+async function toggleCover() {
+  const { trial } = state.at;
+  if (!trial.category) return;
+  if (state.shown.has(trial.trial)) state.shown.delete(trial.trial);
+  else {
+    if (!state.revealed.has(trial.trial)) {
+      try { await queue.put({ kind: "reveal", trial: trial.trial }).answer; } catch (refusal) { return refused(refusal); }
+      state.revealed.add(trial.trial);
+    }
+    state.shown.add(trial.trial);
+  }
+  restage(trial);
+}
+
+function toggleGrey() {
+  if (!state.at.trial.category) return;
+  state.grey = !state.grey;
+  restage(state.at.trial);
+}
+
+function restage(trial) {
+  if (state.at.trial !== trial) return;
+  const id = document.activeElement?.closest(".stage") ? document.activeElement.getAttribute("aria-keyshortcuts") : null;
+  $("main").querySelector(".stage")?.replaceWith(stage(trial));
+  if (id) $("main").querySelector(`.stage [aria-keyshortcuts="${id}"]`)?.focus();
+}
+
+function hideKind(category) {
+  state.hidden.add(category);
+  queue.put({ kind: "options", body: { opted_out: [...state.hidden] } }).answer.then(confirmed, refused);
+  showRating();
+}
+
+// --- images -----------------------------------------------------------------------------------------------------
+
+function load(trial, side, covered) {
+  const name = `${trial.trial} ${side} ${covered ? "veil" : "clear"}`;
+  if (!images.has(name)) {
+    const wanted = fetchImage(trial.trial, side, covered);
+    images.set(name, wanted);
+    wanted.then((url) => url || images.delete(name));
+  }
+  return images.get(name);
+}
+
+async function fetchImage(token, side, covered, turns = 20) {
+  for (let turn = 0; turn < turns; turn += 1) {
+    try {
+      const reply = await ask(`image/${token}/${side}`);
+      if (reply.ok && (reply.headers.get("x-veiled") === "1") === covered) return URL.createObjectURL(await reply.blob());
+      if (reply.ok && covered) return toVeil(await reply.blob()); // revealed before, covered again now
+      if (reply.status < 500) return null;
+    } catch { /* the network is away: once more */ }
+    await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** turn, 8000)));
+  }
+  return null;
+}
+
+async function toVeil(blob) {
+  const bitmap = await createImageBitmap(blob, { resizeWidth: 6, resizeHeight: 6, resizeQuality: "high" });
+  const canvas = el("canvas", { width: 6, height: 6 });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  return new Promise((resolve) => canvas.toBlob((small) => resolve(URL.createObjectURL(small))));
+}
+
+function prefetch() {
+  const next = session.trials.filter((trial) => !finished(trial)).slice(0, AHEAD + 1);
+  for (const trial of next) for (let side = 0; side < trial.sides; side += 1) load(trial, side, Boolean(trial.category) && !state.shown.has(trial.trial));
+}
+
+// --- breaks, help, the end --------------------------------------------------------------------------------------
+
+function dueBreak() {
+  const { break_items: items, break_minutes: minutes } = session.study;
+  const since = done() - state.rested;
+  return current() && since > 0 && ((items && since >= items) || (minutes && Date.now() - state.since > minutes * 60000));
+}
+
+function showBreak() {
+  screen = showBreak;
+  state.at = null;
+  const go = button([t("break.go"), el("kbd", {}, "Enter")], () => { state.rested = done(); state.since = Date.now(); showRating(); });
+  show(el("div", { class: "card narrow" }, el("h1", {}, t("break.title")), el("p", {}, t("break.text", { n: done(), of: counted().length })),
+    el("div", { class: "actions" }, go, button(t("stop.button"), confirmStop, "quiet"))));
+  go.focus();
+}
+
+function dialog(...children) {
+  const box = $("dialog");
+  box.replaceChildren(...children);
+  if (!box.open) box.showModal();
+  return box;
+}
+
+function showHelp() {
+  const rows = [["1 – 5", "help.number"], ["A B T N", "help.pair"], ["Enter", "help.enter"], ["U", "help.undo"], ["S", "help.skip"],
+    ["R", "help.reveal"], ["G", "help.grey"], ["?", "help.help"]];
+  const box = dialog(el("h2", {}, t("help.title")),
+    el("dl", {}, rows.flatMap(([key, id]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, t(id))])),
+    el("p", { class: "soft" }, t("help.code", { code: code.match(/.{1,4}/g).join(" ") })),
+    session.study.contact && el("p", { class: "soft" }, el("b", {}, t("consent.contact")), " ", session.study.contact),
+    button(t("help.close"), () => box.close()));
+  box.setAttribute("aria-label", t("help.title"));
+}
+
+function confirmStop() {
+  const box = dialog(el("h2", {}, t("stop.title")), el("p", {}, t("stop.text")),
+    el("div", { class: "actions" },
+      button(t("stop.yes"), () => { box.close(); queue.put({ kind: "stop" }).answer.then(() => {}, refused); showEnd(true); }),
+      button(t("stop.no"), () => box.close(), "quiet")));
+  box.setAttribute("aria-label", t("stop.title"));
+}
+
+function showEnd(stopped = session.stopped) {
+  screen = () => showEnd(stopped);
+  state.at = null;
+  $("help").hidden = $("stop").hidden = true;
+  const all = counted();
+  const more = done() < all.length;
+  const { study } = session;
+  const support = study.support[document.documentElement.lang] ?? Object.values(study.support)[0];
+  show(el("div", { class: "card narrow" },
+    el("h1", {}, t("end.title")),
+    el("p", {}, t(more ? "end.stopped" : "end.done", { n: done(), of: all.length })),
+    study.credit && el("p", {}, study.credit),
+    session.credit_code && el("p", {}, t("end.code"), " ", el("code", {}, session.credit_code)),
+    support && el("p", { class: "soft" }, el("b", {}, t("consent.support")), " ", support),
+    study.mood && !state.mood && moodBox(),
+    more && stopped ? button(t("end.back"), () => { session.stopped = false; state.rested = done(); showRating(); }, "quiet")
+      : state.acts.length ? button(t("rate.undo"), undo, "quiet") : null));
+  $("main").focus();
+}
+
+function moodBox() {
+  const faces = [1, 2, 3, 4, 5].map((value) => button(t(`mood.${value}`), () => {
+    state.mood = value;
+    queue.put({ kind: "mood", body: { value } }).answer.then(confirmed, refused);
+    screen();
+  }, "quiet"));
+  return el("fieldset", { class: "mood" }, el("legend", {}, t("mood.title")), ...faces);
+}
+
+function showPlain(title, text) {
+  screen = () => showPlain(title, text);
+  show(el("div", { class: "card narrow" }, el("h1", {}, t(title)), el("p", {}, t(text))));
+}
+
+// --- keys -------------------------------------------------------------------------------------------------------
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || $("dialog").open) return;
+  const typing = event.target.matches("input:not([type=radio]), select, textarea");
+  if (typing || !state) return;
+  if (event.key === "?") { showHelp(); event.preventDefault(); return; }
+  if (event.key.toLowerCase() === "u" && state.acts.length && !event.repeat && (state.at || !current())) { undo(); event.preventDefault(); return; }
+  if (!state.at) return;
+  const { question } = state.at;
+  const key = event.key.toLowerCase();
+  if (event.key === "Enter" && !event.target.matches("button, a")) save();
+  else if (state.feedback) return;
+  else if (question.kind === "pair" && key in LETTERS) pick(question.values.indexOf(LETTERS[key]));
+  else if (question.kind !== "pair" && /^[1-9]$/.test(key)) pick(Number(key) - 1);
+  else if (key === "r") toggleCover();
+  else if (key === "g") toggleGrey();
+  else if (key === "s" && !event.repeat) skip();
+  else return;
+  event.preventDefault();
+}
+
+start();

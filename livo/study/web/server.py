@@ -1,0 +1,396 @@
+"""Rating pages over HTTP: who holds a rater's code sees that rater's trials, and nothing tells what made an image.
+
+NAME/                      the page of raters; the code stands behind the # of their link and never in a log
+NAME/api/session           where the rater is, and what is to be done
+NAME/api/events            one event in, a receipt out once it is durable
+NAME/api/image/TRIAL/SIDE  an image; its veil, as long as a covered one was not revealed
+NAME/organise              the organiser's page; NAME/api/organise/... behind the organiser's key
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import io
+import json
+import time
+import zipfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+
+from livo.study.design import TRAINING, Trial
+from livo.study.organise import live_status, qr_svg, rater_links
+from livo.study.questions import QUESTIONS
+from livo.study.session import Progress, Sessions, is_paused, is_right
+from livo.study.store import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
+from livo.study.study_file import LANGUAGES, Item, StudyFolder
+from livo.study.web.create import Maker
+from livo.types import InputError
+
+HERE = Path(__file__).parent
+STATIC = {
+    "rate.js": "text/javascript",
+    "queue.js": "text/javascript",
+    "organise.js": "text/javascript",
+    "study.css": "text/css",
+}
+LARGEST_BODY = 4_096
+LARGEST_STUDY = 65_536
+CONTROL_SECONDS = 0.5
+"""How long a pause from another process may take to arrive."""
+VERIFY_SECONDS = 30.0
+"""How often an open organiser's page has the whole store verified."""
+HEADERS = (
+    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-robots-tag", b"noindex"),
+)  # fmt: skip
+
+
+class StudySite:
+    """One study, served: its folder, its sessions and its store."""
+
+    def __init__(self, folder: StudyFolder, store: Store) -> None:
+        store.check_frozen()
+        self.folder, self.store, self.sessions = folder, store, Sessions(folder)
+        self.maker: Maker | None = None
+        self._control: tuple[float, bool] = (0.0, False)
+        self._verified: tuple[float, list[str]] = (float("-inf"), [])
+        self.sessions.plan(0)  # a study that cannot be planned must not open
+
+    @property
+    def paused(self) -> bool:
+        """Whether the organiser has paused the study, a moment ago."""
+        at, paused = self._control
+        if time.monotonic() - at > CONTROL_SECONDS:
+            paused = is_paused(self.store.events(ORGANISER))
+            self._control = (time.monotonic(), paused)
+        return paused
+
+    def control(self, kind: str) -> None:
+        """Pauses or resumes."""
+        self.store.append(Draft(ORGANISER, f"control-{time.time_ns()}", kind))
+        self._control = (0.0, False)
+
+    # --- raters ------------------------------------------------------------------------------------------------------
+
+    def rater(self, request: Request) -> int:
+        """Who asks.
+
+        Raises:
+            Refused: the code is nobody's.
+        """
+        rater = self.folder.rater_of(_bearer(request))
+        if rater is None:
+            raise Refused(401, "no_code", "nobody has this code; check it, or ask the organiser for another")
+        return rater
+
+    def session(self, request: Request) -> Response:
+        """All that the rater's page needs, the images aside."""
+        rater, study = self.rater(request), self.folder.study
+        events = self.store.events(rater)
+        now = self.sessions.progress(rater, events)
+        told: dict[str, Any] = {
+            "study": {
+                "title": study.title, "description": study.description, "contact": study.contact, "credit": study.credit,
+                "ethics": study.ethics, "support": dict(study.support), "languages": list(study.languages),
+                "break_items": study.break_items, "break_minutes": study.break_minutes, "mood": study.mood,
+                "version": self.folder.digest,
+            },
+            "content": content_of(self.folder),
+            "paused": self.paused,
+            "consented": now.consented,
+            "language": now.language,
+            "opted_out": sorted(now.opted_out | now.hidden),
+            "stopped": now.stopped,
+            "withdrawn": now.withdrawn,
+        }  # fmt: skip
+        if now.consented and not now.withdrawn:
+            told |= self._plan_json(rater, now)
+            told["credit_code"] = self.folder.opaque("credit", rater)[:8]
+        return JSONResponse(told)
+
+    def _plan_json(self, rater: int, now: Progress) -> dict[str, Any]:
+        plan = self.sessions.plan(rater, now.opted_out)
+        return {
+            "reversed": plan.reversed,
+            "trials": [self._trial_json(trial) for trial in plan.trials],
+            "answers": [[token, question, event.body["value"]] for (token, question), event in now.answers.items()],
+            "settled": [
+                [trial.token, question]
+                for trial in plan.trials if trial.kind == TRAINING
+                for question in trial.questions if now.answered(trial, question, self.folder)
+            ],
+            "skipped": list(now.skipped),
+            "revealed": sorted(now.revealed),
+            "acts": [[event.key, event.trial, event.question] for event in now.acts],
+        }  # fmt: skip
+
+    def _trial_json(self, trial: Trial) -> dict[str, Any]:
+        """What a rater may know of a trial; a gold item looks like any other."""
+        item = self.folder.items[trial.items[0]]
+        return {
+            "trial": trial.token,
+            "training": trial.kind == TRAINING,
+            "sides": len(trial.items),
+            "prompt": trial.prompt,
+            "category": trial.category,
+            "questions": [self._question_json(question, item) for question in trial.questions],
+        }
+
+    def _question_json(self, id: str, item: Item) -> dict[str, Any]:
+        question = QUESTIONS[id]
+        told: dict[str, Any] = {"id": id, "kind": question.kind, "values": list(item.allowed(question))}
+        if question.shows_principle and item.principle:
+            told["principle"] = item.principle.text
+        return told
+
+    async def event(self, request: Request) -> Response:
+        """Stores one event and answers with its receipt."""
+        rater = self.rater(request)
+        draft = _draft(rater, await _body(request))
+        if self.paused:
+            raise Refused(423, "paused", "the organiser has paused the study; your answers wait in this browser")
+        stored = await asyncio.wrap_future(self.store.submit(draft, self.sessions.check))
+        receipt = {"key": stored.key, "number": stored.number, "at": stored.at, "digest": stored.digest[:12]}
+        if stored.kind == "answer" and (feedback := self._feedback(stored)):
+            receipt["feedback"] = feedback
+        return JSONResponse(receipt)
+
+    def _feedback(self, event: Event) -> dict[str, Any] | None:
+        now = self.sessions.progress(event.rater, self.store.latest(event.rater))
+        trial = self.sessions.trials(event.rater, now.opted_out).get(event.trial)
+        if trial is None or trial.kind != TRAINING:
+            return None
+        item = self.folder.items[trial.items[0]]
+        return {
+            "right": is_right(trial, event.question, event.body["value"], self.folder),
+            "settled": now.answered(trial, event.question, self.folder),
+            "expected": list(item.expected[event.question]),
+            "explanation": item.explanation,
+        }
+
+    def image(self, request: Request) -> Response:
+        """An image of one of the rater's trials. The clear form of a covered one is sent after its reveal was stored."""
+        rater = self.rater(request)
+        now = self.sessions.progress(rater, self.store.latest(rater))
+        trial = self.sessions.trials(rater, now.opted_out).get(request.path_params["trial"])
+        side = request.path_params["side"]
+        if trial is None or side >= len(trial.items) or not now.consented or now.withdrawn:
+            raise Refused(403, "not_yours", "this is no image of this rater's trials")
+        veiled = bool(trial.category) and trial.token not in now.revealed
+        path = self.folder.image_path(self.folder.items[trial.items[side]], veiled=veiled)
+        return Response(
+            path.read_bytes(), media_type="image/png", headers={"cache-control": "no-store", "x-veiled": str(int(veiled))}
+        )
+
+    # --- the organiser -----------------------------------------------------------------------------------------------
+
+    def _organiser(self, request: Request) -> None:
+        if not hmac.compare_digest(_bearer(request), self.folder.organiser_key):
+            raise Refused(401, "no_key", "this is not the organiser's key: open the link that `study serve` printed")
+
+    def status(self, request: Request) -> Response:
+        """Live progress, the links of the raters, and what is wrong with the store, if anything."""
+        self._organiser(request)
+        base = str(request.url).split(f"/{self.folder.name}/api/")[0]
+        if time.monotonic() - self._verified[0] > VERIFY_SECONDS:
+            self._verified = (time.monotonic(), self.store.verify())
+        told = live_status(self.folder, self.store, self.sessions, self._verified[1]) | {
+            "links": rater_links(self.folder, base)
+        }
+        return JSONResponse(told | {"paused": self.paused, "making": self.maker.state if self.maker else None})
+
+    async def organise(self, request: Request) -> Response:
+        """Pause, resume, withdraw; make a new study."""
+        self._organiser(request)
+        told = await _body(request, LARGEST_STUDY)
+        act, rater = told.get("act"), told.get("rater")
+        if act == "create" and self.maker:
+            self.maker.start(told)
+        elif act in ("pause", "resume"):
+            await asyncio.to_thread(self.control, act)
+        elif act in (WITHDRAWN, "erase") and isinstance(rater, int) and 0 <= rater < self.folder.study.raters:
+            await asyncio.to_thread(withdraw, self.store, rater, erase=act == "erase")
+        else:
+            raise Refused(422, "bad_act", "an organiser can pause, resume, withdraw or erase a rater")
+        return JSONResponse({"done": act})
+
+    def qr(self, request: Request) -> Response:
+        """The QR code of a rater's link."""
+        self._organiser(request)
+        rater = request.path_params["rater"]
+        if rater >= self.folder.study.raters:
+            raise Refused(404, "no_rater", f"there are {self.folder.study.raters} raters")
+        base = str(request.url).split(f"/{self.folder.name}/api/")[0]
+        return Response(qr_svg(rater_links(self.folder, base)[rater]["link"]), media_type="image/svg+xml")
+
+    def exports(self, request: Request) -> Response:
+        """Report and exports, as one ZIP."""
+        self._organiser(request)
+        from livo.study.export import export_files
+        from livo.study.report import report_files
+
+        files = export_files(self.folder, self.store) | report_files(self.folder, self.store)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+        return Response(buffer.getvalue(), media_type="application/zip", headers={"cache-control": "no-store"})
+
+    def report(self, request: Request) -> Response:
+        """The report as a page of its own."""
+        self._organiser(request)
+        from livo.study.report import report_files
+
+        return HTMLResponse(report_files(self.folder, self.store)["report.html"], headers={"cache-control": "no-store"})
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def routes(self) -> Sequence[Route]:
+        """Everything under the study's name."""
+        guarded = _guarded
+        return (
+            Route("/", _page("rate.html")),
+            Route("/organise", _page("organise.html")),
+            Route("/static/{name}", _static),
+            Route("/languages/{name}", _language),
+            Route("/api/session", guarded(self.session)),
+            Route("/api/events", guarded(self.event), methods=["POST"]),
+            Route("/api/image/{trial}/{side:int}", guarded(self.image)),
+            Route("/api/organise/status", guarded(self.status)),
+            Route("/api/organise/qr/{rater:int}", guarded(self.qr)),
+            Route("/api/organise/act", guarded(self.organise), methods=["POST"]),
+            Route("/api/organise/exports.zip", guarded(self.exports)),
+            Route("/api/organise/report", guarded(self.report)),
+        )
+
+
+def withdraw(store: Store, rater: int, *, erase: bool) -> None:
+    """Sets a rater's answers aside, or deletes them; either way nothing more is accepted from the rater."""
+    if erase:
+        store.erase(rater)
+    else:
+        store.append(Draft(rater, f"withdrawn-{time.time_ns()}", WITHDRAWN))
+
+
+def content_of(folder: StudyFolder) -> list[dict[str, Any]]:
+    """Kinds of disturbing content with their share of the images that are rated, the largest first."""
+    rated = [item for item in folder.items.values() if item.use == "rated"]
+    kinds = {item.category for item in rated if item.category}
+    told = [{"category": kind, "share": sum(item.category == kind for item in rated) / len(rated)} for kind in kinds]
+    return sorted(told, key=lambda row: (-row["share"], row["category"]))
+
+
+def build_site(sites: Sequence[StudySite], reopen: Callable[[Path], StudySite] | None = None) -> Starlette:
+    """The application: every study under its opaque name; nothing lists them.
+
+    Args:
+        reopen: opens a new study's folder; without it organisers make studies from the command line only.
+    """
+    app = Starlette(middleware=[Middleware(_Headers)])
+
+    def add(site: StudySite) -> str:
+        name = site.folder.name
+        if reopen:
+            site.maker = Maker(site.folder.path.resolve().parent, lambda path: add(reopen(path)))
+        app.router.routes += [Route(f"/{name}", _to_folder), Mount(f"/{name}", routes=list(site.routes()))]
+        return f"../{name}/organise#{site.folder.organiser_key}"
+
+    for site in sites:
+        add(site)
+    return app
+
+
+class _Headers:
+    """Adds the headers that keep a page to itself."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+def _guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
+    """A refusal becomes its status and its words; nothing else of the program's inside gets out."""
+
+    async def run(request: Request) -> Response:
+        try:
+            if asyncio.iscoroutinefunction(handler):
+                return await handler(request)
+            return await asyncio.to_thread(handler, request)
+        except Refused as refused:
+            return JSONResponse({"code": refused.code, "message": str(refused)}, status_code=refused.status)
+        except InputError as error:
+            return JSONResponse({"code": "input", "message": str(error)}, status_code=422)
+
+    return run
+
+
+def _bearer(request: Request) -> str:
+    kind, _, code = request.headers.get("authorization", "").partition(" ")
+    return code.strip() if kind.lower() == "bearer" and code.isascii() else ""
+
+
+async def _body(request: Request, most: int = LARGEST_BODY) -> dict[str, Any]:
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > most:
+            raise Refused(413, "too_large", "an event is a few hundred bytes")
+    try:
+        told = json.loads(raw)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise Refused(422, "no_json", "an event is a JSON object")
+    return told
+
+
+def _draft(rater: int, told: dict[str, Any]) -> Draft:
+    parts = {name: told.get(name, "") for name in ("key", "kind", "trial", "question")}
+    body = told.get("body", {})
+    if not all(isinstance(part, str) and len(part) <= 64 for part in parts.values()) or not isinstance(body, dict):
+        raise Refused(422, "bad_event", "an event has a key, a kind, and where they apply a trial, a question and a body")
+    if "\0" in json.dumps(told) or "\\u0000" in json.dumps(told):
+        raise Refused(422, "bad_event", "an event holds no null character")
+    return Draft(rater, parts["key"], parts["kind"], parts["trial"], parts["question"], body)
+
+
+def _page(name: str) -> Callable[[Request], Response]:
+    def page(request: Request) -> Response:
+        return FileResponse(HERE / name, media_type="text/html", headers={"cache-control": "no-cache"})
+
+    return page
+
+
+def _to_folder(request: Request) -> Response:
+    return RedirectResponse(f"{request.url.path}/", status_code=308)
+
+
+def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in STATIC:
+        return Response(status_code=404)
+    return FileResponse(HERE / name, media_type=STATIC[name], headers={"cache-control": "no-cache"})
+
+
+def _language(request: Request) -> Response:
+    name = request.path_params["name"].removesuffix(".json")
+    if name not in LANGUAGES:
+        return Response(status_code=404)
+    return FileResponse(HERE / "languages" / f"{name}.json", headers={"cache-control": "no-cache"})
