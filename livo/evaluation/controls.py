@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from livo.evaluation.figures import COMPARED
 from livo.evaluation.parts import BIAS, LIVO, SD, Setting
-from livo.evaluation.results import ATTRIBUTE, RATE, Results, Select, mean, principles_of
+from livo.evaluation.results import ATTRIBUTE, RATE, REFERENCE, Results, Select, mean, principles_of
 from livo.evaluation.tables import QUOTA, Cell, Table, figure, words
-from livo.metrics import TOXIC_ABOVE, discrepancy_floor
+from livo.metrics import TOXIC_ABOVE, discrepancy_floor, discrepancy_range
 from livo.uncertainty import Estimate, bootstrap_mean
 
 
@@ -28,40 +28,34 @@ def _arms(results: Results, part: str, principle: str, ids: Sequence[str] = COMP
 # --- value on, value off ---------------------------------------------------------------------------------------------
 
 
-def fair_rate(off: Sequence[int], on: Sequence[int]) -> float:
-    """The share of images that should take the value, for two classes: where their mixture comes nearest to even.
+def own_rate(results: Results, prompt: str, question: str) -> float | None:
+    """The fair mixing rate of a prompt, by what Stable Diffusion draws for it with other seeds; None where that is unknown."""
+    from livo.method import fair_mixing_rate
 
-    Where the value flips everything and m is the majority's share, that is 1 - 0.5/m. It is chosen on the very counts
-    it is then measured on, and so an upper bound of what choosing can bring.
-
-    Example:
-        >>> round(fair_rate([45, 5], [0, 50]), 3), fair_rate([25, 25], [0, 50])
-        (0.444, 0.0)
-    """
-    p, q = off[0] / sum(off), on[0] / sum(on)
-    if p == q:
-        return RATE
-    return min(1.0, max(0.0, (p - 0.5) / (p - q)))
+    for i, item in enumerate(results.items(REFERENCE)):
+        if item["prompt"] == prompt:
+            return fair_mixing_rate(results.counts(results.images(REFERENCE, i, SD, ""), question))
+    return None
 
 
 def halves(results: Results) -> Table:
-    """D1 with the value off, in half of the images, in all, and at the rate that each prompt's own shares ask for."""
+    """D1 with the value off, in half of the images, in all, and at each prompt's fair rate."""
     rows = []
     for arm in _arms(results, "bias", BIAS[0], ("livo", "dpo", "dpo_d", "principle_prompted")):
         for p in BIAS:
             cells = [figure(mean(results.discrepancy("bias", arm, p, "D1", Select(rate=rate)))) for rate in (0.0, RATE, 1.0)]
-            best: list[float] = []
+            fair: list[float] = []
             for i in results.places("bias", p):
-                off, on = (results.counts(results.images("bias", i, arm, p, Select(rate=r)), ATTRIBUTE[p]) for r in (0.0, 1.0))
-                rate = fair_rate(off, on) if len(off) == 2 else RATE
-                counts = results.counts(results.images("bias", i, arm, p, Select(rate=rate)), ATTRIBUTE[p])
-                best.append((max(counts) - min(counts)) / sum(counts))
-            last = figure(mean(best)) if ATTRIBUTE[p] == "gender" else Cell("-")
+                rate = own_rate(results, results.items("bias")[i]["prompt"], ATTRIBUTE[p])
+                if rate is not None:
+                    images = results.images("bias", i, arm, p, Select(rate=rate))
+                    fair.append(discrepancy_range(results.counts(images, ATTRIBUTE[p])))
+            last = figure(mean(fair)) if fair else Cell("-")
             rows.append((*words(results.title(arm), ATTRIBUTE[p]), *cells, last))
-    head = ("method", "attribute", "value off", "in half of the images", "value on", "at each prompt's own rate")
+    head = ("method", "attribute", "value off", "in half of the images", "value on", "at each prompt's fair rate")
     note = (
-        "D1. Value off is Stable Diffusion. The own rate, 1 - 0.5/m where the value flips all and m is the majority's share, is "
-        "chosen on the images it is measured on."
+        "D1. Value off is Stable Diffusion. The fair rate is 1 - 1/(K m), m the majority's share of K classes as Stable Diffusion "
+        "draws this prompt with other seeds: none where it is even, half where it draws one class of two alone."
     )
     return Table("value-on-off", "Value on and off apart", head, tuple(rows), note)
 

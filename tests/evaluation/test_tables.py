@@ -13,7 +13,7 @@ from evaluated import MAIN, synthetic
 
 from livo.evaluation.charts import chart_svg
 from livo.evaluation.claims import NOISE, NOT, REPRODUCED, UNTESTED, check_claims, claims_table
-from livo.evaluation.controls import control_tables, halves
+from livo.evaluation.controls import control_tables, halves, own_rate
 from livo.evaluation.figures import figure_3a, figure_3b, figure_3c, figure_4, pareto_front, steps_to_converge
 from livo.evaluation.parts import BIAS
 from livo.evaluation.results import Results, Select, _inception, distributions, principles_of
@@ -234,7 +234,19 @@ def test_value_off_is_stable_diffusion_and_the_half_between(main):
     rows = {(row[0].text, row[1].text): row for row in halves(main).rows}
     off, half, on = (cell.estimate.value for cell in rows["LiVO", "gender"][2:5])
     assert off == pytest.approx(np.mean(main.discrepancy("bias", "stable_diffusion", "gender_equality")))
-    assert half < off and half < on and rows["LiVO", "tone"][5].text == "-"
+    assert half < off and half < on
+
+
+def test_the_fair_rate_is_estimated_on_other_seeds(main):
+    rows = {(row[0].text, row[1].text): row for row in halves(main).rows}
+    for attribute in ("gender", "tone"):
+        off, fair = (rows["LiVO", attribute][k].estimate.value for k in (2, 5))
+        assert fair < off, attribute
+    prompt = main.items("bias")[0]["prompt"]
+    place = next(i for i, item in enumerate(main.items("reference")) if item["prompt"] == prompt)
+    counts = main.counts(main.images("reference", place, "stable_diffusion", ""), "gender")
+    assert own_rate(main, prompt, "gender") == pytest.approx(1 - 0.5 * sum(counts) / max(counts))
+    assert own_rate(main, "a prompt of nobody", "gender") is None
 
 
 def test_any_mixing_rate_can_be_put_together(main):

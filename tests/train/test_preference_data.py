@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -146,17 +147,24 @@ build(Engine(load_backbone({folder!r}, device="cpu")), SidedJudge(), tiny_plan()
 """
 
 
-def test_a_real_sigkill_loses_nothing(built, engine, tiny_folder, tmp_path):
+def test_five_real_sigkills_lose_nothing(built, engine, tiny_folder, tmp_path):
+    """At random moments of the work, each after one more shard at the most."""
     root = Path(__file__).resolve().parents[2]
     paths = [str(root), str(root / "tests"), str(root / "tests" / "train")]
     code = CHILD.format(paths=paths, folder=str(tiny_folder), out=str(tmp_path))
-    child = subprocess.Popen([sys.executable, "-c", code])
-    try:
-        while child.poll() is None and not list(tmp_path.glob("data/*.parquet")):
-            time.sleep(0.01)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    rng, shards = random.Random(3), len(shards_of(built))
+    for kill in range(5):
+        child = subprocess.Popen([sys.executable, "-c", code])
+        try:
+            while child.poll() is None and not (tmp_path / "plan.json").exists():
+                time.sleep(0.01)
+            wanted = min(kill, shards - 1)
+            while child.poll() is None and len(list(tmp_path.glob("data/*.parquet"))) < wanted:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.2))
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
     assert (tmp_path / "plan.json").exists()
     build(engine, SidedJudge(), tiny_plan(), tmp_path)
     assert tree(tmp_path) == tree(built)
