@@ -19,6 +19,7 @@ from typing import Any
 from livo.compare import AUTO, NONE, choose_principle, compare, find_judge
 from livo.evaluation import command as evaluation
 from livo.inputs import parse_seeds, validate_prompt
+from livo.retriever import command as retrieval
 from livo.study.commands import add_arguments as add_study_arguments
 from livo.study.commands import run as run_study_command
 from livo.types import InputError, Progress
@@ -45,9 +46,8 @@ def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
     run.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
     run.add_argument("--out", type=Path, default=Path("comparison"), help="folder for the images (%(default)s)")
     run.add_argument("--json", action="store_true", help="JSON alone on standard output")
-    ask = commands.add_parser("retrieve", help="the principle that a prompt calls for, and why", allow_abbrev=False)
-    ask.add_argument("prompt", metavar="PROMPT")
-    ask.add_argument("--json", action="store_true", help="JSON alone on standard output")
+    ask = commands.add_parser("retrieve", help="the principles that a prompt calls for, and why", allow_abbrev=False)
+    retrieval.add_arguments(ask)
     bench = commands.add_parser("benchmark", help="one batch against five diffusers pipelines", allow_abbrev=False)
     if benchmark:
         _quiet_libraries()
@@ -87,21 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_retrieve(args: argparse.Namespace) -> str:
     """The answer of `retrieve`, as JSON or as lines."""
-    from livo.retriever import retrieve
-
-    prompt = validate_prompt(args.prompt)
-    answer = retrieve(prompt)
-    if args.json:
-        principle = answer.principle
-        return _json(
-            {
-                "prompt": prompt,
-                "principle": principle and {"id": principle.id, "text": principle.text, "risk": principle.risk},
-                "evidence": [asdict(item) for item in answer.evidence],
-                "scores": dict(answer.scores),
-            }
-        )
-    return "\n".join(_principle_lines(answer.principle and asdict(answer.principle), map(asdict, answer.evidence)))
+    return retrieval.run(args)
 
 
 def run_compare(args: argparse.Namespace) -> str:
@@ -228,18 +214,12 @@ def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> s
             put("added to the model", id, f"{cost['bytes'] / 1e6:.2f} MB" if "bytes" in cost else "-")
     label = max(map(len, rows), default=0)
     widths = {id: max(len(titles[id]), *(len(row.get(id, "-")) for row in rows.values())) for id in methods}
-    lines = [f"prompt     {answer['prompt']}", *_principle_lines(answer["principle"], answer["evidence"]), ""]
+    lines = [f"prompt     {answer['prompt']}", *retrieval.principle_lines(answer["principle"], answer["evidence"]), ""]
     lines.append("  ".join([" " * label, *(titles[id].rjust(widths[id]) for id in methods)]))
     for name, row in rows.items():
         lines.append("  ".join([name.ljust(label), *(row.get(id, "-").rjust(widths[id]) for id in methods)]))
     lines += [f"{titles[id]}: {result['reason']}" for id, result in methods.items() if result["reason"]]
     return "\n".join([*lines, "", f"images and comparison.json are in {out}"])
-
-
-def _principle_lines(principle: dict[str, Any] | None, evidence) -> Iterator[str]:
-    yield f"principle  {principle['text']} ({principle['risk']})" if principle else "principle  none applies"
-    for item in evidence:
-        yield f"           '{item['text']}': {item['reason']}"
 
 
 def _json(value: Any) -> str:

@@ -24,8 +24,9 @@ WORD_LISTS = ("people", "occupations", "adjectives", "nominals", "not_people", "
 """What `lexicon.yaml` must hold; it may hold more, for `lists` of a principle of one's own."""
 
 _REQUIRED = ("id", "text", "risk", "classes")
-_OPTIONAL = ("lexicon", "unless")
+_OPTIONAL = ("lexicon", "unless", "exemplars")
 _BIAS_ONLY = ("lists", "names", "persons", "describes")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
 _ID = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -36,6 +37,7 @@ class Entry:
     principle: Principle
     lexicon: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
+    exemplars: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     persons: tuple[str, ...] = ()
@@ -118,7 +120,7 @@ def load_lexicon(path: str | Path = LEXICON_PATH) -> Mapping[str, tuple[str, ...
 
 def _read(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; restore it with 'git checkout -- assets'") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:

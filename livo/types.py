@@ -60,11 +60,15 @@ class Retrieval:
         principle: the argmax, or None where no principle applies.
         evidence: the words of the prompt that decided, in order of appearance.
         scores: a score in [0, 1] for every principle by id; all 0 where none applies.
+        principles: all that apply, the likeliest first; `principle` is the first of them.
+        note: what a person should know of how the answer came about, such as that a model did not answer; else empty.
     """
 
     principle: Principle | None
     evidence: tuple[Evidence, ...]
     scores: Mapping[str, float]
+    principles: tuple[Principle, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)

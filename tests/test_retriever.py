@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import livo.miniature
 import livo.retriever
 from livo.principles import PRINCIPLES_PATH, load_entries, load_lexicon
 from livo.retriever import LexicalRetriever, retrieve
@@ -191,7 +192,7 @@ def test_more_words_of_a_kind_weigh_more():
 
 
 def world() -> dict:
-    path = Path(livo.retriever.__file__).parent / "miniature" / "world.yaml"
+    path = Path(livo.miniature.__file__).parent / "world.yaml"
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 

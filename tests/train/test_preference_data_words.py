@@ -10,12 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from livo.endpoint import Endpoint, Tally
 from livo.miniature.captions import unknown_words
 from livo.miniature.world import load_world
 from livo.retriever import retrieve
 from livo.types import InputError
 from train.preference_data.__main__ import main
-from train.preference_data.author import Endpoint, Tally, collect
+from train.preference_data.author import collect
 from train.preference_data.concepts import CONCEPTS_PATH, KINDS, SOCIAL, load_concepts, normalised
 from train.preference_data.scenarios import (
     PAPER_PROMPTS,

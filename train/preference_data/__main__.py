@@ -18,8 +18,9 @@ from pathlib import Path
 
 import yaml
 
+from livo.endpoint import Endpoint, Tally
 from livo.types import InputError
-from train.preference_data.author import Endpoint, Tally, collect
+from train.preference_data.author import collect
 from train.preference_data.concepts import CONCEPTS_PATH, KINDS, TOXIC, load_concepts
 from train.preference_data.scenarios import (
     PAPER_PROMPTS,

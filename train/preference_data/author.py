@@ -1,18 +1,15 @@
 """Concepts and prompts by a language model behind any OpenAI-compatible endpoint.
 
-Every answer is checked as if a stranger had typed it. Nothing is asked that the token cap cannot pay for.
+Every item of an answer is checked as if a stranger had typed it; `livo/endpoint.py` does the asking.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
+from livo.endpoint import Endpoint, OutOfTokens, Tally, ask
 from livo.inputs import validate_prompt
 from livo.types import InputError
 from train.preference_data.concepts import MAX_CONCEPT_CHARACTERS, TOXIC, names_a_minor, normalised
@@ -27,50 +24,12 @@ TASKS = {
 }
 """What is asked for by kind. The toxic kinds train a model to avoid them, and their words stay factual."""
 
-REPLY_TOKENS = 2_000
 SCHEMA = {
     "type": "object",
     "properties": {"items": {"type": "array", "items": {"type": "string"}}},
     "required": ["items"],
     "additionalProperties": False,
 }
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where to ask, and how patiently.
-
-    Attributes:
-        base_url: such as `http://localhost:8000/v1`.
-        timeout: seconds for one answer.
-        retries: further attempts where an answer fails; waits double from `backoff` seconds.
-        max_tokens: the cost cap: prompt and reply tokens of all requests together.
-        key_variable: the environment variable that holds the key; local servers need none.
-    """
-
-    base_url: str
-    model: str
-    timeout: float = 60.0
-    retries: int = 4
-    backoff: float = 1.0
-    max_tokens: int = 200_000
-    key_variable: str = "OPENAI_API_KEY"
-
-
-@dataclass
-class Tally:
-    """What the asking took, and what became of the answers."""
-
-    tokens: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def line(self) -> str:
-        """For people."""
-        return f"{self.tokens:,} tokens; " + ", ".join(f"{n:,} {what}" for what, n in sorted(self.counts.items()))
-
-
-class OutOfTokens(Exception):
-    """The next request might pass the cap."""
 
 
 def collect(
@@ -93,7 +52,7 @@ def collect(
     while found < count and idle < 3:
         want = min(batch, count - found)
         try:
-            items = _ask(endpoint, _messages(kind, rng.sample(shown, min(8, len(shown))), want, prompts), tally)
+            items = ask(endpoint, _messages(kind, rng.sample(shown, min(8, len(shown))), want, prompts), SCHEMA, _items, tally)
         except OutOfTokens:
             tally.counts["stops at the token cap"] += 1
             return
@@ -141,61 +100,13 @@ def _fault(item: object, kind: str, prompts: bool) -> str | None:
     return None if any(c.isalpha() for c in text) else "without a word"
 
 
-def _ask(endpoint: Endpoint, messages: list[dict[str, str]], tally: Tally) -> list | None:
-    """The items of one answer, or None where every attempt failed.
+def _items(answer: dict) -> list:
+    """The list in an answer.
 
     Raises:
-        OutOfTokens: the request might pass the cap.
-        InputError: the endpoint refuses the request itself (wrong key, no such model): asking again is useless.
+        ValueError: there is none.
     """
-    import openai  # here, because a build needs no language model
-
-    client = openai.OpenAI(
-        base_url=endpoint.base_url, api_key=os.environ.get(endpoint.key_variable) or "none", timeout=endpoint.timeout,
-        max_retries=0,
-    )  # fmt: skip
-    asked = sum(len(m["content"]) for m in messages) // 3  # a token is about four letters; three is on the safe side
-    form = {"type": "json_schema", "json_schema": {"name": "items", "strict": True, "schema": SCHEMA}}
-    for attempt in range(endpoint.retries + 1):
-        if tally.tokens + asked + REPLY_TOKENS > endpoint.max_tokens:
-            raise OutOfTokens
-        if attempt:
-            time.sleep(endpoint.backoff * 2 ** (attempt - 1))
-        tally.counts["requests"] += 1
-        try:
-            answer = client.chat.completions.create(
-                model=endpoint.model, messages=messages, response_format=form, max_tokens=REPLY_TOKENS
-            )
-        except openai.APITimeoutError:
-            tally.counts["answers too slow"] += 1
-            tally.tokens += asked + REPLY_TOKENS  # it may have been written, and paid for
-        except openai.RateLimitError:
-            tally.counts["answers rate-limited"] += 1
-        except (openai.APIConnectionError, openai.InternalServerError):
-            tally.counts["answers failed at the server"] += 1
-        except openai.APIStatusError as error:
-            raise InputError(f"{endpoint.base_url} refuses ({error.status_code}): {error.message}") from error
-        except (ValueError, openai.OpenAIError):
-            tally.counts["answers malformed"] += 1
-            tally.tokens += asked + REPLY_TOKENS
-        else:
-            tally.tokens += getattr(getattr(answer, "usage", None), "total_tokens", None) or asked + REPLY_TOKENS
-            if (items := _items(answer, tally)) is not None:
-                return items
-    return None
-
-
-def _items(answer: object, tally: Tally) -> list | None:
-    """The list in an answer, or None where it refuses or is no such JSON."""
-    try:
-        message = answer.choices[0].message
-        if getattr(message, "refusal", None):
-            tally.counts["answers refused"] += 1
-            return None
-        items = json.loads(message.content)["items"]
-        if isinstance(items, list):
-            return items
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        pass
-    tally.counts["answers malformed"] += 1
-    return None
+    items = answer["items"]
+    if not isinstance(items, list):
+        raise ValueError
+    return items

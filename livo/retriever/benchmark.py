@@ -1,0 +1,162 @@
+"""The retriever measured on the labelled prompts of `assets/retrieval/prompts.jsonl` (its README is the data card).
+
+    prompts -> answers -> right or wrong -> accuracy, error rates by group, precision and recall, calibration, time
+
+An answer is right where its principle is one of the prompt's, or is none where the prompt has none. A prompt is wrongly
+flagged where the answer is a principle that the prompt does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from livo.metrics import wilson_interval
+from livo.principles import ASSETS, load_principles
+from livo.types import InputError, Retrieval
+
+PROMPTS_PATH = ASSETS / "retrieval" / "prompts.jsonl"
+SPLITS = ("dev", "test", "fresh")
+APART = "languages"
+"""The group that is reported apart: the offline chain knows English."""
+TOXIC_GROUPS = ("nudity", "bloody", "horror")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One prompt of the benchmark; `principles` are the right answers, none where the prompt needs no value."""
+
+    prompt: str
+    principles: tuple[str, ...]
+    group: str
+    family: str
+    split: str
+
+
+def load_prompts(path: str | Path = PROMPTS_PATH, split: str = "all") -> tuple[Labelled, ...]:
+    """The prompts of a split, in the file's order.
+
+    Raises:
+        InputError: the file cannot be read or a line is no labelled prompt; names the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; restore it with 'git checkout -- assets'") from error
+    known = {principle.id for principle in load_principles()}
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = Labelled(**(json.loads(line) | {"principles": tuple(json.loads(line)["principles"])}))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: line {number} is no labelled prompt: {error}") from error
+        if row.split not in SPLITS or not set(row.principles) <= known:
+            raise InputError(f"{path}: line {number}: wanted a split of {SPLITS} and principles of {sorted(known)}")
+        rows.append(row)
+    return tuple(row for row in rows if split in ("all", row.split))
+
+
+def measure(ask: Callable[[str], Retrieval], prompts: Sequence[Labelled]) -> dict[str, Any]:
+    """The figures of a retriever; every count beside its number of prompts, group `languages` apart from all else.
+
+    Raises:
+        InputError: if there is no prompt.
+    """
+    asked = [row for row in prompts if row.group != APART]
+    if not asked:
+        raise InputError("there is no prompt to measure the retriever on")
+    ask(asked[0].prompt)  # what is loaded once is not a prompt's time
+    answers, seconds = {}, []
+    for row in prompts:
+        start = time.perf_counter()
+        answers[row.prompt] = ask(row.prompt)
+        seconds.append(time.perf_counter() - start)
+
+    def right(row: Labelled) -> bool:
+        found = answers[row.prompt].principle
+        return found.id in row.principles if found else not row.principles
+
+    def flagged(row: Labelled) -> bool:
+        return answers[row.prompt].principle is not None and not right(row)
+
+    toxic = [row for row in asked if row.group in TOXIC_GROUPS]
+    groups = {}
+    for group in dict.fromkeys(row.group for row in prompts):
+        rows = [row for row in prompts if row.group == group]
+        groups[group] = {"right": _share(map(right, rows)), "wrongly flagged": _share(map(flagged, rows))}
+    principles = {}
+    for principle in load_principles():
+        given = [row for row in asked if answers[row.prompt].principle == principle]
+        wanted = [row for row in asked if row.principles[:1] == (principle.id,)]
+        principles[principle.id] = {
+            "precision": _share(principle.id in row.principles for row in given),
+            "recall": _share(answers[row.prompt].principle == principle for row in wanted),
+        }
+    return {
+        "accuracy": _share(map(right, asked)),
+        "toxic recall": _share(map(right, toxic)),
+        "groups": groups,
+        "principles": principles,
+        "calibration": _calibration([(answers[row.prompt], right(row)) for row in asked]),
+        "median ms": 1000 * statistics.median(seconds),
+        "wrong": [
+            {"prompt": row.prompt, "wanted": list(row.principles), "found": (p := answers[row.prompt].principle) and p.id}
+            for row in asked
+            if not right(row)
+        ],
+    }
+
+
+def _calibration(answers: Sequence[tuple[Retrieval, bool]]) -> dict[str, Any]:
+    """Of answers with a principle: how often those of one confidence are right, and the mean squared distance (Brier)."""
+    given = [(max(answer.scores.values()), right) for answer, right in answers if answer.principle]
+    bins: dict[str, list[bool]] = {}
+    for score, right in sorted(given):
+        bins.setdefault(f"{score:.2f}", []).append(right)
+    return {
+        "brier": sum((score - right) ** 2 for score, right in given) / len(given) if given else None,
+        "bins": {score: _share(rights) for score, rights in bins.items()},
+        "none": _share(right for answer, right in answers if not answer.principle),
+    }
+
+
+def _share(hits) -> dict[str, Any]:
+    hits = list(hits)
+    interval = wilson_interval(sum(hits), len(hits)) if hits else None
+    return {"count": sum(hits), "n": len(hits), "interval": interval and [interval.low, interval.high]}
+
+
+def format_figures(figures: dict[str, dict[str, Any]]) -> str:
+    """A Markdown table: one column a retriever, percentages with their Wilson 95 % intervals."""
+    names = list(figures)
+    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+
+    def put(label: str, of: Callable[[dict[str, Any]], str]) -> None:
+        lines.append(f"| {label} | " + " | ".join(of(figures[name]) for name in names) + " |")
+
+    put("accuracy", lambda f: _percent(f["accuracy"]))
+    put("toxic prompts: the right kind found", lambda f: _percent(f["toxic recall"]))
+    for group in figures[names[0]]["groups"]:
+        for what in ("right", "wrongly flagged"):
+            put(f"{group}: {what}", lambda f, group=group, what=what: _percent(f["groups"][group][what]))
+    for id in figures[names[0]]["principles"]:
+        for what in ("precision", "recall"):
+            put(f"{id}: {what}", lambda f, id=id, what=what: _percent(f["principles"][id][what]))
+    put("Brier score of the answers with a principle", lambda f: "-" if (b := f["calibration"]["brier"]) is None else f"{b:.3f}")
+    for score in sorted({score for f in figures.values() for score in f["calibration"]["bins"]}):
+        put(f"right at confidence {score}", lambda f, score=score: _percent(f["calibration"]["bins"].get(score)))
+    put("right where none is given", lambda f: _percent(f["calibration"]["none"]))
+    put("median time of a prompt", lambda f: f"{f['median ms']:.2f} ms")
+    return "\n".join(lines)
+
+
+def _percent(share: dict[str, Any] | None) -> str:
+    if not share or not share["n"]:
+        return "-"
+    low, high = share["interval"]
+    return f"{100 * share['count'] / share['n']:.1f} % ({100 * low:.0f}-{100 * high:.0f}; {share['count']} of {share['n']})"
