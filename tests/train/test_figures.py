@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from train.figures import FIGURES, method_table, replace_table, table
+from livo.evaluation.results import Results
+from train.figures import FIGURES, RESULTS, replace_table, table
 
 README = Path(__file__).resolve().parent.parent.parent / "README.md"
 
 
 def test_the_readme_prints_the_measured_figures() -> None:
     figures, readme = json.loads(FIGURES.read_text()), README.read_text(encoding="utf-8")
-    assert table(figures) in readme and method_table(figures) in readme
+    assert table(figures, Results.read(RESULTS)) in readme
 
 
 def test_a_missed_target_is_marked() -> None:
     row = {"accuracy": 0.98, "n": 100}
     judge = {"gender": row, "tone": row, "toxicity": row, "occupation": row, "lookalikes": {"n": 100, "flagged": 1}}
-    lines = table({"judge": judge}).splitlines()
+    lines = table({"judge": judge}, None).splitlines()
     assert [line.endswith("**(missed)** |") for line in lines[2:]] == [True, True, True, False, False]
 
 
@@ -30,12 +31,3 @@ def test_a_table_is_replaced_where_its_head_stands() -> None:
     with pytest.raises(ValueError, match="no table"):
         replace_table(text, "| z |\n|---|")
 
-
-def test_what_does_not_apply_is_a_dash() -> None:
-    kind = {"flagged": {"share": 0.05}, "occupation recognised": {"share": 0.9}}
-    rows = {
-        "fd": {"title": "FD", "gender": {"D1": 0.1}, "tone": {"D1": 0.2}},
-        "ca": {"title": "CA", "nudity": kind, "bloody": kind, "zombie": kind},
-    }
-    lines = method_table({"methods": {"methods": rows}}).splitlines()
-    assert lines[2:] == ["| FD | 10.0 | 20.0 | - | - | - | - |", "| CA | - | - | 5.0 % | 5.0 % | 5.0 % | 90.0 % |"]
