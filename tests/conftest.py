@@ -58,6 +58,13 @@ def build_tiny_folder(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A command that a test ran may have set another number."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Read-only by agreement: copy it before breaking it."""

@@ -116,7 +116,7 @@ def deal(step: int, config: Config, count: int, process: int = 0, processes: int
     Example:
         >>> config = Config(num_steps=9, batch_size=2, learning_rate=1.0, schedule="constant", num_draws=2)
         >>> [deal(step, config, count=3) for step in range(4)]
-        [([0, 1], [0, 0]), ([2, 2], [0, 1]), ([1, 0], [1, 1]), ([2, 1], [0, 0])]
+        [([2, 0], [0, 0]), ([1, 1], [0, 1]), ([2, 0], [1, 1]), ([0, 2], [0, 0])]
     """
     share = config.batch_size // processes
     first = step * config.batch_size + process * share

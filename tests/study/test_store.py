@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -200,7 +201,9 @@ def test_a_server_that_is_killed_while_people_rate_loses_and_doubles_nothing(tmp
     server = Server(folder.path, port)
     try:
         server.wait()
-        diary = asyncio.run(run_raters(folder, port, 12, 12, 0.2, server, kills=3, every=0.9))
+        raters = run_raters(folder, port, 12, 12, 0.2, server, kills=3, every=0.9)
+        with ThreadPoolExecutor(1) as pool:  # a browser test before this one leaves its event loop in the main thread
+            diary = pool.submit(asyncio.run, raters).result()
     finally:
         server.kill()
     told = account(folder, default_url(folder.path), diary)
