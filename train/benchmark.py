@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
+import re
 import statistics
 import sys
 import tempfile
@@ -46,6 +46,7 @@ WAYS = {
     "active": {"num_draws": 1},
 }
 """Settings that differ from the miniature's, by way."""
+RESET = Path("/proc/self/clear_refs")
 
 
 class NeverLook:
@@ -134,38 +135,45 @@ def flop_of_sd15(active: float, pixels: int = 512) -> dict[str, float]:
     }
 
 
-def peak_bytes(name: str, way: str, pairs: int, batch: int, work: Path) -> int:
-    """What a fresh process that takes one way for three steps holds at most, over what it held with all loaded."""
+def peak_bytes(name: str, way: str, pairs: int, batch: int, work: Path) -> int | None:
+    """What a fresh process that takes one way for three steps holds at most, over what it held with all loaded; None
+    where nobody counts."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_three_steps, name, way, pairs, batch, work).result()
 
 
-def _three_steps(name: str, way: str, pairs: int, batch: int, work: Path) -> int:
+def _three_steps(name: str, way: str, pairs: int, batch: int, work: Path) -> int | None:
     backbone = load_backbone(name)
     on_gpu = backbone.device.type == "cuda"
     training = prepare(backbone, drawn_data(backbone, work, pairs, 0), way, batch, work)
     training._prepare(0)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated() if on_gpu else _resident()
+        before = torch.cuda.memory_allocated()
+    elif RESET.exists():
+        RESET.write_text("5")  # Linux: the peak begins anew at what is held now
+        before = _peak()
     for step in range(3):
         training.step(step)
-    return (torch.cuda.max_memory_allocated() if on_gpu else _resident()) - before
+    if on_gpu:
+        return torch.cuda.max_memory_allocated() - before
+    return _peak() - before if RESET.exists() else None
 
 
-def _resident() -> int:
-    """Bytes that this process held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _peak() -> int:
+    """Bytes that this process held at most since the last reset, as Linux counts them."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB", status, flags=re.MULTILINE)[1])
 
 
 def lines(found: dict[str, Any]) -> str:
     """A Markdown table."""
     rows = ["| way | pairs/s | speed | TFLOP a pair, SD 1.5 | memory of a step |", "|---|---|---|---|---|"]
     for way, row in found["ways"].items():
-        flop, memory = found["sd15 TFLOP"][way], found["memory"][way] / 2**20
+        flop, memory = found["sd15 TFLOP"][way], found["memory"][way]
         rows.append(
             f"| {way} | {row['pairs/s']:.1f} | {row['speed']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f}) | "
-            f"{flop:.2f} ({found['sd15 TFLOP']['official'] / flop:.2f} x) | {memory:,.0f} MiB |"
+            f"{flop:.2f} ({found['sd15 TFLOP']['official'] / flop:.2f} x) | {'-' if memory is None else f'{memory / 2**20:,.0f} MiB'} |"
         )
     apart = max(found["gradient"].values())
     return "\n".join([

@@ -26,9 +26,9 @@ from livo.miniature.world import GENDERS, TOXIC_KINDS, World, load_world
 from livo.principles import find_principle
 from livo.types import SamplingOptions
 from livo.value_encoder import load_value_encoder
+from livo.work import weights_digest
 from train.miniature.data import render_batch, scenes
 from train.miniature.evaluator import label
-from train.preference import weights_digest
 
 PARTS = ("judge", "generator", "several")
 MEASURED = ("gender", "tone", "toxicity", "occupation")

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import nn
 from tqdm import tqdm
 
 from livo.classifiers.judge import ClipJudge
@@ -23,6 +22,7 @@ from livo.metrics import wilson_interval
 from livo.miniature.captions import article, caption, clean_counterpart
 from livo.miniature.world import Scene, World, draw_attributes
 from livo.types import MAX_SEED, Principle, SamplingOptions
+from livo.work import weights_digest
 
 ATTRIBUTES = {"gender_equality": "gender", "racial_equality": "tone"}
 
@@ -49,16 +49,6 @@ def training_concepts(world: World) -> tuple[list[str], list[str]]:
 def training_wordings(world: World) -> list[int]:
     """Which of a toxic kind's wordings may be trained on; the other one is for evaluation."""
     return [w for w in range(4) if w != world.held_out["toxic_wording"]]
-
-
-def weights_digest(*modules: nn.Module) -> str:
-    """Which weights these are: 16 hex digits of all of them as float16, the same from half and from full precision."""
-    parts = hashlib.sha256()
-    for module in modules:
-        for name, tensor in module.state_dict().items():
-            stored = tensor.half() if tensor.is_floating_point() else tensor
-            parts.update(name.encode() + stored.cpu().contiguous().numpy().tobytes())
-    return parts.hexdigest()[:16]
 
 
 def measure_shares(

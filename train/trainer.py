@@ -26,11 +26,11 @@ from livo.method import LiVO
 from livo.principles import find_principle
 from livo.types import InputError, SamplingOptions
 from livo.value_encoder import ValueEncoder, save_value_encoder
+from livo.work import weights_digest
 from train.chunks import Chunks
 from train.loop import train
 from train.losses import PreferenceLoss, livo_loss
 from train.pairs import PreferenceSet
-from train.preference import weights_digest
 from train.preference_step import Activity, FastStep, OfficialStep, Pooled, Setting, Step, image_moments, numbers_of
 from train.projection import noise_schedule
 

@@ -87,11 +87,12 @@ def evaluate(args: argparse.Namespace, load_entrants: Callable) -> str:
     from livo.compare import find_judge
     from livo.engine import Engine
     from livo.evaluation.arms import build_arms
-    from livo.evaluation.run import CPU_BUDGET, Evaluation, rank_of_process, to_stderr
+    from livo.evaluation.run import CPU_BUDGET, Evaluation, to_stderr
+    from livo.work import rank_of_process
 
-    rank, world_size = rank_of_process()
+    rank, world_size, local = rank_of_process()
     torch.set_num_threads(args.threads or max(1, (os.cpu_count() or 1) // world_size))
-    device = f"cuda:{rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    device = f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     backbone = load_backbone(args.backbone, device)
     d = backbone.defaults
     setting = Setting(args.steps or d.num_inference_steps, d.guidance_scale if args.guidance is None else args.guidance)

@@ -15,7 +15,7 @@ from livo.evaluation.command import FIGURES, REPORTS, TABLES
 from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
 from livo.evaluation.results import Results, read_all
-from livo.evaluation.store import write_whole
+from livo.work import write_whole
 from livo.evaluation.tables import Table, find_encoders, find_main, table_1, table_2, table_3
 from livo.miniature.world import load_world
 from livo.principles import ASSETS

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import platform
 import sys
 import time
@@ -32,10 +31,11 @@ from livo.compare import toxicity_scores
 from livo.engine import Engine
 from livo.evaluation.arms import Arm
 from livo.evaluation.parts import KEPT, SD, Chunk, Item, Part, chunks
-from livo.evaluation.store import QUESTIONS, RESULTS, SCALE, read_chunks, write_chunk, write_results, write_whole
+from livo.evaluation.store import QUESTIONS, RESULTS, SCALE, read_chunks, write_chunk, write_results
 from livo.principles import find_principle, load_principles
 from livo.retriever import retrieve
 from livo.types import Plan, Principle, SamplingOptions
+from livo.work import weights_digest, write_whole
 
 SAMPLERS = {"dpm++": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}
 DIRECTIONS = 39
@@ -83,7 +83,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         backbone = self.engine.backbone
         parts = {"text_encoder": backbone.text_encoder, "unet": backbone.unet, "vae": backbone.vae, "judge": self.judge.model}
-        self.weights = {name: module_digest(module) for name, module in parts.items()}
+        self.weights = {name: weights_digest(module) for name, module in parts.items()}
         self.directions = self.judge.leading_directions(DIRECTIONS)
 
     # --- the work --------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class Evaluation:
             picture = _png(images[i]) if self.pictures or (chunk.item.case and chunk.start + i < KEPT) else None
             if self.pictures:
                 name = f"{self.parts[part].name}/{item}-{setting}/{arm}-{principle or 'none'}-{seed}.png"
-                write_whole(self.out / "images" / name, picture)
+                write_whole(self.out / "images" / name, picture, shared=True)
             yield {
                 "part": chunk.part.name, "item": item, "setting": setting, "arm": arm, "principle": principle,
                 "seed": seed, "note": "" if note in ("value", "no value") else note,
@@ -234,7 +234,7 @@ class Evaluation:
             buffer = io.BytesIO()
             Image.fromarray(sheet).save(buffer, "webp", quality=90, method=6)
             name = f"{part.name}-{number}.webp"
-            write_whole(self.out / name, buffer.getvalue())
+            write_whole(self.out / name, buffer.getvalue(), shared=True)
             yield {"part": part.name, "item": number, "sheet": name, "rows": list(map(list, rows)), "seeds": list(first.seeds[:KEPT])}
 
     def header(self, parts: Sequence[Part]) -> dict[str, Any]:
@@ -265,15 +265,6 @@ class Evaluation:
         }
 
 
-def module_digest(module: nn.Module) -> str:
-    """Which weights these are: 16 hex digits of all of them as float16, the same from half and from full precision."""
-    parts = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        stored = tensor.half() if tensor.is_floating_point() else tensor
-        parts.update(name.encode() + stored.cpu().contiguous().numpy().tobytes())
-    return parts.hexdigest()[:16]
-
-
 def progress_line(part: str, done: int, total: int, rate: float, last: bool) -> str:
     """Where a run is."""
     left = (total - done) / rate if rate else 0
@@ -284,11 +275,6 @@ def progress_line(part: str, done: int, total: int, rate: float, last: bool) -> 
 def to_stderr(line: str) -> None:
     """Where progress goes."""
     print(line, end="", file=sys.stderr, flush=True)
-
-
-def rank_of_process() -> tuple[int, int]:
-    """This process's number and how many there are, as torchrun and `accelerate launch` tell them."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _training(arm: Arm) -> dict[str, Any] | None:

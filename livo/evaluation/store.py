@@ -19,7 +19,6 @@ the finished parts together. Rows stand in the order of the work, so equal resul
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from livo.types import InputError
+from livo.work import write_whole
 
 RESULTS = "results.parquet"
 QUESTIONS = ("gender", "tone", "toxicity", "occupation", "adjective", "place")
@@ -47,33 +47,12 @@ PICTURE = pa.field("image", pa.binary())
 """PNG of the images that are kept as pictures; in chunk files only."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Puts a file in place so that a reader finds it whole or not at all, also after a power cut.
-
-    Raises:
-        InputError: the disk is full, the folder cannot be written, and so on.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(scratch, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}): make room there or give another --out; what is finished "
-            "stays, and the same command goes on from it"
-        ) from error
-
-
 def write_chunk(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """The rows of one arm and chunk."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA.append(PICTURE))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    write_whole(path, sink.getvalue().to_pybytes())
+    write_whole(path, sink.getvalue().to_pybytes(), shared=True)
 
 
 def read_chunks(paths: Iterable[Path], pictures: bool = False) -> pa.Table:
@@ -103,7 +82,7 @@ def write_results(path: Path, table: pa.Table, header: Mapping[str, Any]) -> Non
         table.cast(pa.schema(plain)).replace_schema_metadata(metadata), sink, compression="zstd", compression_level=19,
         row_group_size=1 << 20,
     )  # fmt: skip
-    write_whole(path, sink.getvalue().to_pybytes())
+    write_whole(path, sink.getvalue().to_pybytes(), shared=True)
 
 
 def read_results(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -18,6 +18,7 @@ from livo.miniature.captions import clean_counterpart
 from livo.miniature.renderer import render
 from livo.miniature.world import load_world
 from livo.principles import load_principles
+from livo.work import weights_digest
 from train.preference import (
     ATTRIBUTES,
     Pair,
@@ -26,7 +27,6 @@ from train.preference import (
     measure_shares,
     preferred,
     training_concepts,
-    weights_digest,
 )
 
 WORLD = load_world()

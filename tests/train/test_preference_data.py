@@ -20,8 +20,8 @@ from livo.backbones import load_backbone
 from livo.engine import Engine
 from livo.miniature.world import load_world
 from livo.types import Classification, InputError
+from livo.work import StoreError, write_whole
 from train.preference_data import build as build_module
-from train.preference_data import store
 from train.preference_data.build import BuildPlan, build, shards_of
 from train.preference_data.card import PAPER_IMAGES, statistics
 from train.preference_data.cost import estimate
@@ -121,7 +121,7 @@ def test_killed_at_a_write_it_ends_as_if_nothing_had_been(built, engine, tmp_pat
             raise Killed
         replace(*paths)
 
-    monkeypatch.setattr(store.os, "replace", dying)
+    monkeypatch.setattr(os, "replace", dying)
     with pytest.raises(Killed):
         build(engine, SidedJudge(), tiny_plan(), tmp_path)
     assert not (tmp_path / "manifest.json").exists() and list(tmp_path.rglob("*.partial")), "as a kill leaves it"
@@ -182,8 +182,8 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
     path = tmp_path / "shard"
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(store.StoreError, match="cannot be written .*make room") as caught:
-            store.write_whole(path, b"x" * 2000)
+        with pytest.raises(StoreError, match="cannot be written .*make room") as caught:
+            write_whole(path, b"x" * 2000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir()), "nothing half-written stays"
@@ -191,7 +191,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(store.StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot be written"):
         build_module.claim(tiny_plan(), tmp_path / "file" / "out")
 
 

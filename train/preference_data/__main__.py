@@ -20,6 +20,7 @@ import yaml
 
 from livo.endpoint import Endpoint, Tally
 from livo.types import InputError
+from livo.work import rank_of_process, weights_digest, write_whole
 from train.preference_data.author import collect
 from train.preference_data.concepts import CONCEPTS_PATH, KINDS, TOXIC, load_concepts
 from train.preference_data.scenarios import (
@@ -31,7 +32,6 @@ from train.preference_data.scenarios import (
     read_prompts,
     without_doubles,
 )
-from train.preference_data.store import StoreError, write_whole
 
 DRAWN = "drawn"
 
@@ -123,8 +123,7 @@ def run_build(args: argparse.Namespace) -> None:
     from livo.backbones import load_backbone
     from livo.classifiers.judge import load_judge
     from livo.engine import Engine
-    from train.preference import weights_digest
-    from train.preference_data.build import BuildPlan, build, rank_of_process
+    from train.preference_data.build import BuildPlan, build
     from train.preference_data.card import table
     from train.preference_data.cost import estimate
     from train.preference_data.samples import Settings
@@ -217,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_check(args)
         else:
             run_author(args)
-    except (InputError, BackboneError, JudgeError, StoreError) as error:
+    except (InputError, BackboneError, JudgeError) as error:
         sys.exit(f"python -m train.preference_data: {error}")
 
 

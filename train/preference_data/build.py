@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 from livo.engine import Engine
 from livo.types import InputError, Judge
+from livo.work import StoreError, write_whole
 from train.preference_data.card import card, statistics
 from train.preference_data.samples import Settings, check_judge, make_rows
 from train.preference_data.scenarios import Scenario
-from train.preference_data.store import StoreError, read_facts, read_rows, write_json, write_shard, write_whole
+from train.preference_data.store import read_facts, read_rows, write_json, write_shard
 
 FORMAT = 1
 PACKAGES = ("torch", "diffusers", "transformers", "pyarrow", "pillow")
@@ -58,26 +59,6 @@ class BuildPlan:
     def shard(self, out: Path, index: int) -> Path:
         """Where scenario `index` is stored."""
         return out / "data" / f"train-{index:05d}-of-{len(self.train):05d}.parquet"
-
-
-def rank_of_process(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int]:
-    """Rank, number of processes and rank on this machine, as `accelerate launch` and `torchrun` set them.
-
-    Raises:
-        InputError: they make no sense.
-
-    Example:
-        >>> rank_of_process({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}), rank_of_process({})
-        ((3, 8, 1), (0, 1, 0))
-    """
-    try:
-        rank, count = int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1))
-        local = int(environment.get("LOCAL_RANK", rank))
-    except ValueError as error:
-        raise InputError(f"RANK, WORLD_SIZE and LOCAL_RANK are whole numbers: {error}") from error
-    if not 0 <= rank < count:
-        raise InputError(f"RANK {rank} of WORLD_SIZE {count}: wanted 0 to {count - 1}")
-    return rank, count, local
 
 
 def build(

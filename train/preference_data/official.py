@@ -17,9 +17,10 @@ from PIL import Image
 
 from livo.principles import load_principles
 from livo.types import InputError, Principle
+from livo.work import write_whole
 from train.preference_data.build import shards_of
 from train.preference_data.concepts import FOLDERS
-from train.preference_data.store import read_rows, write_whole
+from train.preference_data.store import read_rows
 
 METADATA = "metadata.jsonl"
 

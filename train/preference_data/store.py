@@ -1,4 +1,4 @@
-"""Files that a kill cannot hurt: written whole under a scratch name, then swapped in; and the shards' one format.
+"""The shards' one format.
 
 A shard is a parquet file that `datasets.load_dataset("parquet", ...)` reads, images embedded. What was counted while it
 was made stands in its schema's metadata, so that a shard is there with everything or not at all.
@@ -7,13 +7,14 @@ was made stands in its schema's metadata, so that a shard is there with everythi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from livo.work import StoreError, write_whole
 
 LABEL = pa.struct([("principle", pa.string()), ("value", pa.string()), ("class", pa.string()), ("label", pa.int8())])
 COLUMNS = {
@@ -33,37 +34,6 @@ principle, 0 where it is not, null where it is neither."""
 
 SCHEMA = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()])
 FACTS = b"livo"
-
-
-class StoreError(RuntimeError):
-    """A file cannot be written; the message names it, why, and the way out."""
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Puts a file in place so that a reader finds it whole or not at all, also after a power cut.
-
-    Raises:
-        StoreError: the disk is full, the folder cannot be written, and so on.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.*.partial"):  # left by a kill
-            stale.unlink(missing_ok=True)
-        try:
-            with open(scratch, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(scratch, path)
-        except OSError:
-            scratch.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror}): make room there or give another --out; finished files stay, "
-            "and the same command goes on from them"
-        ) from error
 
 
 def write_json(path: Path, content: Any) -> None:
