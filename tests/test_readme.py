@@ -1,4 +1,4 @@
-"""The README is run: its commands parse, name what exists, and use only options that exist."""
+"""The READMEs are run: their commands parse, name what exists, and use only options that exist."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = sorted(path for place in (".", "train", "livo/*", "assets/*") for path in ROOT.glob(f"{place}/README.md"))
 TOOLS = {"venv", "pip", "pytest"}  # modules of other projects: their options are theirs
 
 
@@ -114,7 +115,7 @@ def test_it_opens_with_two_single_line_commands():
     assert "app.py" in page and re.search(r"\bpytest\b", suite)
 
 
-@pytest.mark.parametrize("line", lines(README))
+@pytest.mark.parametrize("line", sorted({line for guide in GUIDES for line in lines(guide.read_text(encoding="utf-8"))}))
 def test_every_command_can_be_run(line):
     assert not complaints(line)
 
@@ -140,6 +141,18 @@ def test_blocks_are_found():
     assert simple_commands(lines(text)[1]) == [["python", "-m", "livo", "retrieve", "x | y"], ["ls"]]
 
 
-def test_links_and_pictures_exist():
-    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", README)
-    assert targets and not (missing := [t for t in targets if not (ROOT / t).exists()]), missing
+def linked(guide: Path) -> list[Path]:
+    """Files that a guide links to or shows."""
+    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", guide.read_text(encoding="utf-8"))
+    return [(guide.parent / target).resolve() for target in targets]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.parent.name)
+def test_links_and_pictures_exist(guide):
+    assert not (missing := [path for path in linked(guide) if not path.exists()]), missing
+
+
+def test_every_guide_can_be_found_from_another():
+    assert {"livo/study", "train", "assets/results"} < {g.parent.relative_to(ROOT).as_posix() for g in GUIDES}
+    known = {path for guide in GUIDES for path in linked(guide)}
+    assert not (lost := [g for g in GUIDES if g.resolve() not in known and g.parent != ROOT]), lost
