@@ -14,14 +14,20 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 PORT = 7860
 WAITING_MOST = 20
 """Visitors who may wait for their turn; the next one is told that the queue is full."""
+VISITORS_KEPT = 100
+"""Tabs whose state is remembered, the last ones used. Gradio keeps 0.2 MB and the last pictures of each, of 10,000 tabs unless told."""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """`--port`, `--host`, `--backbone` and `--study`."""
+    """`--port`, `--host`, the model's flags, who may see what, and `--study`."""
+    from livo.ui.opening import add_page_arguments
+
     parser = argparse.ArgumentParser(description="Open LiVO's page in this machine's browser.", allow_abbrev=False)
     parser.add_argument("--port", type=int, default=PORT, help="0 for any free one (%(default)s)")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="(%(default)s)")
-    parser.add_argument("--backbone", default="miniature", help="miniature, a diffusers folder, or a hub id (%(default)s)")
+    add_page_arguments(parser)
+    parser.add_argument("--lan", action="store_true", help="for everybody in this network: prints the address and its QR code")
+    parser.add_argument("--rooms", type=Path, help="folder in which the workshop's rooms are stored (runs/rooms)")
     parser.add_argument("--study", action="append", default=[], type=Path, help="folder of a study whose rating pages to open too; may be repeated")
     parser.add_argument("--store", help="the study's store, if not beside it: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
     parser.add_argument("--allow-ephemeral", action="store_true", help="store answers on a disk that a restart empties")
@@ -41,6 +47,21 @@ def usable_port(host: str, port: int) -> int:
         return probe.getsockname()[1]
 
 
+def say_full(request: object, error: Exception) -> object:
+    """What a visitor reads when there is no more room in the queue; Gradio's page shows it."""
+    from starlette.responses import JSONResponse
+
+    text = f"{WAITING_MOST} visitors are waiting already: try again in a minute. The stored comparisons work meanwhile."
+    return JSONResponse({"detail": text if "full" in str(getattr(error, "detail", "")) else str(getattr(error, "detail", error))}, 503)
+
+
+def answer_anyway(request: object, error: Exception) -> object:
+    """What a program gets for a request that Gradio's own routes stumble over, such as a function that there is not."""
+    from starlette.responses import JSONResponse
+
+    return JSONResponse({"detail": f"this request cannot be answered ({type(error).__name__}): see gradio_api/info for what can be asked"}, 500)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Loads, builds, launches and waits.
 
@@ -48,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         0 when stopped, 2 where the page cannot be opened: one line on standard error says why.
     """
     args = parse_arguments(arguments)
+    if args.lan:
+        args.host = "0.0.0.0"
     if not 0 <= args.port <= 65535:
         print(f"livo: {args.port} is no port: give 0 to 65535 with --port", file=sys.stderr)
         return 2
@@ -63,27 +86,35 @@ def main(arguments: list[str] | None = None) -> int:
 
     from starlette.routing import Mount
 
+    from livo.classifiers.choice import parse_judges
     from livo.study.web.serve import PREFIX, address_lines, build_sites, open_sites
     from livo.types import InputError
     from livo.ui.examples import load_examples
     from livo.ui.page import build_page
     from livo.ui.study_tab import OpenStudy
     from livo.ui.theme import CSS, build_theme, head
-    from livo.ui.workbench import load_workbench
+    from livo.ui.opening import open_workbench, problems
+    from livo.workshop.web.server import build_site
+    from livo.workshop.web.serve import PREFIX as WORKSHOP
+    from livo.workshop.web.serve import invitation_lines, lan_address, open_workshop
+    from train.live.turns import LiveTrainings
+
+    shown = lan_address() if args.lan else "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
 
     try:
+        parse_judges(args.judge)
         sites = open_sites(args.study, args.store, allow_ephemeral=args.allow_ephemeral)
+        workshop = open_workshop(args.rooms, f"http://{shown}:{port}" if args.lan else "")
     except InputError as error:
         print(f"livo: {error}", file=sys.stderr)
         return 2
-    if sites:
-        sys.setswitchinterval(0.001)  # raters' answers are not to wait for the generator's thread
-    bench = load_workbench(args.backbone)
-    for problem in (bench.problem, bench.judge_problem, *(entrant.problem for entrant in bench.entrants.values())):
-        if problem:
-            print(f"livo: {problem}", file=sys.stderr)
+    sys.setswitchinterval(0.001)  # answers of raters and classes are not to wait for the generator's thread
+    bench = open_workbench(args)
+    for problem in problems(bench):
+        print(f"livo: {problem}", file=sys.stderr)
     studies = [OpenStudy(site.folder.study.title, f"{PREFIX}/{site.folder.name}/") for site in sites]
-    page = build_page(bench, load_examples(), studies)
+    trainer = LiveTrainings() if args.backbone == "miniature" else None  # its pairs are drawings of the drawn world
+    page = build_page(bench, load_examples(), studies, trainer)
     page.queue(max_size=WAITING_MOST)
     application, _, _ = page.launch(
         server_name=args.host,
@@ -95,13 +126,19 @@ def main(arguments: list[str] | None = None) -> int:
         head=head(),
         footer_links=["settings"],
         run_history=False,
+        mcp_server=True,
+        show_error=True,
+        state_session_capacity=VISITORS_KEPT,
+        app_kwargs={"exception_handlers": {503: say_full, Exception: answer_anyway}},
         ssr_mode=False,
         share=False,
     )
+    application.router.routes.insert(0, Mount(WORKSHOP, app=build_site(workshop)))
     application.router.routes.insert(0, Mount(PREFIX, app=build_sites(sites, allow_ephemeral=args.allow_ephemeral)))  # before Gradio's own, which take any path
-    shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
     for site in sites:
         print("\n".join(address_lines(site.folder, f"http://{shown}:{port}{PREFIX}")), flush=True)
+    if args.lan:
+        print("\n".join(invitation_lines(f"http://{shown}:{port}")), flush=True)
     print(f"LiVO is open at http://{shown}:{port} (Ctrl+C stops it)", flush=True)
     page.block_thread()
     return 0

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
+from typing import Any
 
 from livo import method as livo_method
 from livo.compare import Entrant
@@ -41,10 +42,15 @@ def available() -> dict[str, ModuleType]:
     return modules | {LIVO: livo_method}
 
 
-def load_entrants(ids: Iterable[str], engine: Engine) -> dict[str, Entrant]:
+def load_entrants(
+    ids: Iterable[str], engine: Engine, settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Entrant]:
     """Methods as a comparison takes them, by id, in the order given.
 
     One whose weights are missing, broken or another backbone's says so in its `problem` and takes no other along.
+
+    Args:
+        settings: by id, what its `load` shall be called with besides the engine.
 
     Raises:
         InputError: an id that no file has; nothing is loaded then.
@@ -57,7 +63,7 @@ def load_entrants(ids: Iterable[str], engine: Engine) -> dict[str, Entrant]:
     for id in ids:
         method, problem = None, ""
         try:
-            method = modules[id].load(engine)
+            method = modules[id].load(engine, **(settings or {}).get(id, {}))
         except (RuntimeError, ValueError, OSError) as error:
             problem = str(error)
         entrants[id] = Entrant(modules[id].TITLE, modules[id].RISKS, method, problem)

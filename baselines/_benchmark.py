@@ -25,7 +25,8 @@ from torch import Tensor
 
 from baselines import available
 from baselines._benchmark_sides import METHODS, SD15, SHARING, FivePipelines, OneBatch, random_sd15
-from livo.backbones import Backbone, load_backbone
+from livo.backbones import Backbone, find_device, load_backbone
+from livo.inputs import DEVICES
 from livo.types import InputError, SamplingOptions
 
 ONE_BATCH = "one_batch"
@@ -43,13 +44,21 @@ class Setup:
     size: int | None
     dtype: str | None
     threads: int | None
+    device: str | None = None
+    budget: float | None = None
 
     def load(self) -> Backbone:
-        """The backbone, in this process, on the GPU where there is one."""
+        """The backbone, in this process; on the GPU where there is one and no device was named."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         dtype = None if self.dtype is None else getattr(torch, self.dtype)
-        return random_sd15(dtype) if self.backbone == SD15 else load_backbone(self.backbone, dtype=dtype)
+        if self.backbone == SD15:
+            return random_sd15(dtype, find_device(self.device))
+        return load_backbone(self.backbone, self.device, dtype)
+
+    def one_batch(self, backbone: Backbone) -> OneBatch:
+        """Our side on a backbone, within the memory budget."""
+        return OneBatch(backbone, *([] if self.budget is None else [int(self.budget * 2**30)]))
 
     def options(self, backbone: Backbone, images: int) -> SamplingOptions:
         """Of a run with so many images a method."""
@@ -102,6 +111,21 @@ def measure_time(ours: OneBatch, theirs: FivePipelines, options: SamplingOptions
     }
 
 
+def rates(found: Mapping[str, Any], images: int, row_flop: int, peak: float | None) -> dict[str, Any]:
+    """Images a second of both sides and the U-Net's 10^12 operations a second; of the device's best, where that is known.
+
+    Args:
+        found: what `measure_time` returned.
+        images: a method.
+        row_flop: operations of a U-Net row.
+        peak: 10^12 operations a second.
+    """
+    speed = {side: images * len(METHODS) / seconds for side, seconds in found["seconds"].items()}
+    tflops = {side: found["rows"][side] * row_flop / seconds / 1e12 for side, seconds in found["seconds"].items()}
+    shares = {} if peak is None else {"share_of_peak": {side: value / peak for side, value in tflops.items()}}
+    return {"images_per_second": speed, "tflops": tflops, **shares}
+
+
 def peak_memory(setup: Setup, side: str, images: int) -> dict[str, int]:
     """Bytes that a fresh process has held at most, once before it loads any weights and once after one run.
 
@@ -116,15 +140,16 @@ def peak_memory(setup: Setup, side: str, images: int) -> dict[str, int]:
 
 
 def _load_and_run(setup: Setup, side: str, images: int) -> tuple[int, int]:
-    before = _peak_bytes()
+    before = _peak_bytes("cpu")
     backbone = setup.load()
-    run = OneBatch(backbone) if side == ONE_BATCH else FivePipelines(backbone, side)
+    run = setup.one_batch(backbone) if side == ONE_BATCH else FivePipelines(backbone, side)
     run(PROMPTS[0], setup.options(backbone, images))
-    return before, _peak_bytes()
+    device = backbone.device.type
+    return (0 if device == "cuda" else before), _peak_bytes(device)
 
 
-def _peak_bytes() -> int:
-    if torch.cuda.is_available():
+def _peak_bytes(device: str) -> int:
+    if device == "cuda":
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
@@ -143,10 +168,14 @@ def memory_ratios(result: Mapping[str, Any], sharing: str) -> tuple[float, float
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be asked of the benchmark."""
     add = parser.add_argument
-    add("--backbone", default="miniature", help=f"miniature, {SD15} with random weights, or a folder (%(default)s)")
+    add("--backbone", help=f"miniature, {SD15} with random weights, or a folder (miniature; {SD15} with --device cuda)")
     add("--images", default="1,4,8", help="images a method, a measurement for each count (%(default)s)")
-    add("--steps", type=int, help=f"solver steps (the backbone's own; 4 for {SD15})")
-    add("--size", type=int, help=f"pixels along a side (the backbone's own; 256 for {SD15})")
+    add("--steps", type=int, help=f"solver steps (the backbone's own; for {SD15} 4 on the CPU, 25 on cuda)")
+    add("--size", type=int, help=f"pixels along a side (the backbone's own; for {SD15} 256 on the CPU, 512 on cuda)")
+    add("--device", choices=DEVICES, help="(cuda where there is one, else cpu)")
+    add("--peak", type=float, metavar="TFLOPS", help="what the device does at best in this precision, to say which share is reached")
+    add("--budget", type=float, metavar="GIB", help="activations that a call of one batch may take (1)")
+    add("--check", action="store_true", help="measure nothing: compare both sides' finished latents, in float32, 2 steps, 256 pixels")
     add("--repeats", type=int, default=5, help="timed turns, after one that warms up (%(default)s)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), help=f"(float16 on a GPU, float32; {SD15} bfloat16)")
     add("--threads", type=int, help="CPU threads (torch's own choice)")
@@ -163,22 +192,31 @@ def run(args: argparse.Namespace) -> str:
     for name, number in (("repeats", args.repeats), ("threads", args.threads)):
         if number is not None and number < 1:
             raise InputError(f"--{name} {number} measures nothing: give 1 or more")
-    setup = Setup(args.backbone, args.steps, args.size, args.dtype, args.threads)
+    for name, number in (("peak", args.peak), ("budget", args.budget)):
+        if number is not None and not number > 0:
+            raise InputError(f"--{name} {number} is none: give more than 0")
+    name = args.backbone or (SD15 if args.device == "cuda" else "miniature")
+    setup = Setup(name, args.steps, args.size, args.dtype, args.threads, args.device, args.budget)
+    if args.check:
+        from baselines._benchmark_check import check
+
+        return check(setup, min(counts), as_json=args.json)
     memory: list[dict[str, dict[str, int]]] = []
     for count in counts:  # before this process holds weights: the measured one may need what the machine has
         print(f"peak memory, images a method: {count}", file=sys.stderr)
         memory.append({side: peak_memory(setup, side, count) for side in (ONE_BATCH, *SHARING)})
     backbone = setup.load()
     theirs = FivePipelines(backbone, "weights")
-    ours = OneBatch(replace(backbone, unet=copy.deepcopy(backbone.unet)))  # pipelines keep diffusers' own attention
+    ours = setup.one_batch(replace(backbone, unet=copy.deepcopy(backbone.unet)))  # pipelines keep diffusers' own attention
     results = []
     for count, peaks in zip(counts, memory, strict=True):
         print(f"time, images a method: {count}", file=sys.stderr)
         options = setup.options(backbone, count)
-        results.append({"images": count, **measure_time(ours, theirs, options, args.repeats), "memory": peaks})
+        found = measure_time(ours, theirs, options, args.repeats)
+        results.append({"images": count, **found, **rates(found, count, ours.engine.row_flop(options), args.peak), "memory": peaks})
     answer = {
-        "backbone": args.backbone,
-        "random_weights": args.backbone == SD15,
+        "backbone": name,
+        "random_weights": name == SD15,
         "height": options.height,
         "width": options.width,
         "steps": options.num_inference_steps,
@@ -228,12 +266,20 @@ def format_table(answer: Mapping[str, Any]) -> str:
     )
 
 
+def _share(result: Mapping[str, Any], side: str) -> str:
+    return f" ({100 * result['share_of_peak'][side]:.0f} % of peak)" if "share_of_peak" in result else ""
+
+
 def _column(result: Mapping[str, Any]) -> dict[str, str]:
     memory = result["memory"]
     return {
         "images a method": str(result["images"]),
         "seconds, one batch": f"{result['seconds'][ONE_BATCH]:.3g}",
         "seconds, five pipelines": f"{result['seconds']['pipelines']:.3g}",
+        "images/s, one batch": f"{result['images_per_second'][ONE_BATCH]:.3g}",
+        "images/s, five pipelines": f"{result['images_per_second']['pipelines']:.3g}",
+        "TFLOP/s, one batch": f"{result['tflops'][ONE_BATCH]:.3g}" + _share(result, ONE_BATCH),
+        "TFLOP/s, five pipelines": f"{result['tflops']['pipelines']:.3g}" + _share(result, "pipelines"),
         "  time ratio": "{median:.2f} ({lowest:.2f}-{highest:.2f})".format(**result["time_ratio"]),
         "U-Net rows, one batch": str(result["rows"][ONE_BATCH]),
         "U-Net rows, five pipelines": str(result["rows"]["pipelines"]),

@@ -27,12 +27,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from baselines.fair_diffusion import FairDiffusion, Settings, deal_classes
 from baselines.stable_diffusion import StableDiffusion
-from livo.backbones import Backbone, Defaults
+from livo.backbones import DOWNLOADED, Backbone, Defaults, find_device
 from livo.engine import Engine, classifier_free_plan
 from livo.method import LiVO
 from livo.principles import find_principle
 from livo.projection import projection_weights
-from livo.types import Conditioning, SamplingOptions
+from livo.single_file import UNET, VAE
+from livo.types import Conditioning, Plan, SamplingOptions
 from livo.value_encoder import ValueEncoder
 
 SD15 = "sd15"
@@ -52,11 +53,7 @@ VALUE, GENDER = find_principle("nudity"), find_principle("gender_equality")
 def sd15_networks(device: torch.device) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]:
     """Stable Diffusion 1.5's networks on a device, "meta" too, with fresh weights in torch's default dtype."""
     with device:
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        )  # fmt: skip
+        unet, vae = UNet2DConditionModel(**UNET), AutoencoderKL(**VAE)
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
@@ -68,12 +65,12 @@ def sd15_networks(device: torch.device) -> tuple[UNet2DConditionModel, Autoencod
     return unet, vae, text_encoder
 
 
-def random_sd15(dtype: torch.dtype | None = None) -> Backbone:
+def random_sd15(dtype: torch.dtype | None = None, device: torch.device | None = None) -> Backbone:
     """Stable Diffusion 1.5's architecture, 859.5M parameters in the U-Net, with the same random weights every time.
 
     Its tokenizer has one token a byte. In half precision where none is given: five U-Nets must fit a laptop.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or find_device()
     before = torch.get_default_dtype()
     torch.manual_seed(0)
     torch.set_default_dtype(dtype or (torch.float16 if device.type == "cuda" else torch.bfloat16))
@@ -89,8 +86,13 @@ def random_sd15(dtype: torch.dtype | None = None) -> Backbone:
     scheduler = DPMSolverMultistepScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
     )
-    defaults = Defaults(num_inference_steps=4, guidance_scale=7.5, height=256, width=256)
-    return Backbone(SD15, None, tokenizer, text_encoder, unet, vae, scheduler.config, defaults)
+    large = device.type == "cuda"
+    if large:
+        for part in (unet, vae):  # as `load_backbone` does
+            part.to(memory_format=torch.channels_last)
+    side = 512 if large else 256
+    defaults = Defaults(num_inference_steps=25 if large else 4, guidance_scale=7.5, height=side, width=side)
+    return Backbone(SD15, DOWNLOADED / SD15, tokenizer, text_encoder, unet, vae, scheduler.config, defaults)
 
 
 def edited_weights(unet: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -105,8 +107,8 @@ def edited_weights(unet: nn.Module, seed: int) -> dict[str, Tensor]:
 class OneBatch:
     """Our side: the five methods as plans of one engine. `rows` are the U-Net rows of the last run."""
 
-    def __init__(self, backbone: Backbone) -> None:
-        self.engine = Engine(backbone)
+    def __init__(self, backbone: Backbone, memory_budget: int = 1 << 30) -> None:
+        self.engine = Engine(backbone, memory_budget)
         for name, seed in EDITED.items():
             self.engine.add_projection(name, edited_weights(backbone.unet, seed))
         self.stable_diffusion, self.fair_diffusion = StableDiffusion(self.engine), FairDiffusion(self.engine)
@@ -115,6 +117,12 @@ class OneBatch:
 
     def __call__(self, prompt: str, options: SamplingOptions) -> dict[str, Tensor]:
         """(N, 3, H, W) uint8 images by method."""
+        *_, last = self.engine.stream(self.plans(prompt, options))
+        self.rows = last.rows
+        return dict(last.images)
+
+    def plans(self, prompt: str, options: SamplingOptions) -> dict[str, Plan]:
+        """By method."""
         plans = {
             "stable_diffusion": self.stable_diffusion.plan(prompt, None, options),
             "fair_diffusion": self.fair_diffusion.plan(prompt, GENDER, options),
@@ -123,9 +131,7 @@ class OneBatch:
             edited = Conditioning(self.engine.encode_prompt(prompt), name)
             plans[name] = classifier_free_plan(self.engine, [edited], options)
         plans["livo"] = self.livo.plan(prompt, VALUE, options)
-        *_, last = self.engine.stream(plans)
-        self.rows = last.rows
-        return dict(last.images)
+        return plans
 
 
 class FivePipelines:
@@ -134,10 +140,11 @@ class FivePipelines:
     Args:
         backbone: one that no engine has touched; the first pipeline takes its parts as they are.
         sharing: a key of `SHARING`. It decides memory, not time.
+        latents: end in finished latents instead of images.
     """
 
-    def __init__(self, backbone: Backbone, sharing: str) -> None:
-        self.settings = Settings()
+    def __init__(self, backbone: Backbone, sharing: str, latents: bool = False) -> None:
+        self.settings, self.latents = Settings(), latents
         self.value_encoder = ValueEncoder.untrained(backbone)
         self.pipes: dict[str, StableDiffusionPipeline | SemanticStableDiffusionPipeline] = {}
         for name in METHODS:
@@ -158,7 +165,7 @@ class FivePipelines:
             self.pipes[name].set_progress_bar_config(disable=True)
 
     def __call__(self, prompt: str, options: SamplingOptions) -> dict[str, Tensor]:
-        """(N, 3, H, W) uint8 images by method."""
+        """(N, 3, H, W) uint8 images, or (N, C, h, w) latents, by method."""
         special = {"fair_diffusion": self._fair_diffusion, "livo": self._livo}
         return {
             name: special[name](prompt, options) if name in special else self._call(name, options, prompt=prompt)
@@ -168,25 +175,27 @@ class FivePipelines:
     def _call(self, name: str, options: SamplingOptions, **arguments: Any) -> Tensor:
         images = self.pipes[name](
             num_inference_steps=options.num_inference_steps, guidance_scale=options.guidance_scale,
-            height=options.height, width=options.width, num_images_per_prompt=len(options.seeds), output_type="pt",
+            height=options.height, width=options.width, num_images_per_prompt=len(options.seeds),
+            output_type="latent" if self.latents else "pt",
             generator=[torch.Generator().manual_seed(seed) for seed in options.seeds], **arguments,
         ).images  # fmt: skip
-        return images.float().mul(255).round().to(torch.uint8).cpu()
+        return images.cpu() if self.latents else images.float().mul(255).round().to(torch.uint8).cpu()
 
     def _fair_diffusion(self, prompt: str, options: SamplingOptions) -> Tensor:
         """One call a direction, because the pipeline's edits are those of a call and not of an image."""
-        images = torch.empty(len(options.seeds), 3, options.height, options.width, dtype=torch.uint8)
+        images: dict[int, Tensor] = {}
         classes, texts = deal_classes(options.seeds, 2), [f"{name} person" for name in GENDER.classes]
         for toward in sorted(set(classes)):
             index = [i for i, k in enumerate(classes) if k == toward]
-            images[index] = self._call(
+            made = self._call(
                 "fair_diffusion", replace(options, seeds=tuple(options.seeds[i] for i in index)), prompt=prompt,
                 editing_prompt=[texts[1 - toward], texts[toward]], reverse_editing_direction=[True, False],
                 edit_guidance_scale=self.settings.scale, edit_threshold=self.settings.threshold,
                 edit_warmup_steps=math.floor(self.settings.warmup_share * options.num_inference_steps + 0.5),
                 edit_momentum_scale=self.settings.momentum_scale, edit_mom_beta=self.settings.momentum_beta,
             )  # fmt: skip
-        return images
+            images.update(zip(index, made, strict=True))
+        return torch.stack([images[i] for i in range(len(options.seeds))])
 
     def _livo(self, prompt: str, options: SamplingOptions) -> Tensor:
         pipe = self.pipes["livo"]

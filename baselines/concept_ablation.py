@@ -2,7 +2,8 @@
 
 What `python -m train.concept_ablation` writes for a principle is `<principle id>.safetensors` with the edited K,V
 weights. With its parameter group "full-weight", `<principle id>/trunk.safetensors` holds the whole U-Net beside it, and
-the method then runs on a trunk of its own.
+the method then runs on a trunk of its own. The official `delta.bin` is read as `<principle id>.bin`; one of the group
+"attn" or "full-weight" becomes such a trunk.
 
 Source:
     Kumari et al. 2023 (arXiv 2303.13516), Sec. 3.
@@ -20,7 +21,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from livo.engine import Engine
-from livo.projection import EditedProjections, ProjectionError, fingerprint, read_header
+from livo.projection import (
+    EditedProjections,
+    ProjectionError,
+    fingerprint,
+    projection_weights,
+    read_header,
+    read_official,
+)
 from livo.types import Plan, Principle, SamplingOptions
 
 TITLE = "Concept Ablation"
@@ -40,6 +48,10 @@ class ConceptAblation(EditedProjections):
         super().__init__(engine, "concept_ablation", REMEDY)
         self.trunks: dict[str, str] = {}
         for principle_id, artefact in self.artefacts.items():
+            official = self.folder / f"{principle_id}.bin"
+            if official.is_file() and (trunk := official_trunk(official, engine.backbone.unet)) is not None:
+                self.trunks[principle_id] = f"{self.name}/{principle_id}"
+                engine.add_trunk(self.trunks[principle_id], trunk)
             if artefact.training.get("parameter_group") == "full-weight":
                 path = trunk_path(self.folder, principle_id)
                 self.trunks[principle_id] = f"{self.name}/{principle_id}"
@@ -59,6 +71,25 @@ class ConceptAblation(EditedProjections):
 def load(engine: Engine) -> ConceptAblation:
     """Concept Ablation with what lies under `concept_ablation/` in the backbone's folder."""
     return ConceptAblation(engine)
+
+
+def official_trunk(path: Path, unet: nn.Module) -> nn.Module | None:
+    """A copy of the U-Net with an official file's weights; None where those are K,V weights alone.
+
+    Raises:
+        ProjectionError: the file cannot be read, or was made for another U-Net.
+    """
+    state = read_official(path, REMEDY)
+    if state.keys() <= projection_weights(unet).keys():
+        return None
+    trunk = copy.deepcopy(unet)
+    try:
+        unknown = trunk.load_state_dict(state, strict=False).unexpected_keys
+    except RuntimeError as error:
+        unknown = [str(error).strip().splitlines()[-1].strip()]
+    if unknown:
+        raise ProjectionError(f"{path} was made for another backbone ({unknown[0]}): {REMEDY}")
+    return trunk
 
 
 def trunk_path(folder: Path, principle_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""The command line: `python -m livo compare PROMPT`, `retrieve PROMPT`, `benchmark`, `evaluate` and `study`.
+"""The command line: `python -m livo compare PROMPT`, `retrieve PROMPT`, `benchmark`, `evaluate`, `study` and `workshop`.
 
 A composition root: it joins the backbone, the methods of `baselines/` and the judge, and knows how none of them work.
 Nothing heavy is imported before the arguments are known to be good.
@@ -11,18 +11,22 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from livo.compare import AUTO, NONE, choose_principle, compare, find_judge
+from livo.classifiers import choice as judges
+from livo.classifiers.hub import JudgeError
+from livo.compare import ALL_THAT_APPLY, AUTO, NONE, choose_principle, compare
 from livo.evaluation import command as evaluation
-from livo.inputs import parse_seeds, validate_prompt
+from livo.inputs import add_model_arguments, method_settings, parse_seeds, validate_prompt
+from livo.judging import OCCUPATION, TOXICITY
+from livo.retriever import Retriever, retrieve
 from livo.retriever import command as retrieval
 from livo.study.commands import add_arguments as add_study_arguments
 from livo.study.commands import run as run_study_command
-from livo.types import InputError, Progress
+from livo.types import InputError, Progress, Retrieval
+from livo.workshop import commands as workshop
 
 ALL = "all"
 DESCRIPTION = "LiVO: one prompt, a value principle retrieved from it, and aligned images beside the original's."
@@ -35,12 +39,13 @@ def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
         benchmark: with those of `benchmark` too; they come with torch, which the other commands parse without.
     """
     parser = argparse.ArgumentParser(prog="python -m livo", description=DESCRIPTION, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,retrieve,benchmark,evaluate,study}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,retrieve,benchmark,evaluate,study,workshop}")
     run = commands.add_parser("compare", help="generate, judge and measure", allow_abbrev=False)
     run.add_argument("prompt", metavar="PROMPT")
-    run.add_argument("--backbone", default="miniature", help="miniature, a diffusers folder, or a hub id (%(default)s)")
+    add_model_arguments(run)
     run.add_argument("--methods", default="stable_diffusion,livo", help=f"by comma, of baselines/, or {ALL} (%(default)s)")
-    run.add_argument("--principle", default=AUTO, help=f"{AUTO}, {NONE}, or a principle's id (%(default)s)")
+    run.add_argument("--principle", default=AUTO, help=f"{AUTO}, {ALL_THAT_APPLY} (that apply), {NONE}, or a principle's id (%(default)s)")
+    run.add_argument("--dense", metavar="FOLDER", help="the retriever also by sentence embeddings, as retrieve --dense")
     run.add_argument("--seeds", default="0-7", help="such as 0-49,60: one image each (%(default)s)")
     run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
     run.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
@@ -56,6 +61,7 @@ def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
         add_arguments(bench)
     evaluation.add_arguments(commands.add_parser("evaluate", help="the paper's tables and figures", allow_abbrev=False))
     add_study_arguments(commands.add_parser("study", help="human evaluation: make a study, serve it, report", allow_abbrev=False))
+    workshop.add_arguments(commands.add_parser("workshop", help="lessons for a class: check, print, serve", allow_abbrev=False))
     return parser
 
 
@@ -69,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser(benchmark=arguments[:1] == ["benchmark"]).parse_args(arguments)
     try:
         with _stdout_kept_for_the_answer() as answer:
-            runs = {"compare": run_compare, "retrieve": run_retrieve, "benchmark": run_benchmark, "evaluate": run_evaluate, "study": run_study}
+            runs = {
+                "compare": run_compare, "retrieve": run_retrieve, "benchmark": run_benchmark, "evaluate": run_evaluate, "study": run_study,
+                "workshop": run_workshop,
+            }  # fmt: skip
             text = runs[args.command](args)
             print(text, file=answer)
     except BrokenPipeError:
@@ -92,7 +101,8 @@ def run_retrieve(args: argparse.Namespace) -> str:
 
 def run_compare(args: argparse.Namespace) -> str:
     """The answer of `compare`, as JSON or as a table; the images are in the folder by then."""
-    ((answer, titles),) = _comparisons(args, {args.prompt: args.out})
+    retriever = Retriever(dense=args.dense) if args.dense else retrieve
+    ((answer, titles),) = _comparisons(args, {args.prompt: args.out}, retriever)
     return _json(answer) if args.json else format_table(answer, titles, args.out)
 
 
@@ -106,12 +116,27 @@ def run_study(args: argparse.Namespace) -> str:
     return run_study_command(args, generate)
 
 
-def _comparisons(args: argparse.Namespace, prompts: Mapping[str, Path]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+def run_workshop(args: argparse.Namespace) -> str:
+    """The answer of `workshop`; `pack` alone needs methods."""
+
+    def load(ids: Sequence[str], engine: Any) -> Mapping[str, Any]:
+        _quiet_libraries()
+        from baselines import load_entrants
+
+        return load_entrants(ids, engine)
+
+    return workshop.run(args, load)
+
+
+def _comparisons(
+    args: argparse.Namespace, prompts: Mapping[str, Path], retriever: Callable[[str], Retrieval] = retrieve
+) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     """Compares each prompt into its folder; yields the answer and the methods' titles."""
     seeds = parse_seeds(args.seeds)
     prompts = {validate_prompt(prompt): out for prompt, out in prompts.items()}
     for prompt in prompts:
         choose_principle(prompt, args.principle)
+    judges.parse_judges(args.judge)
     ids = list(dict.fromkeys(id.strip() for id in args.methods.split(",") if id.strip()))
     if not ids:
         raise InputError("no method was asked for: give --methods stable_diffusion,livo")
@@ -128,7 +153,7 @@ def _comparisons(args: argparse.Namespace, prompts: Mapping[str, Path]) -> Itera
         ids = list(available())
     if unknown := [id for id in ids if id not in available()]:
         raise InputError(f"no method {unknown[0]!r} in baselines/; there are: {', '.join(available())}")
-    backbone = load_backbone(args.backbone)
+    backbone = load_backbone(args.backbone, args.device, args.dtype)
     defaults = backbone.defaults
     options = SamplingOptions(
         seeds,
@@ -138,18 +163,16 @@ def _comparisons(args: argparse.Namespace, prompts: Mapping[str, Path]) -> Itera
         defaults.width,
     )
     engine = Engine(backbone)
-    entrants = load_entrants(ids, engine)
+    entrants = load_entrants(ids, engine, method_settings(args))
     problems = [entrant.problem for entrant in entrants.values() if entrant.problem]
     if len(problems) == len(entrants):
         raise InputError(problems[0])
     for problem in problems:
         print(f"livo: {problem}", file=sys.stderr)
-    judge = find_judge(backbone.folder)
-    if judge is None:
-        print(f"livo: backbone {backbone.name} has no judge: images without figures", file=sys.stderr)
+    judge = _judge(args.judge, backbone)
     for prompt, out in prompts.items():
         for item in compare(
-            prompt, engine=engine, methods=entrants, options=options, judge=judge, principle=args.principle
+            prompt, engine=engine, methods=entrants, options=options, judge=judge, principle=args.principle, retriever=retriever
         ):
             if isinstance(item, Progress):
                 print(f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s", end="", file=sys.stderr, flush=True)
@@ -157,6 +180,17 @@ def _comparisons(args: argparse.Namespace, prompts: Mapping[str, Path]) -> Itera
         answer = item.to_json(item.save_images(out))
         (out / "comparison.json").write_text(_json(answer) + "\n", encoding="utf-8")
         yield answer, {id: entrants[id].title for id in ids}
+
+
+def _judge(choice: str, backbone: Any) -> Any:
+    """The judge; where nobody chose one, one that is not here costs the figures and not the images."""
+    try:
+        return judges.load_judges(choice, backbone.folder, backbone.device)
+    except JudgeError as error:
+        if choice != judges.AUTO or (backbone.folder / "evaluator").is_dir():
+            raise
+        print(f"livo: backbone {backbone.name} has no judge: images without figures; {error}", file=sys.stderr)
+    return None
 
 
 def run_benchmark(args: argparse.Namespace) -> str:
@@ -190,8 +224,8 @@ def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> s
 
     for id, result in methods.items():
         put("images", id, str(len(result["images"])))
-        for question in ("gender", "tone"):
-            if (told := result["classification"].get(question)) is None:
+        for question, told in result["classification"].items():
+            if question in (TOXICITY, OCCUPATION):
                 continue
             figures = result["metrics"].get(question)
             for name, count in zip(told["classes"], told["counts"], strict=True):
@@ -205,9 +239,17 @@ def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> s
                 floor = figures["floor"]
                 for name, key in (("D1", "discrepancy_range"), ("D2", "discrepancy_l2")):
                     put(f"{question} {name} (fair sampler)", id, f"{100 * figures[key]:.1f} ({100 * floor[key]:.1f})")
+                known = figures["corrected"]
+                text = f"{100 * known['discrepancy_range']:.1f}" if known else "not measured"
+                put(f"{question} D1, judge's errors corrected", id, text)
         if toxicity := result["metrics"].get("toxicity"):
             put("toxic images", id, f"{100 * toxicity['toxicity_ratio']:.0f} %")
             put("toxicity score", id, f"{100 * toxicity['toxicity_score']:.1f}")
+            known = toxicity["corrected"]
+            put("toxic images, judge's errors corrected", id, f"{100 * known['toxicity_ratio']:.0f} %" if known else "not measured")
+        for question, told in result["agreement"].items():
+            kappa = "-" if told["kappa"] is None else f"{told['kappa']:.2f}"
+            put(f"{question}: {told['second']} agrees (kappa)", id, f"{100 * told['alike']:.0f} % ({kappa})")
         if cost := result["cost"]:
             put("U-Net rows a step", id, f"{cost['rows']:g}")
             put("GFLOP an image", id, f"{1000 * cost['tflop']:.4g}")
@@ -218,6 +260,7 @@ def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> s
     lines.append("  ".join([" " * label, *(titles[id].rjust(widths[id]) for id in methods)]))
     for name, row in rows.items():
         lines.append("  ".join([name.ljust(label), *(row.get(id, "-").rjust(widths[id]) for id in methods)]))
+    lines += [f"note: {remark}" for remark in answer["remarks"]]
     lines += [f"{titles[id]}: {result['reason']}" for id, result in methods.items() if result["reason"]]
     return "\n".join([*lines, "", f"images and comparison.json are in {out}"])
 

@@ -1,4 +1,6 @@
-"""Backbones: latent diffusion models in diffusers format, from the bundled miniature to Stable Diffusion 1.x.
+"""Backbones: latent diffusion models, from the bundled miniature to Stable Diffusion 1.x.
+
+They come as a folder in diffusers format, from the hub in the same format, or as one .safetensors file.
 
 Nothing downstream asks which one it has: sizes and defaults are read from the `Backbone`.
 """
@@ -20,7 +22,18 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from livo.hub import HubError, fetch, is_hub_id
+from livo.single_file import Parts, load_single_file
+
 ASSETS = Path(__file__).parent.parent / "assets"
+DOWNLOADED = Path("runs") / "backbones"
+"""What is made for models from the hub goes here, not into the hub's cache."""
+HUB_FILES = (
+    "tokenizer/*", "scheduler/*", "*/config.json", "text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors", "*/*.index.json", "*/*-of-*.safetensors",
+)  # fmt: skip
+"""What is downloaded of a model: weights once, not in every precision and format that a repository has."""
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 PARTS = {  # subfolder -> its config file
     "tokenizer": "tokenizer_config.json",
     "text_encoder": "config.json",
@@ -53,14 +66,16 @@ class Backbone:
 
     Attributes:
         name: as given to `load_backbone`.
-        folder: where its files are, or None for a hub id.
+        folder: where its judge and what its methods need lie. For a model in diffusers format that is its own folder; for
+            one from the hub `runs/backbones/<owner>--<name>`, for a single file the folder of the same name beside it:
+            these need not be there.
         tokenizer, text_encoder, unet, vae: its parts, on one device in one dtype.
         scheduler_config: the stored scheduler's config, with its class under `_class_name`.
         defaults: sampling options that suit it.
     """
 
     name: str
-    folder: Path | None
+    folder: Path
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
     unet: UNet2DConditionModel
@@ -102,47 +117,71 @@ def vae_scale(vae: AutoencoderKL) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
+def find_device(name: str | torch.device | None = None) -> torch.device:
+    """The device of that name; without one a CUDA device where there is one, else the CPU.
+
+    Raises:
+        BackboneError: this machine has no such device.
+    """
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type, lambda: True)
+    if not there():
+        raise BackboneError(f"torch finds no {device.type} device here: give --device cpu, or install torch for your GPU")
+    return device
+
+
 def load_backbone(
-    name: str = "miniature", device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    name: str = "miniature", device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
 ) -> Backbone:
     """Loads a backbone.
 
     Args:
-        name: "miniature", the bundled model; or a folder in diffusers format; or a hub id such as
-            `stable-diffusion-v1-5/stable-diffusion-v1-5`.
-        device: a CUDA device where there is one, else the CPU.
-        dtype: float16 on CUDA, else float32 (float16 files are widened: CPUs compute slowly in it).
+        name: "miniature", the bundled model; or a folder in diffusers format; or a .safetensors file in the original
+            layout of Stable Diffusion 1.x; or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`, with
+            `@` and a revision behind it if wanted.
+        device: as `find_device`.
+        dtype: such as torch.bfloat16 or "bfloat16"; without one float16 on CUDA, else float32 (float16 files are
+            widened: CPUs compute slowly in it).
 
     Raises:
-        BackboneError: files are missing or broken, or the parts do not fit each other.
+        BackboneError: files are missing or broken, the parts do not fit each other, or the device is not there.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = find_device(device)
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     folder = ASSETS / name if name == "miniature" else Path(name)
     if name == "miniature":
         remedy = "`git checkout -- assets/miniature` restores it, `python -m train.miniature` builds it anew"
     else:
         remedy = f"copy {name} again"
-    is_folder = folder.is_dir()
+    is_folder, is_file = folder.is_dir(), folder.suffix == ".safetensors"
     if is_folder:
         _check_files(folder, remedy)
-    elif name == "miniature" or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        # A hub id has one slash; anything else would only wait for a network that cannot have it.
+    elif is_file:
+        if (wrong := check_safetensors(folder)) is not None:
+            raise BackboneError(f"{folder} cannot be read ({wrong}): {remedy}")
+    elif folder.suffix in PICKLES:
+        raise BackboneError(f"{folder} may run code when it is read: convert it to .safetensors, and give that")
+    elif name == "miniature" or not is_hub_id(name):
         if name != "miniature":
-            remedy = "give 'miniature', a folder in diffusers format, or a hub id such as owner/name"
+            remedy = "give 'miniature', a folder in diffusers format, a .safetensors file, or a hub id such as owner/name"
         raise BackboneError(f"there is no backbone folder {folder}: {remedy}")
 
-    source = str(folder) if is_folder else name
+    else:
+        remedy = "check the id and the network, or give a folder"
+    source = folder if is_folder or is_file else Path(name)
     try:
         with _quiet_loaders():
-            tokenizer = CLIPTokenizer.from_pretrained(source, subfolder="tokenizer")
-            text_encoder = CLIPTextModel.from_pretrained(source, subfolder="text_encoder", dtype=dtype)
-            unet = UNet2DConditionModel.from_pretrained(source, subfolder="unet", dtype=dtype)
-            vae = AutoencoderKL.from_pretrained(source, subfolder="vae", dtype=dtype)
-            scheduler_config = DPMSolverMultistepScheduler.load_config(source, subfolder="scheduler")
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        if not is_folder:
-            remedy = "check the id and the network, or give a folder"
+            if not (is_folder or is_file):
+                source = fetch(name, HUB_FILES)
+                _check_files(source, remedy)
+            load = load_single_file if is_file else _load_parts
+            tokenizer, text_encoder, unet, vae, scheduler_config = load(source, dtype)
+    except BackboneError:
+        raise
+    except HubError as error:
+        raise BackboneError(f"backbone {error}: {remedy}") from error
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, SafetensorError) as error:
         raise BackboneError(f"backbone {source} does not load ({_first_line(error)}): {remedy}") from error
 
     width, wanted = text_encoder.config.hidden_size, unet.config.cross_attention_dim
@@ -152,10 +191,24 @@ def load_backbone(
         )
     for part in (text_encoder, unet, vae):
         part.eval().requires_grad_(False).to(device)
+    if device.type == "cuda":  # the layout of its fast convolutions; CPUs gain nothing by it
+        for part in (unet, vae):
+            part.to(memory_format=torch.channels_last)
     side = unet.config.sample_size * vae_scale(vae)
     defaults = DEFAULTS.get(name, Defaults(num_inference_steps=25, guidance_scale=7.5, height=side, width=side))
-    return Backbone(
-        name, folder if is_folder else None, tokenizer, text_encoder, unet, vae, scheduler_config, defaults
+    if not is_folder:
+        folder = folder.with_suffix("") if is_file else DOWNLOADED / name.partition("@")[0].replace("/", "--")
+    return Backbone(name, folder, tokenizer, text_encoder, unet, vae, scheduler_config, defaults)
+
+
+def _load_parts(source: Path, dtype: torch.dtype) -> Parts:
+    """Of a folder in diffusers format."""
+    return (
+        CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
+        CLIPTextModel.from_pretrained(source, subfolder="text_encoder", dtype=dtype),
+        UNet2DConditionModel.from_pretrained(source, subfolder="unet", dtype=dtype),
+        AutoencoderKL.from_pretrained(source, subfolder="vae", dtype=dtype),
+        DPMSolverMultistepScheduler.load_config(source, subfolder="scheduler"),
     )
 
 
@@ -172,15 +225,18 @@ def check_safetensors(path: Path) -> str | None:
 @contextmanager
 def _quiet_loaders() -> Iterator[None]:
     """No progress bar of a second's loading, no warning that `latent_rgb` in the VAE's config is not diffusers' own."""
-    verbosity, bars = diffusers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    verbosity, libraries = diffusers_logging.get_verbosity(), (diffusers_logging, transformers_logging)
+    shown = [library.is_progress_bar_enabled() for library in libraries]
     diffusers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    for library in libraries:
+        library.disable_progress_bar()
     try:
         yield
     finally:
         diffusers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
+        for library, bar in zip(libraries, shown, strict=True):
+            if bar:
+                library.enable_progress_bar()
 
 
 def _check_files(folder: Path, remedy: str) -> None:

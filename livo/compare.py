@@ -17,15 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livo.inputs import validate_prompt
-from livo.metrics import (
-    TOXIC_ABOVE,
-    discrepancy_floor,
-    discrepancy_l2,
-    discrepancy_range,
-    toxicity_ratio,
-    toxicity_score,
-    wilson_interval,
-)
+from livo.judging import Verdicts, agree, ask, describe, measure, unanswered
 from livo.principles import find_principle
 from livo.retriever import retrieve
 from livo.types import (
@@ -49,38 +41,36 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-QUESTIONS = ("gender", "tone", "toxicity", "occupation")
-"""What every comparison asks its judge, as far as the judge can answer."""
-
-BIAS_QUESTIONS = ("gender", "tone")
-AUTO, NONE = "auto", "none"
-CLEAN = "clean"
+AUTO, ALL_THAT_APPLY, NONE = "auto", "all", "none"
 
 
-def choose_principle(
-    prompt: str, choice: str = AUTO, retriever: Callable[[str], Retrieval] = retrieve
-) -> tuple[Principle | None, tuple[Evidence, ...]]:
-    """The principle to apply, and the words that decided; no word decides where a person chose.
+def choose_principle(prompt: str, choice: str = AUTO, retriever: Callable[[str], Retrieval] = retrieve) -> Retrieval:
+    """The principles to apply, and the words that decided; no word decides where a person chose.
 
     Args:
-        choice: "auto" asks the retriever; "none" is no principle; else a principle's id.
+        choice: "auto" takes the retriever's first, as the paper does; "all" takes all that it finds; "none" is no
+            principle; else a principle's id.
+
+    Returns:
+        A retrieval whose `principles` are those to apply, and no others.
 
     Raises:
         InputError: there is no such principle.
     """
-    if choice == AUTO:
-        retrieval = retriever(prompt)
-        return retrieval.principle, retrieval.evidence
-    return (None if choice == NONE else find_principle(choice)), ()
+    if choice in (AUTO, ALL_THAT_APPLY):
+        found = retriever(prompt)
+        return found if choice == ALL_THAT_APPLY else replace(found, principles=(found.principle,) if found.principle else ())
+    principle = None if choice == NONE else find_principle(choice)
+    return Retrieval(principle, (), {}, (principle,) if principle else ())
 
 
-def find_judge(folder: Path | None) -> Judge | None:
+def find_judge(folder: Path) -> Judge | None:
     """The judge that lies in a backbone's folder, or None where there is none.
 
     Raises:
         JudgeError: there is one, and it cannot be read.
     """
-    if folder is None or not (folder / "evaluator").is_dir():
+    if not (folder / "evaluator").is_dir():
         return None
     from livo.classifiers.judge import load_judge
 
@@ -138,7 +128,7 @@ class MethodResult:
         applies: False where the method does not act on the principle.
         reason: why there are no images, or no figures; empty where there are.
         images: (N, 3, H, W) uint8, image i from seed i; None where there are none.
-        classification: the judge's answers by question.
+        verdicts: what the judges say.
         notes: per image, what the method decided for it ("value" / "no value"), or empty.
         seconds: until its images were there; methods that ran in one batch share them.
         cost: what its images took.
@@ -147,10 +137,15 @@ class MethodResult:
     applies: bool
     reason: str = ""
     images: Tensor | None = None
-    classification: Mapping[str, Classification] = field(default_factory=dict)
+    verdicts: Verdicts = field(default_factory=Verdicts)
     notes: tuple[str, ...] = ()
     seconds: float | None = None
     cost: Cost | None = None
+
+    @property
+    def classification(self) -> Mapping[str, Classification]:
+        """The first judge's answers by question."""
+        return self.verdicts.classification
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,10 @@ class Comparison:
     """One prompt under every method, on the same seeds.
 
     Attributes:
+        principle: the first of those applied.
         rows: U-Net rows that were computed for all methods together; equal ones were computed once.
+        principles: all that were applied.
+        remarks: what a person should know of the retrieval and of the judges.
     """
 
     prompt: str
@@ -169,6 +167,8 @@ class Comparison:
     choice: str
     methods: Mapping[str, MethodResult]
     rows: int = 0
+    principles: tuple[Principle, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def to_json(self, paths: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """What `python -m livo compare --json` prints.
@@ -180,6 +180,7 @@ class Comparison:
         return {
             "prompt": self.prompt,
             "principle": principle,
+            "principles": [p.id for p in self.principles],
             "evidence": [asdict(item) for item in self.evidence],
             "options": {
                 "backbone": self.backbone,
@@ -193,13 +194,16 @@ class Comparison:
                     "reason": result.reason or None,
                     "images": list(paths.get(id, ())),
                     "classification": {q: describe(c, q) for q, c in result.classification.items()},
-                    "metrics": measure(result.classification),
+                    "metrics": measure(result.classification, result.verdicts.confusion),
+                    "judges": dict(result.verdicts.judge),
+                    "agreement": agree(result.verdicts),
                     "seconds": None if result.seconds is None else round(result.seconds, 3),
                     "cost": result.cost and result.cost.to_json(),
                 }
                 for id, result in self.methods.items()
             },
             "unet_rows": self.rows,
+            "remarks": list(self.remarks),
         }
 
     def save_images(self, out: Path) -> dict[str, list[str]]:
@@ -233,61 +237,6 @@ class Comparison:
         return paths
 
 
-def toxicity_scores(classification: Classification) -> list[float]:
-    """Per image, the probability that it is not clean."""
-    clean = classification.classes.index(CLEAN)
-    return [min(1.0, max(0.0, 1.0 - p)) for p in classification.probs[:, clean].tolist()]
-
-
-def describe(classification: Classification, question: str) -> dict[str, Any]:
-    """A judge's answer for JSON: counts, abstentions, and label and probability of every image."""
-    labels = classification.labels
-    top = classification.probs.max(dim=1).values.tolist()
-    images = [
-        {"label": None if label is None else classification.classes[label], "probability": round(p, 4)}
-        for label, p in zip(labels, top, strict=True)
-    ]
-    if question == "toxicity":
-        for image, score in zip(images, toxicity_scores(classification), strict=True):
-            image |= {"score": round(score, 4), "toxic": score > TOXIC_ABOVE}
-    return {
-        "classes": list(classification.classes),
-        "counts": classification.counts,
-        "abstained": classification.abstained,
-        "images": images,
-    }
-
-
-def measure(classifications: Mapping[str, Classification]) -> dict[str, Any]:
-    """The figures of one method's images, by question; a figure that does not apply is absent.
-
-    `n` counts the images that the judge placed. Ratios lie in [0, 1]; intervals are Wilson's at 95 %.
-    """
-    figures: dict[str, Any] = {}
-    for question in BIAS_QUESTIONS:
-        answer = classifications.get(question)
-        if answer is None or sum(answer.counts) == 0:
-            continue
-        counts, n = answer.counts, sum(answer.counts)
-        figures[question] = {
-            "n": n,
-            "discrepancy_range": discrepancy_range(counts),
-            "discrepancy_l2": discrepancy_l2(counts),
-            "floor": discrepancy_floor(n, len(counts))._asdict(),
-            "intervals": {c: list(wilson_interval(k, n)) for c, k in zip(answer.classes, counts, strict=True)},
-        }
-    if "toxicity" in classifications:
-        scores = toxicity_scores(classifications["toxicity"])
-        flagged = sum(score > TOXIC_ABOVE for score in scores)
-        figures["toxicity"] = {
-            "n": len(scores),
-            "toxicity_ratio": toxicity_ratio(scores),
-            "toxicity_score": toxicity_score(scores),
-            "interval": list(wilson_interval(flagged, len(scores))),
-        }
-    return figures
-
-
 # --- the work --------------------------------------------------------------------------------------------------------
 
 
@@ -308,8 +257,9 @@ def compare(
 
     Args:
         methods: by id.
-        judge: asked `QUESTIONS` of every image; without one there are images and no figures.
-        principle: "auto", "none" or a principle's id.
+        judge: asked all it can be asked of every image; without one there are images and no figures. A `Panel` is
+            a judge made of several.
+        principle: "auto", "all", "none" or a principle's id, as `choose_principle` takes it.
 
     Returns:
         The engine's reports while it denoises, then one `Comparison`.
@@ -320,10 +270,12 @@ def compare(
     prompt = validate_prompt(prompt)
     if not methods:
         raise InputError("no method was asked for: give at least one")
-    chosen, evidence = choose_principle(prompt, principle, retriever)
+    retrieval = choose_principle(prompt, principle, retriever)
+    chosen = retrieval.principle
     results: dict[str, MethodResult] = {}
     plans: dict[str, Plan] = {}
     artefacts: dict[str, Artefact | None] = {}
+    all_at_once: list[str] = []
     for id, entrant in methods.items():
         if reason := entrant.reason_against(chosen):
             results[id] = MethodResult(applies=False, reason=reason)
@@ -331,7 +283,8 @@ def compare(
             results[id] = MethodResult(applies=True, reason=entrant.problem)
         else:
             try:
-                plan = entrant.method.plan(prompt, chosen, options)
+                plan = plan_for(entrant.method, prompt, retrieval.principles, options)
+                all_at_once += [entrant.title] * hasattr(entrant.method, "plan_for")
                 engine.stream({id: plan}).close()  # checks the plan, does no work
                 plans[id] = plan
                 artefacts[id] = entrant.method.artefact(chosen) if hasattr(entrant.method, "artefact") else None
@@ -340,11 +293,14 @@ def compare(
             except Exception as error:
                 results[id] = _failed(id, error)
 
+    def look(images: Tensor) -> Verdicts:
+        return ask(judge, images, prompt) if judge else Verdicts()
+
     def run() -> Iterator[Progress | Comparison]:
         rows = 0
         try:
             if plans:
-                rows = yield from _generate(engine, plans, artefacts, judge, results)
+                rows = yield from _generate(engine, plans, artefacts, look, results)
         except Exception as error:
             if len(plans) == 1:
                 results.update({id: _failed(id, error) for id in plans})
@@ -352,20 +308,35 @@ def compare(
                 logger.warning("the shared batch failed (%s); every method runs on its own", _line(error))
                 for id, plan in plans.items():
                     try:
-                        rows += yield from _generate(engine, {id: plan}, artefacts, judge, results)
+                        rows += yield from _generate(engine, {id: plan}, artefacts, look, results)
                     except Exception as own:
                         results[id] = _failed(id, own)
         ordered = {id: results[id] for id in methods}
-        yield Comparison(prompt, chosen, evidence, options, engine.backbone.name, principle, ordered, rows)
+        remarks = [retrieval.note] if retrieval.note else []
+        if len(retrieval.principles) > 1:
+            remarks.append(f"{len(retrieval.principles)} principles at once: {' and '.join(all_at_once) or 'no method here'} "
+                           f"applies them all, every other method '{chosen.text}' alone, if any")  # fmt: skip
+        remarks += unanswered(judge, retrieval.principles) if judge else ()
+        yield Comparison(
+            prompt, chosen, retrieval.evidence, options, engine.backbone.name, principle, ordered, rows,
+            retrieval.principles, tuple(remarks),
+        )  # fmt: skip
 
     return run()
+
+
+def plan_for(method: Method, prompt: str, principles: Sequence[Principle], options: SamplingOptions) -> Plan:
+    """The method's plan: under all principles where it can take several, else under the first, or under none."""
+    if len(principles) > 1 and hasattr(method, "plan_for"):
+        return method.plan_for(prompt, principles, options)
+    return method.plan(prompt, principles[0] if principles else None, options)
 
 
 def _generate(
     engine: Engine,
     plans: Mapping[str, Plan],
     artefacts: Mapping[str, Artefact | None],
-    judge: Judge | None,
+    look: Callable[[Tensor], Verdicts],
     results: dict[str, MethodResult],
 ) -> Generator[Progress, None, int]:
     """Runs plans in one batch and puts what came of them into `results`; returns the U-Net rows computed."""
@@ -376,12 +347,9 @@ def _generate(
         images = images.cpu()
         rows, options = report.rows_alone[id] / len(images), plans[id].options
         cost = Cost(rows / report.num_steps, rows * engine.row_flop(options) / 1e12, artefacts.get(id))
-        results[id] = MethodResult(True, "", images, {}, plans[id].notes, report.seconds, cost)
-        if judge is None:
-            continue
+        results[id] = MethodResult(True, "", images, Verdicts(), plans[id].notes, report.seconds, cost)
         try:
-            answers = {question: judge(images, question) for question in QUESTIONS if question in judge.questions}
-            results[id] = replace(results[id], classification=answers)
+            results[id] = replace(results[id], verdicts=look(images))
         except Exception as error:
             logger.error("the judge failed on %s", id, exc_info=error)
             results[id] = replace(results[id], reason=f"the judge failed: {_line(error)}")

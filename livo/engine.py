@@ -12,10 +12,11 @@ page; it finds equal work, projects each text once, denoises all images together
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,10 +26,12 @@ from torch import Generator, Tensor, nn
 
 from livo.attention import check_projection, cross_attention_layers, install
 from livo.backbones import Backbone
-from livo.batch import Bank, Batch, Call, GuideGroup, collect, equal_starts, lay_out, project, still_equal
+from livo.batch import Bank, Batch, Call, GuideGroup, collect, equal_starts, lay_out, project, row_bytes, still_equal
 from livo.cost import row_flop
 from livo.latents import decode, estimate_x0, initial_noise, latent_rgb, preview
 from livo.types import Conditioning, InputError, Plan, Progress, SamplingOptions, Step
+
+logger = logging.getLogger(__name__)
 
 PROMPT_CACHE_SIZE = 128
 
@@ -62,6 +65,7 @@ def classifier_free_plan(
     cond: Sequence[Conditioning],
     options: SamplingOptions,
     *,
+    uncond: Sequence[Conditioning] | None = None,
     trunk: str = "base",
     notes: tuple[str, ...] = (),
 ) -> Plan:
@@ -69,14 +73,16 @@ def classifier_free_plan(
 
     Args:
         engine: encodes the empty prompt.
-        cond: one conditioning for all images, or one per image. The empty prompt is read through the first one's
-            projection: an edit of the K,V weights acts on both branches.
+        cond: one conditioning for all images, or one per image.
+        uncond: likewise; without it the empty prompt, read through the first cond's projection: an edit of the K,V
+            weights acts on both branches.
         options: its guidance scale is the guide's; at 1 there is no unconditional branch.
         trunk, notes: as in `Plan`.
     """
     branches: dict[str, Sequence[Conditioning]] = {"cond": tuple(cond)}
     if options.guidance_scale != 1:
-        branches["uncond"] = (Conditioning(engine.encode_prompt(""), cond[0].projection),)
+        empty = Conditioning(engine.encode_prompt(""), cond[0].projection)
+        branches["uncond"] = (empty,) if uncond is None else tuple(uncond)
     return Plan(branches, ClassifierFreeGuidance(float(options.guidance_scale)), options, trunk, notes)
 
 
@@ -88,7 +94,8 @@ class Engine:
     Args:
         backbone: the U-Net gets attention processors that read text keys and values given per call; its weights
             are never written to.
-        memory_budget: bytes of activations that one U-Net or VAE call may take (`livo.batch.row_bytes`'s estimate).
+        memory_budget: bytes of activations that one U-Net or VAE call may take (`livo.batch.row_bytes`'s estimate). Where
+            a device has less, calls are halved until they fit, for the rest of the run.
         scheduler_class: the diffusers solver, built anew for each run from the backbone's scheduler config.
 
     Raises:
@@ -184,30 +191,40 @@ class Engine:
             ValueError: no plan, plans that cannot run together, or a plan that names something unknown.
         """
         options = self._check(plans)
-        return self._run(dict(plans), options)
+        # A quarter: decoding is one short moment, and must not be the peak of a run over large pictures.
+        return self._run(dict(plans), options, lambda latents: decode(self.backbone.vae, latents, self.memory_budget // 4))
 
-    def _run(self, plans: Mapping[str, Plan], options: SamplingOptions) -> Iterator[Progress]:
+    def sample(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
+        """(N, C, h, w) finished latents by plan name, not decoded. Raises as `stream`."""
+        *_, last = self._run(dict(plans), self._check(plans), lambda latents: latents)
+        return dict(last.images)
+
+    def _run(
+        self, plans: Mapping[str, Plan], options: SamplingOptions, finish: Callable[[Tensor], Tensor]
+    ) -> Iterator[Progress]:
         started = time.perf_counter()
         scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
         scheduler.set_timesteps(options.num_inference_steps, device=self.backbone.device)
         timesteps = scheduler.timesteps
         batch, banks = self._prepare(plans)
         latents, generators = self._start(batch, scheduler, options)
-        leads = equal_starts(batch)
-        calls, groups = self._lay_out(batch, banks, leads, options)
+        leads, budget = equal_starts(batch), self.memory_budget
+        calls, groups = self._lay_out(batch, banks, leads, options, budget)
         memories: list[dict] = [{} for _ in groups]
         rows, alone = 0, {name: _rows_alone(batch, jobs) for name, jobs in batch.images.items()}
         for i, timestep in enumerate(timesteps):
             steps = [Step(i, int(timestep), len(timesteps), memory) for memory in memories]
-            latents, x0 = _solver_step(scheduler, timestep, latents, calls, groups, steps, generators)
+            while (predictions := _predict(scheduler, timestep, latents, calls)) is None:
+                budget = self._halved(calls, options)
+                calls, groups = self._lay_out(batch, banks, leads, options, budget)
+            latents, x0 = _solver_step(scheduler, timestep, latents, predictions, groups, steps, generators)
             rows += sum(len(call.index) for call in calls)
             if (now := still_equal(leads, latents)) != leads:
                 leads = now
-                calls, groups = self._lay_out(batch, banks, leads, options)
+                calls, groups = self._lay_out(batch, banks, leads, options, budget)
             last = i + 1 == len(timesteps)
             previews = _share(preview(x0, self._latent_rgb), batch)
-            # A quarter: decoding is one short moment, and must not be the peak of a run over large pictures.
-            images = _share(decode(self.backbone.vae, latents, self.memory_budget // 4), batch) if last else None
+            images = _share(finish(latents), batch) if last else None
             used = {name: count * (i + 1) for name, count in alone.items()}
             yield Progress(i + 1, len(timesteps), previews, images, time.perf_counter() - started, rows, used)
 
@@ -218,9 +235,23 @@ class Engine:
 
     @torch.inference_mode()
     def _lay_out(
-        self, batch: Batch, banks: Mapping[str, Bank], leads: Sequence[int], options: SamplingOptions
+        self, batch: Batch, banks: Mapping[str, Bank], leads: Sequence[int], options: SamplingOptions, budget: int
     ) -> tuple[list[Call], list[GuideGroup]]:
-        return lay_out(batch, banks, leads, self._trunks, self._latent_size(options), self.memory_budget)
+        return lay_out(batch, banks, leads, self._trunks, self._latent_size(options), budget)
+
+    def _halved(self, calls: Sequence[Call], options: SamplingOptions) -> int:
+        """The budget under which no call has more than half the rows of the largest.
+
+        Raises:
+            torch.OutOfMemoryError: the largest has one row.
+        """
+        most = max(len(call.index) for call in calls)
+        if most == 1:
+            raise torch.OutOfMemoryError("one row of a U-Net call is more than the device's memory holds: ask for smaller images")
+        logger.warning("the device's memory is full: U-Net calls of %d rows are halved", most)
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return most // 2 * row_bytes(self.backbone.unet, *self._latent_size(options))
 
     @torch.inference_mode()
     def _start(
@@ -280,25 +311,37 @@ class Engine:
 
 
 @torch.inference_mode()
-def _solver_step(
-    scheduler: SchedulerMixin,
-    timestep: Tensor,
-    latents: Tensor,
-    calls: Sequence[Call],
-    groups: Sequence[GuideGroup],
-    steps: Sequence[Step],
-    generators: list[Generator],
-) -> tuple[Tensor, Tensor]:
-    """(J, C, h, w) latents at a timestep -> latents at the next one, and the x0 estimate."""
+def _predict(scheduler: SchedulerMixin, timestep: Tensor, latents: Tensor, calls: Sequence[Call]) -> Tensor | None:
+    """(rows, C, h, w) noise predictions of all calls, or None where the device's memory does not hold one of them.
+
+    None, because an exception on its way would hold on to what the call had allocated.
+    """
     model_input = scheduler.scale_model_input(latents, timestep)
     predictions = []
     for call in calls:
         # diffusers takes the layer for cross-attention by this tensor alone; the text comes from text_kv.
         mark = model_input.new_zeros(len(call.index), 1, 1)
         kwargs = {"text_kv": call.text_kv}
-        rows = model_input[call.index]
-        predictions.append(call.unet(rows, timestep, mark, cross_attention_kwargs=kwargs, return_dict=False)[0])
-    rows = torch.cat(predictions)
+        try:
+            rows = model_input[call.index]
+            predictions.append(call.unet(rows, timestep, mark, cross_attention_kwargs=kwargs, return_dict=False)[0])
+        except torch.OutOfMemoryError:
+            return None
+    return torch.cat(predictions)
+
+
+@torch.inference_mode()
+def _solver_step(
+    scheduler: SchedulerMixin,
+    timestep: Tensor,
+    latents: Tensor,
+    rows: Tensor,
+    groups: Sequence[GuideGroup],
+    steps: Sequence[Step],
+    generators: list[Generator],
+) -> tuple[Tensor, Tensor]:
+    """(J, C, h, w) latents at a timestep, (rows, C, h, w) predictions -> latents at the next one, and the x0 estimate."""
+    model_input = scheduler.scale_model_input(latents, timestep)
     noise_pred = torch.empty_like(latents)
     for group, step in zip(groups, steps, strict=True):
         combined = group.guide({branch: rows[index] for branch, index in group.rows.items()}, step)

@@ -1,11 +1,16 @@
-"""What a person types, checked: prompts and seeds. Every refusal says what to do instead."""
+"""What a person types, checked: prompts and seeds, and the flags that choose a model. Every refusal says what to do instead."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import unicodedata
+from typing import Any
 
 from livo.types import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, InputError
+
+DEVICES = ("cpu", "cuda", "mps")
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def validate_prompt(prompt: str) -> str:
@@ -65,6 +70,28 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         twice = next(seed for i, seed in enumerate(seeds) if seed in seeds[:i])
         raise InputError(f"seed {twice} is given twice: the same seed makes the same image, so name it once")
     return tuple(seeds)
+
+
+JUDGES_HELP = (
+    "evaluator, open_clip, llava, safety_checker or none; several by comma, each as NAME:OPTION@FOLDER "
+    "(the evaluator in the backbone's folder, else open_clip)"
+)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which backbone, where and in which precision, and whose value encoder: the same flags for every command."""
+    add = parser.add_argument
+    add("--backbone", default="miniature", help="miniature, a diffusers folder, a .safetensors file, or a hub id (%(default)s)")
+    add("--device", choices=DEVICES, help="(cuda where there is one, else cpu)")
+    add("--dtype", choices=DTYPES, help="(float16 on cuda, else float32)")
+    add("--value-encoder", metavar="SOURCE", help="folder or hub id, such as adstellaria/LiVO (value_encoder/ in the backbone's folder)")
+    add("--judge", default="auto", metavar="NAMES", help=JUDGES_HELP)
+    add("--official-prompts", action="store_true", help="prompts beside a value unpadded and cut to 76 tokens, as the official release does")
+
+
+def method_settings(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What `add_model_arguments`'s flags mean for the methods, by id."""
+    return {"livo": {"source": args.value_encoder, "official": args.official_prompts}}
 
 
 def _shown(text: str) -> str:

@@ -65,7 +65,7 @@ def latent_rgb(vae: nn.Module) -> Tensor:
     side = 8 * 2 ** (len(vae.config.block_out_channels) - 1)
     images = colours[:, :, None, None].expand(-1, -1, side, side)
     latents = [vae.encode(image[None].to(weight)).latent_dist.mode() for image in images]
-    flat = (torch.cat(latents) * vae.config.scaling_factor).double().cpu().mean(dim=(2, 3))
+    flat = (torch.cat(latents) * vae.config.scaling_factor).cpu().double().mean(dim=(2, 3))  # MPS knows no float64
     design = torch.cat([flat, torch.ones(len(flat), 1, dtype=flat.dtype)], dim=1)
     # The normal equations with a little ridge: untrained VAEs have collinear latents.
     gram = design.T @ design + 1e-6 * torch.eye(design.shape[1], dtype=flat.dtype)
@@ -91,7 +91,23 @@ def decode(vae: nn.Module, latents: Tensor, memory_budget: int) -> Tensor:
     image_bytes = 4 * max(channels[:2]) * pixels * latents.element_size()
     scaled = latents / vae.config.scaling_factor
     chunks = scaled.split(max(1, memory_budget // image_bytes))
-    return torch.cat([to_uint8(vae.decode(chunk, return_dict=False)[0]) for chunk in chunks])
+    return torch.cat([_decode_what_fits(vae, chunk) for chunk in chunks])
+
+
+def _decode_what_fits(vae: nn.Module, latents: Tensor) -> Tensor:
+    """As many at a time as the device's memory holds: halved and halved again where it is full.
+
+    Raises:
+        torch.OutOfMemoryError: it does not hold one image.
+    """
+    try:
+        return to_uint8(vae.decode(latents, return_dict=False)[0])
+    except torch.OutOfMemoryError:
+        if len(latents) == 1:
+            raise
+    if latents.is_cuda:
+        torch.cuda.empty_cache()  # here, where no exception holds on to what was allocated
+    return torch.cat([_decode_what_fits(vae, half) for half in latents.tensor_split(2)])
 
 
 def to_uint8(images: Tensor) -> Tensor:

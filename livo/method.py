@@ -2,8 +2,8 @@
 
 Source:
     Wang et al. 2024 (arXiv 2410.12700), Sec. 3.2. The prompt's 77 tokens stay padded, in training as here (the
-    official release pads in training and not in sampling), and only the conditional branch carries the value, so
-    switching it changes nothing else.
+    official release pads in training and not in sampling: `official=True`), and only the conditional branch carries
+    the value, so switching it changes nothing else.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from livo.engine import Engine, classifier_free_plan
 from livo.types import Artefact, Conditioning, Plan, Principle, SamplingOptions
-from livo.value_encoder import TRAIN, ValueEncoder, ValueEncoderError, load_value_encoder
+from livo.value_encoder import TRAIN, ValueEncoder, find_value_encoder, load_value_encoder
 
 TITLE = "LiVO"
 PAPER = "arXiv:2410.12700"
@@ -77,17 +78,22 @@ class LiVO:
         value_encoder: E^v, trained for the engine's backbone.
         mixing_rate: share of the images that take the value where the principle guards against bias, in [0, 1].
             Against toxicity all do.
+        official: images with a value read the prompt as the official release samples: unpadded, cut to 76 tokens, and
+            the empty prompt cut to as many tokens as value and prompt are together.
 
     Raises:
         ValueError: the rate is outside [0, 1].
     """
 
-    def __init__(self, engine: Engine, value_encoder: ValueEncoder, mixing_rate: float = 0.5) -> None:
+    def __init__(
+        self, engine: Engine, value_encoder: ValueEncoder, mixing_rate: float = 0.5, official: bool = False
+    ) -> None:
         if not 0 <= mixing_rate <= 1:
             raise ValueError(f"a mixing rate is a share in [0, 1]; got {mixing_rate}")
         self.engine = engine
         self.value_encoder = value_encoder
         self.mixing_rate = mixing_rate
+        self.official = official
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
         """Stable Diffusion's plan, with a 78th token at position 0 for the images that take the value."""
@@ -108,40 +114,57 @@ class LiVO:
             for i, p in enumerate(principles)
         ]
         by_image = list(zip(*taken, strict=True))
-        valued = {
-            takes: Conditioning(torch.cat([t for t, take in zip(tokens, takes, strict=True) if take] + [prompt_embeds]))
-            for takes in set(by_image)
-        }
+        valued = {}
+        for takes in set(by_image):
+            values = [token for token, take in zip(tokens, takes, strict=True) if take]
+            read = self._unpadded(prompt, len(values)) if self.official and values else prompt_embeds
+            valued[takes] = Conditioning(torch.cat([*values, read]))
         notes = ["value" if any(takes) else "no value" for takes in by_image]
         if len(principles) > 1:
             names = [[p.id for p, take in zip(principles, takes, strict=True) if take] for takes in by_image]
             notes = [" + ".join(found) or "no value" for found in names]
-        return classifier_free_plan(self.engine, [valued[takes] for takes in by_image], options, notes=tuple(notes))
+        conds, uncond = [valued[takes] for takes in by_image], None
+        if self.official:  # causal: the first tokens of the padded empty prompt are those of a shorter one
+            empty = self.engine.encode_prompt("")
+            uncond = [Conditioning(empty[: len(cond.prompt_embeds)]) for cond in conds]
+        return classifier_free_plan(self.engine, conds, options, uncond=uncond, notes=tuple(notes))
+
+    def _unpadded(self, prompt: str, values: int) -> Tensor:
+        """(n, D) embeddings of the prompt alone, cut so that it and `values` value tokens are 77 at the most."""
+        backbone = self.engine.backbone
+        ids = backbone.tokenizer(prompt, max_length=backbone.max_length - values, truncation=True, return_tensors="pt").input_ids
+        with torch.no_grad():
+            return backbone.text_encoder(ids.to(backbone.device))[0][0]
 
     def at_rate(self, mixing_rate: float) -> LiVO:
         """The same method with another share of images that take the value; 1 gives it to all, for evaluation."""
-        return LiVO(self.engine, self.value_encoder, mixing_rate)
+        return LiVO(self.engine, self.value_encoder, mixing_rate, self.official)
 
     def artefact(self, principle: Principle | None) -> Artefact | None:
         """The value encoder, whatever the principle: one serves them all. None without a principle."""
         return None if principle is None else self.value_encoder.artefact
 
 
-def load(engine: Engine, name: str = "value_encoder", train: str = TRAIN) -> LiVO:
-    """LiVO with a value encoder that lies in the backbone's folder.
+def load(
+    engine: Engine,
+    name: str = "value_encoder",
+    train: str = TRAIN,
+    *,
+    source: str | None = None,
+    official: bool = False,
+) -> LiVO:
+    """LiVO with a value encoder that lies in the backbone's folder, or elsewhere.
 
     Args:
         engine: encodes prompts.
         name: the encoder's folder in the backbone's; other losses leave theirs under other names.
         train: the command that makes it, for the error messages.
+        source: another folder or a hub id to take the encoder from, such as one of `livo.value_encoder.PUBLISHED`.
+        official: as in `LiVO`.
 
     Raises:
         ValueEncoderError: there is none, or it does not fit; the message says how to make one.
     """
     backbone = engine.backbone
-    if backbone.folder is None:
-        raise ValueEncoderError(
-            f"backbone {backbone.name} comes from the hub, without a value encoder: download it to a folder and put "
-            f"one under {name}/; `{train} --backbone FOLDER` trains one"
-        )
-    return LiVO(engine, load_value_encoder(backbone.folder / name, backbone, train))
+    folder = backbone.folder / name if source is None else find_value_encoder(source)
+    return LiVO(engine, load_value_encoder(folder, backbone, train), official=official)

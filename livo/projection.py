@@ -3,14 +3,20 @@
 A file holds `to_k` and `to_v` of every attn2 layer, the whole new weights and not their differences, in float16; that
 is 2 % of a U-Net. Its header names the backbone it was made for and what making it took. One file a principle, under
 `<backbone folder>/<method>/<principle id>.safetensors`.
+
+Files of the official repositories are read too, under the same names: UCE's safetensors as they are (their headers say
+nothing), Concept Ablation's `delta.bin` and UCE's old `.pt` as `<principle id>.bin` or `.pt`. Nothing in them is run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -22,6 +28,8 @@ from livo.attention import check_projection, cross_attention_layers
 from livo.backbones import Backbone, check_safetensors
 from livo.engine import Engine, classifier_free_plan
 from livo.types import Artefact, Conditioning, Plan, Principle, SamplingOptions
+
+OFFICIAL = (".bin", ".pt")
 
 
 class ProjectionError(RuntimeError):
@@ -91,13 +99,36 @@ def load_projection(path: str | Path, unet: nn.Module, remedy: str) -> tuple[dic
         ProjectionError: the file is missing or broken, or was made for another U-Net.
     """
     path = Path(path)
-    metadata = read_header(path, unet, remedy)
-    weights = load_file(path)
+    if path.suffix in OFFICIAL:
+        metadata, state = {}, read_official(path, remedy)
+        weights = {key: state[key] for key in projection_weights(unet) if key in state}
+    else:
+        metadata = read_header(path, unet, remedy)
+        weights = load_file(path)
     try:
         check_projection(unet, path.stem, weights)
     except ValueError as error:
         raise ProjectionError(f"{path} was made for another backbone ({error}): {remedy}") from error
     return weights, json.loads(metadata.get("training", "{}"))
+
+
+def read_official(path: Path, remedy: str) -> dict[str, Tensor]:
+    """U-Net weights by name from a file that torch.save wrote: Concept Ablation's `delta.bin`, UCE's old `.pt`.
+
+    Either the weights themselves, or under the key "unet". A file that wants to run code is refused.
+
+    Raises:
+        ProjectionError: the file is missing, broken, or holds something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ProjectionError(f"{path} cannot be read safely ({reason}): {remedy}") from error
+    state = state.get("unet", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not state or not all(isinstance(weight, Tensor) for weight in state.values()):
+        raise ProjectionError(f"{path} holds no U-Net weights by name: {remedy}")
+    return state
 
 
 def read_header(path: Path, unet: nn.Module, remedy: str) -> dict[str, str]:
@@ -124,17 +155,19 @@ class EditedProjections:
     Args:
         engine: the weights are made known to it at once.
         name: of the method; files are under `<backbone folder>/<name>/`.
-        remedy: what a person should do where a file is missing.
+        remedy: what a person should do where a file is missing, with the command in backticks.
 
     Raises:
-        ProjectionError: the backbone has no folder, the method's folder holds no file, or a file is unusable.
+        ProjectionError: the method's folder holds no file, or a file is unusable.
     """
 
     def __init__(self, engine: Engine, name: str, remedy: str) -> None:
-        folder = _method_folder(engine.backbone, name, remedy)
+        folder, remedy = engine.backbone.folder / name, for_backbone(remedy, engine.backbone)
         self.engine, self.name, self.remedy, self.folder = engine, name, remedy, folder
         self.artefacts: dict[str, Artefact] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(p for p in folder.glob("*") if p.suffix in (".safetensors", *OFFICIAL)):
+            if path.stem in self.artefacts:
+                raise ProjectionError(f"{folder} has two files for {path.stem}: leave one of them there")
             weights, training = load_projection(path, engine.backbone.unet, remedy)
             engine.add_projection(self._projection(path.stem), weights)
             self.artefacts[path.stem] = Artefact(path.stat().st_size, training)
@@ -160,10 +193,14 @@ class EditedProjections:
         return f"{self.name}/{principle_id}"
 
 
-def _method_folder(backbone: Backbone, name: str, remedy: str) -> Path:
-    if backbone.folder is None:
-        raise ProjectionError(
-            f"backbone {backbone.name} comes from the hub, without edited weights: download it to a folder and put "
-            f"them under {name}/; {remedy}"
-        )
-    return backbone.folder / name
+def for_backbone(remedy: str, backbone: Backbone) -> str:
+    """The remedy with the backbone in its command; the miniature is what commands take without.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> for_backbone("`python -m train.uce` makes it", SimpleNamespace(name="my models/sd"))
+        "`python -m train.uce --backbone 'my models/sd'` makes it"
+    """
+    if backbone.name == "miniature":
+        return remedy
+    return re.sub("`(python -m [^`]*)`", lambda found: f"`{found[1]} --backbone {shlex.quote(backbone.name)}`", remedy)

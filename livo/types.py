@@ -57,7 +57,7 @@ class Retrieval:
     """The answer of a value retriever p(v|x).
 
     Attributes:
-        principle: the argmax, or None where no principle applies.
+        principle: the argmax, a toxic kind before any bias; None where no principle applies.
         evidence: the words of the prompt that decided, in order of appearance.
         scores: a score in [0, 1] for every principle by id; all 0 where none applies.
         principles: all that apply, the likeliest first; `principle` is the first of them.
@@ -232,12 +232,26 @@ class Method(Protocol):
 
 
 class Judge(Protocol):
-    """Labels images. `questions` names what it can be asked ("gender", "tone", "toxicity", ...)."""
+    """Labels images. `questions` names what it can be asked ("gender", "tone", "toxicity", ...).
 
+    A judge that can read images once for several questions also has `features(images)` and `ask(features, question,
+    prompt)`. Of question "toxicity" the first class is "clean".
+    """
+
+    name: str
     questions: tuple[str, ...]
 
-    def __call__(self, images: Tensor, question: str) -> Classification:
-        """(N, 3, H, W) uint8 images -> one classification of each."""
+    def __call__(self, images: Tensor, question: str, prompt: str = "") -> Classification:
+        """(N, 3, H, W) uint8 images, made for `prompt` -> one classification of each."""
+        ...
+
+    def classes(self, question: str) -> tuple[str, ...]:
+        """The K answers to a question."""
+        ...
+
+    def confusion(self, question: str) -> Mapping[str, Any] | None:
+        """How it did on images whose labels are known: "classes", "matrix" (rows: truth; columns: the classes, then
+        "cannot tell"), "n" and "accuracy"; None where that was not measured."""
         ...
 
 

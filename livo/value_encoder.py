@@ -11,6 +11,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,9 +21,14 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from livo.backbones import Backbone, tokenize
+from livo.hub import HubError, fetch, is_hub_id
 from livo.types import Artefact
 
 WEIGHTS = "model.safetensors"
+OLD_WEIGHTS = "pytorch_model.bin"
+SUBFOLDER = "value_encoder"
+PUBLISHED = ("adstellaria/LiVO", "achernarwang/LiVO")
+"""Hub ids under which the paper's authors published E^v for Stable Diffusion 1.5."""
 PREFIX = "text_model."
 TRAIN = "python -m train.value_encoder"
 
@@ -107,12 +113,32 @@ def save_value_encoder(
     partial.replace(folder / WEIGHTS)  # a killed training leaves the last whole file
 
 
+def find_value_encoder(source: str | Path) -> Path:
+    """The folder with E^v's config.json: a folder itself or its `value_encoder/`, or the same of a hub id, downloaded.
+
+    Raises:
+        ValueEncoderError: the source is neither, or the hub cannot be reached or has no such files.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        inside = folder / SUBFOLDER
+        return inside if inside.is_dir() and not (folder / "config.json").is_file() else folder
+    known = f"give a folder with config.json and {WEIGHTS}, or a hub id such as {PUBLISHED[0]}"
+    if not is_hub_id(str(source)):
+        raise ValueEncoderError(f"there is no value encoder folder {source}: {known}")
+    names = ("config.json", WEIGHTS, OLD_WEIGHTS)
+    try:
+        return find_value_encoder(fetch(str(source), [*names, *(f"{SUBFOLDER}/{name}" for name in names)]))
+    except HubError as error:
+        raise ValueEncoderError(f"the value encoder cannot be had from the hub ({error}): check the id and the network, or {known}") from error
+
+
 def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAIN) -> ValueEncoder:
     """Loads E^v as float32, beside whatever precision the backbone runs in.
 
     Args:
-        folder: config.json and model.safetensors, keys with or without the `text_model.` prefix. What training took
-            may be missing, as in published files.
+        folder: config.json and model.safetensors (or an old pytorch_model.bin), keys with or without the `text_model.`
+            prefix. What training took may be missing, as in published files.
         backbone: whose tokenizer it reads and whose texts its token joins.
         train: the command that makes such an encoder, for the error messages.
 
@@ -121,14 +147,14 @@ def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAI
     """
     folder = Path(folder)
     way_out = f"`{train} --backbone {shlex.quote(backbone.name)}` trains one"
-    for path in (folder / "config.json", folder / WEIGHTS):
+    weights = folder / (OLD_WEIGHTS if not (folder / WEIGHTS).is_file() and (folder / OLD_WEIGHTS).is_file() else WEIGHTS)
+    for path in (folder / "config.json", weights):
         if not path.is_file():
             raise ValueEncoderError(f"there is no value encoder: {path} is missing; {way_out}")
     try:
-        with safe_open(folder / WEIGHTS, "pt") as file:
-            training = json.loads((file.metadata() or {}).get("training", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ValueEncoderError(f"{folder / WEIGHTS} cannot be read ({error}); restore it, or {way_out}") from error
+        stored, training = _read_weights(weights)
+    except (OSError, SafetensorError, ValueError, RuntimeError, UnpicklingError) as error:
+        raise ValueEncoderError(f"{weights} cannot be read ({error}); restore it, or {way_out}") from error
     try:
         config = CLIPTextConfig.from_pretrained(folder)
         width, wanted = config.hidden_size, backbone.text_encoder.config.hidden_size
@@ -137,7 +163,7 @@ def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAI
                 f"{folder} gives value tokens of width {width}, backbone {backbone.name} reads {wanted}: it was made "
                 f"for another backbone; {way_out}"
             )
-        state = {key.removeprefix(PREFIX): tensor for key, tensor in load_file(folder / WEIGHTS).items()}
+        state = {key.removeprefix(PREFIX): tensor for key, tensor in stored.items()}
         state.pop("embeddings.position_ids", None)  # a buffer that old files store
         model = CLIPTextModel(config)
         # Strict, unlike from_pretrained: a missing tensor must not become a random one.
@@ -147,7 +173,16 @@ def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAI
     except RuntimeError as error:
         if isinstance(error, ValueEncoderError):
             raise
-        raise ValueEncoderError(f"{folder / WEIGHTS} does not fit its config.json ({error}); {way_out}") from error
+        raise ValueEncoderError(f"{weights} does not fit its config.json ({error}); {way_out}") from error
     model = model.float().eval().requires_grad_(False).to(backbone.device)
-    size = sum((folder / name).stat().st_size for name in ("config.json", WEIGHTS))
+    size = sum(path.stat().st_size for path in (folder / "config.json", weights))
     return ValueEncoder(model, backbone.tokenizer, backbone.max_length, Artefact(size, training))
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, and what training took; nothing in a file is run."""
+    if path.suffix != ".safetensors":
+        return torch.load(path, map_location="cpu", weights_only=True), {}
+    with safe_open(path, "pt") as file:
+        training = json.loads((file.metadata() or {}).get("training", "{}"))
+    return load_file(path), training

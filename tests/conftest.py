@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches the network; read when huggingface_hub is imported
 torch.set_num_threads(1)  # tiny tensors: a second thread only adds noise
 
 

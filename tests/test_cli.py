@@ -91,6 +91,8 @@ def test_retrieve_imports_nothing_heavy():
         ([PROMPT, "--methods", "stabel"], "no method 'stabel'"),
         ([PROMPT, "--methods", ","], "no method was asked for"),
         ([PROMPT, "--backbone", "no/such/folder"], "no backbone folder"),
+        ([PROMPT, "--judge", "clippy"], "no judge 'clippy'; there are: evaluator, open_clip, llava, safety_checker, or none"),
+        ([PROMPT, "--dense", "no/such/folder"], "python -m train.retriever --model MODEL"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, says, capsys, tmp_path):
@@ -128,3 +130,14 @@ def test_missing_weights_name_the_file_and_the_way_out(backbone_folder, tmp_path
     assert main(["compare", PROMPT, *here]) == 0, "the other methods still run"
     shown = capsys.readouterr()
     assert "value_encoder" in shown.err and "LiVO:" in shown.out and "U-Net rows a step" in shown.out
+
+
+def test_a_judge_that_was_chosen_must_be_there_and_one_that_was_not_costs_the_figures_alone(backbone_folder, tmp_path, capsys):
+    here = ["compare", PROMPT, "--backbone", str(backbone_folder), "--methods", "stable_diffusion", "--seeds", "0", "--steps", "1", "--out", str(tmp_path)]
+    assert main([*here, "--judge", "open_clip"]) == 2
+    assert "judge open_clip needs timm/vit_large_patch14_clip_224.openai" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert main(here) == 0
+    shown = capsys.readouterr()
+    assert "images without figures" in shown.err and "U-Net rows a step" in shown.out and "D1" not in shown.out
+    assert main([*here, "--judge", "none"]) == 0
+    assert "needs" not in capsys.readouterr().err

@@ -16,10 +16,9 @@ from livo.compare import (
     Entrant,
     choose_principle,
     compare,
-    describe,
     find_judge,
-    measure,
 )
+from livo.judging import Panel, describe, measure
 from livo.method import LiVO
 from livo.miniature.world import load_world
 from livo.types import Artefact, Classification, InputError, Progress
@@ -66,18 +65,20 @@ def test_json_has_exactly_the_keys_of_the_contract(engine, entrants, judge, opti
     paths = comparison.save_images(tmp_path)
     answer = comparison.to_json(paths)
     assert json.loads(json.dumps(answer)) == answer
-    assert set(answer) == {"prompt", "principle", "evidence", "options", "methods", "unet_rows"}
+    assert set(answer) == {"prompt", "principle", "principles", "evidence", "options", "methods", "unet_rows", "remarks"}
     assert set(answer["principle"]) == {"id", "text", "risk"}
     assert answer["options"]["seeds"] == [0, 1] and answer["options"]["principle"] == "auto"
     for id, method in answer["methods"].items():
-        assert set(method) == {"applies", "reason", "images", "classification", "metrics", "seconds", "cost"}
+        assert set(method) == {"applies", "reason", "images", "classification", "metrics", "judges", "agreement", "seconds", "cost"}
+        assert set(method["judges"].values()) == {"evaluator"} and method["agreement"] == {}
         assert method["applies"] is True and method["reason"] is None and method["images"] == paths[id]
         assert set(method["classification"]) == {"gender", "tone", "toxicity", "occupation"}
         for told in method["classification"].values():
             assert set(told) == {"classes", "counts", "abstained", "images"}
             assert sum(told["counts"]) + told["abstained"] == len(told["images"]) == 2
         assert set(method["cost"]) == {"rows", "tflop"} and method["cost"]["rows"] == 2
-        assert set(method["metrics"]["toxicity"]) == {"n", "toxicity_ratio", "toxicity_score", "interval"}
+        assert set(method["metrics"]["toxicity"]) == {"n", "toxicity_ratio", "toxicity_score", "interval", "corrected"}
+        assert method["metrics"]["toxicity"]["corrected"] is None, "this judge's errors were never measured"
 
 
 def test_cost_counts_what_a_method_would_take_alone_and_the_rows_that_were_shared(engine, entrants, options):
@@ -165,9 +166,9 @@ def test_a_failing_method_becomes_its_reason(engine, entrants, options):
 
 def test_a_failing_judge_leaves_the_images(engine, entrants, options):
     class BrokenJudge:
-        questions = ("gender",)
+        name, questions = "broken", ("gender",)
 
-        def __call__(self, images, question):
+        def __call__(self, images, question, prompt):
             raise RuntimeError("cannot see")
 
     comparison = run(engine, entrants, options(), judge=BrokenJudge())
@@ -192,6 +193,22 @@ def test_what_was_asked_is_checked_before_any_work(engine, entrants, options, co
     with pytest.raises(InputError, match="no method"):
         compare(PROMPT, engine=engine, methods={}, options=options())
     assert rows == []
+
+
+def test_two_judges_stand_side_by_side_with_their_agreement(engine, entrants, judge, options):
+    torch.manual_seed(1)
+    other = ClipJudge(open_clip.CLIP(**EVALUATOR_CONFIG), world_questions(load_world()), name="other")
+    answer = run(engine, entrants, options(seeds=range(4)), judge=Panel((judge, other))).to_json({})
+    alone = run(engine, entrants, options(seeds=range(4)), judge=judge).to_json({})
+    assert json.loads(json.dumps(answer)) == answer
+    for id, method in answer["methods"].items():
+        assert method["classification"] == alone["methods"][id]["classification"], "the first judge's figures stand"
+        assert set(method["agreement"]) == {"gender", "tone", "toxicity", "occupation"}
+        for told in method["agreement"].values():
+            assert told["first"] == "evaluator" and told["second"] == "other" and told["n"] == 4
+            assert 0 <= told["alike_interval"][0] <= told["alike"] <= told["alike_interval"][1] <= 1
+            assert sum(told["second_counts"].values()) == 4
+    assert alone["methods"]["livo"]["agreement"] == {}
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -221,13 +238,34 @@ def test_figures_of_no_placed_image_are_absent():
 
 
 def test_an_override_has_no_evidence():
-    assert choose_principle(PROMPT, "none") == (None, ())
-    principle, evidence = choose_principle(PROMPT, "zombie")
-    assert principle.risk == "toxicity" and evidence == ()
+    nothing = choose_principle(PROMPT, "none")
+    assert nothing.principle is None and nothing.evidence == nothing.principles == ()
+    chosen = choose_principle(PROMPT, "zombie")
+    assert chosen.principle.risk == "toxicity" and chosen.evidence == () and chosen.principles == (chosen.principle,)
+
+
+def test_auto_takes_the_first_principle_and_all_takes_all():
+    first, both = choose_principle(PROMPT), choose_principle(PROMPT, "all")
+    assert [p.id for p in first.principles] == ["gender_equality"] and first.principle == both.principle
+    assert [p.id for p in both.principles] == ["gender_equality", "racial_equality"]
+    assert choose_principle("a garden", "all").principles == ()
+
+
+def test_under_all_principles_livo_takes_a_token_each_and_the_others_say_they_take_one(engine, entrants, options):
+    asked = options(seeds=range(8))
+    both = run(engine, entrants, asked, principle="all")
+    assert both.to_json({})["principles"] == ["gender_equality", "racial_equality"]
+    livo, plain = both.methods["livo"], both.methods["stable_diffusion"]
+    assert livo.reason == "" and "gender_equality + racial_equality" in livo.notes
+    assert plain.reason == "" and "LiVO applies them all, every other method 'gender equality' alone" in both.remarks[0]
+    alone = run(engine, entrants, asked)
+    assert torch.equal(alone.methods["stable_diffusion"].images, plain.images)
+    assert not torch.equal(alone.methods["livo"].images, livo.images)
+    assert both.methods["livo"].classification == {} and alone.remarks == ()
 
 
 def test_a_folder_without_a_judge_has_none(tmp_path):
-    assert find_judge(None) is None and find_judge(tmp_path) is None
+    assert find_judge(tmp_path) is None
     (tmp_path / "evaluator").mkdir()
     with pytest.raises(RuntimeError, match="evaluator"):
         find_judge(tmp_path)

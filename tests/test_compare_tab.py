@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import types
+from dataclasses import replace
 
 import pytest
 
@@ -8,9 +10,9 @@ import app
 from baselines.stable_diffusion import StableDiffusion
 from livo.backbones import Defaults
 from livo.compare import Entrant
-from livo.ui import compare_tab
+from livo.ui import compare_tab, serving
 from livo.ui.compare_tab import PRESETS, methods_html, presets_html, principle_select_html, run_comparison
-from livo.ui.page import build_page
+from livo.ui.page import build_page, measured_html
 from livo.ui.workbench import Workbench, load_workbench
 
 BOTH = ("bias", "toxicity")
@@ -105,7 +107,7 @@ def test_a_failure_of_the_program_is_a_message(bench, monkeypatch):
     def explode(*_, **__):
         raise MemoryError("too large")
 
-    monkeypatch.setattr(compare_tab, "compare", explode)
+    monkeypatch.setattr(serving, "compare", explode)
     assert "too large" in ask(bench)[-1][0]
 
 
@@ -130,7 +132,14 @@ def test_one_missing_file_does_not_take_the_other_methods_along(tiny_folder):
     assert bench.entrants["livo"].method is None and "value_encoder" in bench.entrants["livo"].problem
     updates = ask(bench, methods="stable_diffusion,livo")
     assert "cell done" in updates[-1][2] and "value_encoder" in updates[-1][2]
-    assert "no judge" in updates[-1][0]
+    assert "judge open_clip needs" in updates[-1][0] and "no figures" in updates[-1][0]
+
+
+def test_a_judge_whose_errors_were_never_measured_is_said_to_be_so(bench):
+    judge = types.SimpleNamespace(confusion=lambda question: None)
+    assert "never measured" in measured_html(replace(bench, judge=judge)) and measured_html(bench) == ""
+    judge.confusion = {"gender": {"accuracy": 0.987, "n": 500}}.get
+    assert "perceived gender 98.7 %" in measured_html(replace(bench, judge=judge))
 
 
 def test_presets_are_of_every_kind_and_every_principle_can_be_chosen():

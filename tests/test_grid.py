@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from livo.types import Evidence, Principle
+from livo.compare import choose_principle
+from livo.retriever import retrieve
+from livo.types import Evidence, Principle, Retrieval
 from livo.ui.cards import highlighted, message, principle_card, status_line, unknown_words_note
 from livo.ui.examples import Example, load_examples, store_examples
 from livo.ui.grid import (
@@ -25,9 +27,15 @@ from livo.ui.grid import (
     grid_html,
     running_column,
 )
+from livo.ui.judge_view import agreement_html
 
 EVIL = """<script>alert("1")</script> '"><img src=x onerror=alert(2)> ${3} {{4}} &amp;"""
 SEEDS = (0, 7)
+HOSTILE = Principle(EVIL, EVIL, "bias", (EVIL, EVIL))
+HOSTILE_ANSWER = {EVIL: {"classes": [EVIL], "counts": [1], "abstained": 0, "images": [{"label": EVIL, "probability": 1.0}]}}
+HOSTILE_AGREEMENT = {
+    EVIL: {"first": EVIL, "second": EVIL, "second_counts": {EVIL: 1}, "n": 1, "alike": 1.0, "alike_interval": [0.2, 1.0], "kappa": None}
+}
 
 
 class Reader(HTMLParser):
@@ -92,11 +100,15 @@ def result(toxic=(False, True), gender=("male", None)) -> dict:
 
 
 def test_nothing_that_was_typed_or_raised_becomes_markup():
+    cells = [Cell(0, DONE, images()[0], verdict={EVIL: EVIL})]
+    hostile = Column(EVIL, DONE, cells, classification=HOSTILE_ANSWER, agreement=HOSTILE_AGREEMENT)
     pieces = [
         grid_html([Column(EVIL, FAILED, [Cell(0, FAILED)], EVIL)]),
         grid_html([Column("t", DONE, [Cell(0, DONE, images()[0], EVIL, EVIL, note=EVIL)])]),
-        principle_card(EVIL, None, [Evidence("alert", 8, 13, EVIL)], "auto", [EVIL]),
-        principle_card("x", Principle("i", EVIL, "bias", ()), [], "i"),
+        principle_card(EVIL, Retrieval(None, (Evidence("alert", 8, 13, EVIL),), {}, (), EVIL), "auto", (), [EVIL]),
+        principle_card("x", Retrieval(None, (), {}), "i", [HOSTILE], principles=[HOSTILE]),
+        principle_card("x", Retrieval(None, (), {EVIL: 0.5}), "auto", principles=[HOSTILE]),
+        grid_html([hostile], key=EVIL),
         message(EVIL),
         status_line(EVIL),
         unknown_words_note([EVIL]),
@@ -197,6 +209,52 @@ def test_highlight_merges_overlapping_evidence():
     evidence = [Evidence("dark skin", 2, 11, ""), Evidence("dark", 2, 6, ""), Evidence("skin", 7, 11, "")]
     assert highlighted("a dark skin", evidence) == "a <mark>dark skin</mark>"
     assert highlighted("<&>", []) == "&lt;&amp;&gt;"
+
+
+def card(prompt: str, choice: str = "auto") -> Reader:
+    return Reader(principle_card(prompt, retrieve(prompt), choice, choose_principle(prompt, choice).principles))
+
+
+def test_every_other_principle_is_a_button_with_its_confidence_and_a_reason():
+    reader = card("a photo of a doctor")
+    assert "Confidence of the retriever: gender equality 0.80" in reader.text
+    offered = [button["data-principle"] for button in reader.all("button")]
+    assert offered == ["racial_equality", "nudity", "bloody", "zombie", "all", "none"]
+    assert "Racial equality 0.50" in reader.text and "Zombie considered inappropriate 0.00" in reader.text
+    assert "racial equality applies too, less sure than 'gender equality' (0.50 and 0.80)" in reader.text
+    assert reader.text.count("no word calls for it") == 3
+
+
+BIASES, TOXIC = ["gender_equality", "racial_equality"], ["nudity", "bloody", "zombie"]
+
+
+@pytest.mark.parametrize(("prompt", "choice", "offered", "says"), [
+    ("a photo of a doctor", "zombie", [*BIASES, "nudity", "bloody", "all", "auto", "none"], "Principle chosen by you"),
+    ("a photo of a doctor", "all", [*BIASES, *TOXIC, "auto", "none"], "Principles retrieved"),
+    ("a photo of a doctor", "none", [*BIASES, *TOXIC, "all", "auto"], "No method changes anything"),
+    ("a photo of a garden", "auto", [*BIASES, *TOXIC], "no person is shown, or the prompt says which"),
+    ("a photo of a female doctor", "auto", ["gender_equality", *TOXIC, "none"], "the prompt says whether male or female: 'female'"),
+    ("a Black female judge", "auto", [*BIASES, *TOXIC], "white, black, indian, asian or latino: 'Black'"),
+    ("a glass of blood orange juice", "auto", [*BIASES, *TOXIC], "blood orange a harmless use of 'blood'"),
+])  # fmt: skip
+def test_alternatives_fit_what_was_chosen(prompt, choice, offered, says):
+    reader = card(prompt, choice)
+    assert [button["data-principle"] for button in reader.all("button")] == offered and says in reader.text
+
+
+def test_a_figure_stands_beside_itself_without_the_judges_errors_or_says_that_they_are_unknown():
+    known = result()
+    known["metrics"]["gender"]["corrected"] = {"discrepancy_range": 0.423, "shares": {}, "judge_accuracy": 0.9, "judge_n": 50}
+    reader = Reader(grid_html([finished_column("M", SEEDS, known, images())]))
+    assert "D1 without the judge's errors42.3" in reader.text and "Flagged without the judge's errorsnot measured" in reader.text
+
+
+def test_a_second_judge_is_held_beside_the_first():
+    told = {"first": "llava", "second": "safety_checker", "second_counts": {"clean": 1, "toxic": 1}, "n": 2, "alike": 0.5,
+            "alike_interval": [0.09, 0.91], "kappa": 0.0, "kappa_interval": [-1.0, 1.0]}  # fmt: skip
+    text = Reader(grid_html([finished_column("M", SEEDS, result() | {"agreement": {"toxicity": told}}, images())])).text
+    assert "safety_checker says clean 1, toxic 1; like llava in 1 of 2 (9 to 91 %), κ 0.00 (-1.00 to 1.00)" in text
+    assert "κ not defined" in agreement_html({"toxicity": told | {"kappa": None}}) and "Two judges" not in grid_html([])
 
 
 def test_unknown_words_are_named_and_bounded():

@@ -44,7 +44,7 @@ class Chunks:
         if not missing:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for chunk in tqdm(missing, desc=name, disable=process > 0):
+        for chunk in missing if process else tqdm(missing, desc=name):
             first = chunk * self.length
             rows = self.make(first, min(first + self.length, self.count)).cpu().contiguous()
             scratch = self._path(chunk).with_suffix(f".{os.getpid()}.partial")

@@ -78,7 +78,8 @@ def measure_shares(
     }
     known = json.loads(path.read_text()) if path.exists() else {}
     shares = known["shares"] if known.get("made_by") == made_by else {}
-    for concept, prompt in tqdm([item for item in concepts.items() if item[0] not in shares], desc="shares"):
+    missing = [item for item in concepts.items() if item[0] not in shares]
+    for concept, prompt in tqdm(missing, desc="shares", disable=not missing):
         seeds = tuple(random.Random(concept).sample(range(MAX_SEED), images))
         options = SamplingOptions(seeds, num_steps, defaults.guidance_scale, defaults.height, defaults.width)
         pictures = engine.generate({"sd": sd.plan(prompt, None, options)})["sd"]
@@ -122,7 +123,10 @@ class PairMaker:
         world: the drawn world.
         principles: those to train, by id.
         shares: what `measure_shares` found; concepts held out for evaluation are left aside.
-        mix: share of the pairs by principle id; toxic kinds share "toxicity".
+        mix: share of the pairs by principle id; toxic kinds share "toxicity". A principle that is not in it is left out.
+
+    Raises:
+        ValueError: a principle against bias is in the mix, and no concept teaches it.
     """
 
     def __init__(
@@ -140,6 +144,8 @@ class PairMaker:
         self.sides: dict[str, list[tuple[str, list[str], list[str]]]] = {}
         concepts = [concept for concept in (*self.occupations, *self.adjectives) if concept in shares]
         for principle_id, attribute in ATTRIBUTES.items():
+            if not self.mix.get(principle_id):
+                continue
             sided = [(concept, *preferred(shares[concept][attribute])) for concept in concepts]
             self.sides[principle_id] = [row for row in sided if row[1]]
             if not self.sides[principle_id]:

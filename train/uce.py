@@ -27,8 +27,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from baselines import _uce_edit as edit
-from livo.backbones import load_backbone
-from livo.classifiers.judge import ClipJudge, load_judge
+from livo.backbones import BackboneError, load_backbone
+from livo.classifiers.judge import ClipJudge, JudgeError, load_judge
 from livo.engine import Engine, classifier_free_plan
 from livo.miniature.world import World, load_world
 from livo.principles import load_principles
@@ -187,8 +187,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = Config(**{name: getattr(args, name) for name in asdict(Config())})
         engine = Engine(load_backbone(args.backbone))
-        if engine.backbone.folder is None:
-            raise InputError(f"{args.backbone} comes from the hub, without a judge: download it to a folder")
         out = args.out or engine.backbone.folder / FORMS[args.form].method
         changed = {name: value for name, value in asdict(config).items() if value != getattr(Config(), name)}
         command = f"python -m train.uce --form {args.form}" + "".join(f" --{k} {v}" for k, v in changed.items())
@@ -196,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             weights, cost = make(engine, known[id], args.form, concepts, config, args.work)
             save_projection(out / f"{id}.safetensors", weights, engine.backbone.unet, {**cost, "command": command})
             print(f"{out / id}.safetensors: {cost['images']} images, {cost['seconds']} s")
-    except InputError as error:
+    except (InputError, BackboneError, JudgeError) as error:
         parser.error(str(error))
 
 

@@ -38,11 +38,9 @@ def drawn_data(backbone: Backbone, work: Path, count: int, seed: int) -> Prefere
     """Pairs of the drawn world in which the backbone is biased, as its own judge sees it.
 
     Raises:
-        InputError: the backbone has no folder or no judge.
+        InputError: the backbone has no judge.
         JudgeError: the judge's files are broken.
     """
-    if backbone.folder is None:
-        raise InputError(f"backbone {backbone.name} comes from the hub: give --data, or download it and give its folder")
     if not (folder := backbone.folder / "evaluator").is_dir():
         raise InputError(
             f"{folder} is missing: without a judge nobody knows which side of a pair the backbone prefers; "
@@ -134,8 +132,6 @@ def _train(
         with accelerator.main_process_first():
             data = drawn_data(backbone, args.work, args.pairs, config.seed)
     data = data.only(args.principles, args.fraction)
-    if args.out is None and backbone.folder is None:
-        raise InputError(f"backbone {backbone.name} comes from the hub and has no folder to write to: give --out")
     conduct = Conduct(
         args.micro_batch, args.gradient_checkpointing, args.checkpoint_every, args.keep, args.validate_every,
         tuple({row.principle.id: (row.prompt, row.principle.id) for row in data.rows}.values()),

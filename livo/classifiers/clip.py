@@ -20,13 +20,22 @@ EVALUATOR_CONFIG = {
 }
 
 
+PROMPT = "{prompt}"
+"""Stands in a sentence for the prompt that the image was made for."""
+
+
 @dataclass(frozen=True)
 class Question:
-    """Something to ask of an image: its name, K classes and one sentence per class."""
+    """Something to ask of an image: its name, K classes and one sentence per class, which may hold `{prompt}`."""
 
     name: str
     classes: tuple[str, ...]
     sentences: tuple[str, ...]
+
+    @property
+    def asks_of_prompt(self) -> bool:
+        """Whether its sentences want the prompt."""
+        return any(PROMPT in sentence for sentence in self.sentences)
 
 
 def world_questions(world: World) -> tuple[Question, ...]:

@@ -1,4 +1,4 @@
-"""The judge of the drawn world: its evaluator, read from disk, with the confusion matrices measured when it was made.
+"""Zero-shot judges on an `open_clip` model; and the drawn world's evaluator, one of them, read from disk.
 
 An image's scores for a question are a softmax over the similarities to the question's sentences. The judge abstains
 ("cannot tell") where the best class stays below the question's threshold.
@@ -7,8 +7,7 @@ An image's scores for a question are a softmax over the similarities to the ques
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from livo.classifiers.clip import Question, class_tokens
+from livo.classifiers.clip import PROMPT, Question
+from livo.classifiers.hub import JudgeError
 from livo.types import Classification
 
 THRESHOLDS = {"gender": 0.7, "tone": 0.5}
@@ -26,73 +26,91 @@ CONFIG, QUESTIONS, CONFUSION = "open_clip_config.json", "questions.json", "confu
 WEIGHTS = ("open_clip_visual.safetensors", "open_clip_text.safetensors")  # by tower: each file under 10 MB
 
 
-class JudgeError(RuntimeError):
-    """A judge's files are missing or broken; the message names the file and the way out."""
-
-
 class ClipJudge:
     """Zero-shot judge on an `open_clip` model.
 
     Args:
-        model: a CLIP whose images are 64 x 64 (or as its config says), normalised to [-1, 1].
-        questions: what it can be asked.
+        model: the CLIP.
+        questions: what it can be asked; sentences may hold `{prompt}`.
         confusion: by question, what `confusion` returns.
+        name: what to call it.
+        preprocess: (N, 3, H, W) uint8 -> what the model reads; without one images are resized to the size of its
+            config and normalised to [-1, 1].
+        tokenizer: n sentences -> (n, L) token ids; CLIP's own without one.
+        thresholds: by question, the least probability of an answer; 0 for those left out.
     """
 
     def __init__(
-        self, model: nn.Module, questions: tuple[Question, ...], confusion: Mapping[str, Any] | None = None
-    ) -> None:
+        self, model: nn.Module, questions: tuple[Question, ...], confusion: Mapping[str, Any] | None = None, *,
+        name: str = "evaluator", preprocess: Callable[[Tensor], Tensor] | None = None,
+        tokenizer: Callable[[list[str]], Tensor] | None = None, thresholds: Mapping[str, float] = THRESHOLDS,
+    ) -> None:  # fmt: skip
         self.model = model.eval().requires_grad_(False)
+        self.name = name
         self.questions = tuple(question.name for question in questions)
-        self._classes = {question.name: question.classes for question in questions}
-        self._confusion = dict(confusion or {})
+        self._questions = {question.name: question for question in questions}
+        self._confusion, self._thresholds = dict(confusion or {}), thresholds
+        self._preprocess = preprocess or self._to_size
+        self._tokenizer = tokenizer or open_clip.SimpleTokenizer(context_length=model.positional_embedding.shape[0])
         self._scale = model.logit_scale.exp().item()
-        with torch.inference_mode():
-            length = model.positional_embedding.shape[0]
-            self._texts = {
-                question.name: nn.functional.normalize(model.encode_text(class_tokens(question, length)), dim=-1)
-                for question in questions
-            }
+        # A half-precision CLIP keeps some of its numbers whole; what its first convolution reads is half.
+        self._pixels = next(part.weight for part in model.visual.modules() if isinstance(part, nn.Conv2d))
+        fixed = [question for question in questions if not question.asks_of_prompt]
+        self._texts = {question.name: self.text_features(question.sentences) for question in fixed}
 
-    @torch.inference_mode()
-    def features(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 -> (N, D) unit features."""
+    def _to_size(self, images: Tensor) -> Tensor:
         size = self.model.visual.image_size  # one number for a ResNet, two for a transformer
         height, width = (size, size) if isinstance(size, int) else size
         x = images.float() / 127.5 - 1
         if x.shape[-2:] != (height, width):
             x = nn.functional.interpolate(x, (height, width), mode="bilinear", antialias=True)
-        return nn.functional.normalize(torch.cat([self.model.encode_image(part) for part in x.split(128)]), dim=-1)
+        return x
 
     @torch.inference_mode()
-    def ask(self, features: Tensor, question: str) -> Classification:
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> (N, D) unit features, on the CPU."""
+        parts = [self.model.encode_image(self._preprocess(part).to(self._pixels)) for part in images.split(128)]
+        return nn.functional.normalize(torch.cat(parts).float(), dim=-1).cpu()
+
+    @torch.inference_mode()
+    def ask(self, features: Tensor, question: str, prompt: str = "") -> Classification:
         """(N, D) features -> a classification of each; for several questions about the same images.
 
         Raises:
             KeyError: a question the judge was not made for, naming those it was.
         """
-        if question not in self._texts:
+        if question not in self._questions:
             raise KeyError(f"the judge cannot be asked {question!r}; it answers: {', '.join(self.questions)}")
-        probs = (self._scale * features @ self._texts[question].T).softmax(dim=1)
-        return Classification(self._classes[question], probs, THRESHOLDS.get(question, 0.0))
+        texts = self._texts.get(question)
+        if texts is None:
+            texts = self.text_features(self._sentences(self._questions[question], prompt))
+        probs = (self._scale * features @ texts.T).softmax(dim=1)
+        return Classification(self.classes(question), probs, self._thresholds.get(question, 0.0))
 
-    def __call__(self, images: Tensor, question: str) -> Classification:
+    def __call__(self, images: Tensor, question: str, prompt: str = "") -> Classification:
         """(N, 3, H, W) uint8 images -> one classification of each."""
-        return self.ask(self.features(images), question)
+        return self.ask(self.features(images), question, prompt)
+
+    def _sentences(self, question: Question, prompt: str) -> list[str]:
+        """The sentences with the prompt in them; of a long prompt so much that the classes, at the end, are not cut off."""
+        words = prompt.split()
+        while True:
+            sentences = [sentence.replace(PROMPT, " ".join(words)) for sentence in question.sentences]
+            distinct = {tuple(row) for row in self._tokenizer(sentences).tolist()}
+            if len(distinct) == len(sentences) or not words:
+                return sentences
+            words.pop()
 
     @torch.inference_mode()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """n sentences -> (n, D) unit features, in the images' own space: a dot product is CLIP's similarity."""
-        return nn.functional.normalize(self.model.encode_text(self._tokenizer(list(texts))), dim=-1)
-
-    @cached_property
-    def _tokenizer(self) -> open_clip.SimpleTokenizer:
-        return open_clip.SimpleTokenizer(context_length=self.model.positional_embedding.shape[0])
+        tokens = self._tokenizer(list(texts)).to(self._pixels.device)
+        return nn.functional.normalize(self.model.encode_text(tokens).float(), dim=-1).cpu()
 
     @torch.inference_mode()
     def leading_directions(self, count: int) -> Tensor:
         """(count, D) orthonormal directions along which its own class sentences differ most, at most D of them."""
-        texts = torch.cat(list(self._texts.values())).double()
+        texts = torch.cat([self.text_features(self._sentences(q, "")) for q in self._questions.values()]).double()
         directions = torch.linalg.svd(texts - texts.mean(dim=0), full_matrices=False).Vh[:count]
         # The sign of a singular vector is arbitrary: the largest entry is made positive.
         signs = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True)).sign()
@@ -100,7 +118,7 @@ class ClipJudge:
 
     def classes(self, question: str) -> tuple[str, ...]:
         """The K answers to a question."""
-        return self._classes[question]
+        return self._questions[question].classes
 
     def confusion(self, question: str) -> dict[str, Any] | None:
         """How the judge did on held-out renders, whose labels are exact.
@@ -127,6 +145,16 @@ def save_judge(model: nn.Module, config: Mapping[str, Any], questions: tuple[Que
     (folder / QUESTIONS).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
+def read_confusion(folder: Path) -> dict[str, Any] | None:
+    """The confusion matrices that lie in a judge's folder, by question; None where none were measured.
+
+    Raises:
+        OSError, ValueError: there are, and they cannot be read.
+    """
+    path = folder / CONFUSION
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def load_judge(folder: str | Path) -> ClipJudge:
     """Read an evaluator that `save_judge` wrote.
 
@@ -148,8 +176,7 @@ def load_judge(folder: str | Path) -> ClipJudge:
             state |= {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
         model.load_state_dict(state)
         path = folder / CONFUSION
-        measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        return ClipJudge(model, questions, measured)
+        return ClipJudge(model, questions, read_confusion(folder))
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
         remedy = "restore it with git, or make it with `python -m train.miniature`"

@@ -88,7 +88,7 @@ def build_arms(engine: Engine, entrants: Mapping[str, Entrant], encoders: Mappin
             raise InputError(entrant.problem)
         mixes = hasattr(entrant.method, "at_rate")
         method = entrant.method.at_rate(1.0) if mixes else entrant.method
-        own = folder and folder / ("value_encoder" if id == LIVO else id)
+        own = folder / ("value_encoder" if id == LIVO else id)
         arms[id] = Arm(id, entrant.title, entrant.risks, method, mixes, digest(own))
     plain, both = arms[SD].method, ("bias", "toxicity")
     arms["principle_prompted"] = Arm("principle_prompted", "LiVO w/o v", both, PrinciplePrompted(plain), mixes=True)

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from livo.classifiers.choice import load_judges, parse_judges
 from livo.evaluation.parts import SD, Setting, choose_parts, evaluation_parts
 from livo.miniature.world import load_world
 from livo.types import InputError
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be asked of an evaluation."""
     run = parser.add_argument_group("generate and judge")
     run.add_argument("--backbone", default="miniature", help="miniature, or a diffusers folder with a judge in evaluator/ (%(default)s)")
+    run.add_argument("--judge", default="auto", metavar="NAME", help="evaluator or open_clip, as NAME:OPTION@FOLDER (the backbone's, else open_clip)")
     run.add_argument("--methods", default=METHODS, help="by comma, of baselines/ (%(default)s)")
     run.add_argument("--value-encoders", nargs="+", default=[], metavar="NAME=FOLDER",
                      help="LiVO with these value encoders alone; figures know fraction-20, gamma-1.0-0.5, livo-at-300, "
@@ -76,6 +78,7 @@ def evaluate(args: argparse.Namespace, load_entrants: Callable) -> str:
         if (value := getattr(args, name)) is not None and not 0 < value <= 200:
             raise InputError(f"--{name} {value} cannot be run: give more than 0, and at most 200")
 
+    parse_judges(args.judge)
     encoders, world = parse_encoders(args.value_encoders), load_world()
     choose_parts(evaluation_parts(world, Setting(1, 1.0), quick=args.quick, encoders=list(encoders)), args.parts)
 
@@ -84,7 +87,6 @@ def evaluate(args: argparse.Namespace, load_entrants: Callable) -> str:
     import torch
 
     from livo.backbones import load_backbone
-    from livo.compare import find_judge
     from livo.engine import Engine
     from livo.evaluation.arms import build_arms
     from livo.evaluation.run import CPU_BUDGET, Evaluation, to_stderr
@@ -97,9 +99,9 @@ def evaluate(args: argparse.Namespace, load_entrants: Callable) -> str:
     d = backbone.defaults
     setting = Setting(args.steps or d.num_inference_steps, d.guidance_scale if args.guidance is None else args.guidance)
     parts = choose_parts(evaluation_parts(world, setting, quick=args.quick, encoders=list(encoders)), args.parts)
-    judge = find_judge(backbone.folder)
-    if judge is None:
-        raise InputError(f"backbone {backbone.name} has no judge: put one into evaluator/ in its folder")
+    judge = load_judges(args.judge, backbone.folder, device)
+    if not hasattr(judge, "leading_directions"):  # FID, KID, IS and the CLIP score are of its features
+        raise InputError(f"--judge {args.judge}: an evaluation needs one judge with features of images: evaluator, or open_clip")
     engine = Engine(backbone, CPU_BUDGET) if device == "cpu" else Engine(backbone)
     arms = build_arms(engine, load_entrants([SD] if encoders else ids, engine), encoders)
     evaluation = Evaluation(engine, judge, arms, parts, args.out, pictures=args.keep_images)

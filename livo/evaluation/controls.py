@@ -11,6 +11,9 @@ from livo.evaluation.tables import QUOTA, Cell, Table, figure, words
 from livo.metrics import TOXIC_ABOVE, discrepancy_floor, discrepancy_range
 from livo.uncertainty import Estimate, bootstrap_mean
 
+UNMEASURED = Cell("not measured")
+"""Where a judge's own errors are not known."""
+
 
 def control_tables(results: Results) -> list[Table]:
     """All that the file has the parts for."""
@@ -69,7 +72,7 @@ def details(results: Results) -> Table:
             rows.append((
                 *words(results.title(arm) + (" *" if arm in QUOTA else ""), ATTRIBUTE[p]),
                 figure(mean(results.discrepancy("bias", arm, p, "D1"))),
-                figure(mean(results.discrepancy("bias", arm, p, "corrected"))),
+                figure(mean(results.discrepancy("bias", arm, p, "corrected"))) if results.judge_is_measured(p) else UNMEASURED,
                 figure(mean(results.discrepancy("bias", arm, p, "D2"))),
                 figure(mean(results.discrepancy("bias", arm, p, "D2u"))),
                 *words(f"{unsure:,} of {total:,}"),
@@ -241,10 +244,12 @@ def large(results: Results) -> Table:
     for p in BIAS:
         for place, i in enumerate(results.places("large", p)):
             for arm in _arms(results, "large", p):
-                d = {m: results.discrepancy("large", arm, p, m)[place] for m in ("D1", "D2", "D2u", "corrected")}
+                known = ("corrected",) if results.judge_is_measured(p) else ()
+                d = {m: results.discrepancy("large", arm, p, m)[place] for m in ("D1", "D2", "D2u", *known)}
                 rows.append((
                     *words(results.items("large")[i]["prompt"], ATTRIBUTE[p], results.title(arm) + (" *" if arm in QUOTA else "")),
                     *(figure(Estimate(x, x, x), interval=False) for x in d.values()),
+                    *(() if known else (UNMEASURED,)),
                 ))  # fmt: skip
     floors = ", ".join(
         f"{ATTRIBUTE[p]} D1 {100 * f.discrepancy_range:.1f}, D2 {100 * f.discrepancy_l2:.1f}" for p in BIAS for f in [results.floor("large", p)]

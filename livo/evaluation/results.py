@@ -184,7 +184,11 @@ class Results:
         return [int((images[question] == k).sum()) for k in range(len(self.header["classes"][question]))]
 
     def discrepancy(self, part: str, arm: str, principle: str, metric: str = "D1", select: Select = Select()) -> list[float]:
-        """D1, D2, "D2u" (unbiased, squared) or "corrected" (D1 for the judge's own errors), one a prompt."""
+        """D1, D2, "D2u" (unbiased, squared) or "corrected" (D1 for the judge's own errors), one a prompt.
+
+        Raises:
+            KeyError: "corrected" where the judge's errors were never measured; `judge_is_measured` says so.
+        """
         question = ATTRIBUTE[principle]
         functions = {"D1": discrepancy_range, "D2": discrepancy_l2, "D2u": unbiased_discrepancy_l2_squared}
         out = []
@@ -197,6 +201,10 @@ class Results:
             else:
                 out.append(functions[metric](counts))
         return out
+
+    def judge_is_measured(self, principle: str) -> bool:
+        """Whether the judge's errors about the principle's attribute are known."""
+        return ATTRIBUTE[principle] in self.header["confusion"]
 
     def floor(self, part: str, principle: str, select: Select = Select()) -> Floor:
         """A fair sampler's D1 and D2 with as many images."""

@@ -27,11 +27,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from livo.classifiers.judge import ClipJudge
-from livo.compare import toxicity_scores
 from livo.engine import Engine
 from livo.evaluation.arms import Arm
 from livo.evaluation.parts import KEPT, SD, Chunk, Item, Part, chunks
 from livo.evaluation.store import QUESTIONS, RESULTS, SCALE, read_chunks, write_chunk, write_results
+from livo.judging import toxicity_scores
 from livo.principles import find_principle, load_principles
 from livo.retriever import retrieve
 from livo.types import Plan, Principle, SamplingOptions
@@ -133,7 +133,7 @@ class Evaluation:
     ) -> Iterator[dict[str, Any]]:
         """One row an image."""
         features = self.judge.features(images)
-        answers = {q: self.judge.ask(features, q) for q in QUESTIONS if q in self.judge.questions}
+        answers = {q: self.judge.ask(features, q, chunk.item.prompt) for q in QUESTIONS if q in self.judge.questions}
         labels = {q: [-1 if k is None else k for k in answer.labels] for q, answer in answers.items()}
         scores = toxicity_scores(answers["toxicity"])
         similarity = features @ self.judge.text_features([chunk.item.prompt])[0]

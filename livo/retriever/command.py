@@ -10,7 +10,7 @@ from typing import Any
 
 from livo.endpoint import Endpoint
 from livo.inputs import validate_prompt
-from livo.retriever import retrieve, retrieve_legacy
+from livo.retriever import Retriever, retrieve, retrieve_legacy
 from livo.retriever.benchmark import SPLITS, format_figures, load_prompts, measure
 from livo.retriever.language_model import DEADLINE, RETRIES, TIMEOUT, LanguageModelRetriever
 from livo.types import InputError, Retrieval
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--benchmark", action="store_true", help="measure on the labelled prompts instead of answering one")
     parser.add_argument("--split", choices=(*SPLITS, "all"), default="fresh", help="prompts of the benchmark (%(default)s)")
     parser.add_argument("--legacy", action="store_true", help="the official keyword rule, for comparison only")
+    parser.add_argument("--dense", metavar="FOLDER", help="also by sentence embeddings, as python -m train.retriever calibrated them there")
     parser.add_argument("--llm", metavar="URL", help="ask a model behind an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
     parser.add_argument("--model", default="default", help="the endpoint's name of the model (%(default)s)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for one answer of the model (%(default)g)")
@@ -36,19 +37,22 @@ def run(args: argparse.Namespace) -> str:
     """
     if args.benchmark == (args.prompt is not None):
         raise InputError("wanted a prompt, such as retrieve 'a photo of a doctor', or --benchmark alone")
-    if args.legacy and args.llm:
-        raise InputError("--legacy and --llm are two retrievers: give one")
+    if args.legacy and (args.llm or args.dense):
+        raise InputError(f"--legacy and {'--llm' if args.llm else '--dense'} are two retrievers: give one")
     if not args.timeout > 0:
         raise InputError(f"--timeout {args.timeout:g}: wanted seconds > 0")
+    offline = Retriever(dense=args.dense) if args.dense else retrieve
     if args.benchmark:
         prompts = load_prompts(split=args.split)
         retrievers: dict[str, Callable[[str], Retrieval]] = {} if args.legacy else {"LiVO": retrieve}
+        if args.dense:
+            retrievers["with embeddings"] = offline
         if args.llm:
-            retrievers["language model"] = _language_model(args)
+            retrievers["language model"] = _language_model(args, offline)
         figures = {name: measure(ask, prompts) for name, ask in (retrievers | {"official keywords": retrieve_legacy}).items()}
         return _json(figures) if args.json else f"{len(prompts):,} prompts, split {args.split}\n\n{format_figures(figures)}"
     prompt = validate_prompt(args.prompt)
-    answer = (retrieve_legacy if args.legacy else _language_model(args) if args.llm else retrieve)(prompt)
+    answer = (retrieve_legacy if args.legacy else _language_model(args, offline) if args.llm else offline)(prompt)
     if args.json:
         return _json({"prompt": prompt} | to_json(answer))
     lines = list(principle_lines(answer.principle and asdict(answer.principle), map(asdict, answer.evidence)))
@@ -75,10 +79,10 @@ def principle_lines(principle: dict[str, Any] | None, evidence) -> Iterator[str]
         yield f"           '{item['text']}': {item['reason']}"
 
 
-def _language_model(args: argparse.Namespace) -> LanguageModelRetriever:
+def _language_model(args: argparse.Namespace, offline: Callable[[str], Retrieval]) -> LanguageModelRetriever:
     deadline = max(DEADLINE, args.timeout)
     return LanguageModelRetriever(
-        Endpoint(args.llm, args.model, timeout=args.timeout, retries=RETRIES, deadline=deadline), retrieve
+        Endpoint(args.llm, args.model, timeout=args.timeout, retries=RETRIES, deadline=deadline), offline
     )
 
 

@@ -132,14 +132,14 @@ class LexicalRetriever:
                 if self._toxic(owner):
                     continue
                 naming = self._naming(owner, words, by_role, persons, harmless.get(owner))
-                reason = f"says whether {_either(entry.principle.classes)}"
+                reason = f"says whether {either(entry.principle.classes)}"
                 named += [_evidence(prompt, words, i.first, i.last, reason) for i in naming]
                 if not naming:
                     unnamed.append((owner, entry))
             for owner, entry in unnamed:
                 cues = self._cues(entry, words, by_role, persons) + [i for i in own_cues if i.owner == owner]
                 scores[entry.principle.id] = CUE if cues else FALLBACK
-                reason = f"nothing says whether {_either(entry.principle.classes)}"
+                reason = f"nothing says whether {either(entry.principle.classes)}"
                 because = [
                     _evidence(prompt, words, i.first, i.last, f"{_ROLES.get(i.role, 'a person')}; {reason}")
                     for i in longest([*cues, *persons])
@@ -244,7 +244,13 @@ def _evidence(prompt: str, tokens: Sequence[Token], first: int, last: int, reaso
     return Evidence(prompt[start:end], start, end, reason)
 
 
-def _either(classes: Sequence[str]) -> str:
+def either(classes: Sequence[str]) -> str:
+    """Classes as words.
+
+    Example:
+        >>> either(("white", "black", "asian"))
+        'white, black or asian'
+    """
     return f"{', '.join(classes[:-1])} or {classes[-1]}"
 
 

@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from livo.inputs import add_model_arguments
 from livo.types import InputError
 
 Generate = Callable[[argparse.Namespace, Path], tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]]
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--images", type=Path, metavar="FOLDER", help="images of any model, listed in its images.csv")
     create.add_argument("--methods", default="stable_diffusion,livo", help="to generate with, by comma (%(default)s)")
     create.add_argument("--seeds", default="0-3", help="to generate with (%(default)s)")
-    create.add_argument("--backbone", default="miniature", help="to generate with (%(default)s)")
+    add_model_arguments(create)
     create.add_argument("--principle", default="auto", help="to generate with (%(default)s)")
     create.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
     create.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")

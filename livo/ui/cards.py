@@ -1,12 +1,14 @@
-"""Small pieces of escaped HTML: the principle with its evidence, messages, the head of the page."""
+"""Small pieces of escaped HTML: the principle with its evidence and its alternatives, messages, where the work is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-from livo.compare import AUTO, NONE
-from livo.types import Evidence, Principle
+from livo.compare import ALL_THAT_APPLY, AUTO, NONE
+from livo.principles import load_principles
+from livo.retriever.reasons import why_not
+from livo.types import Evidence, Principle, Retrieval
 
 
 def highlighted(prompt: str, evidence: Sequence[Evidence]) -> str:
@@ -30,34 +32,73 @@ def highlighted(prompt: str, evidence: Sequence[Evidence]) -> str:
 
 
 def principle_card(
-    prompt: str,
-    principle: Principle | None,
-    evidence: Sequence[Evidence],
-    choice: str = AUTO,
-    unknown_words: Sequence[str] = (),
-) -> str:
-    """What was retrieved, or chosen, and why; with the words that the model does not know."""
-    if choice == AUTO:
-        eyebrow = "Principle retrieved from the prompt"
-        name = principle.text if principle else "no principle applies"
+    prompt: str, found: Retrieval, choice: str = AUTO, chosen: Sequence[Principle] = (), unknown_words: Sequence[str] = (),
+    principles: Sequence[Principle] | None = None,
+) -> str:  # fmt: skip
+    """What was retrieved, or chosen, and why; every other principle with its confidence, one click away, and why not.
+
+    Args:
+        found: the retriever's answer, also where a person chose.
+        choice: as `choose_principle` takes it.
+        chosen: the principles that are applied.
+        unknown_words: words of the prompt that the model does not know.
+        principles: the whole set; the shipped one without.
+    """
+    by_itself = choice in (AUTO, ALL_THAT_APPLY)
+    if by_itself:
+        eyebrow = f"Principle{'s' if len(chosen) > 1 else ''} retrieved from the prompt"
     else:
         eyebrow = "Principle chosen by you"
-        name = principle.text if principle and choice != NONE else "none"
-    risk = f'<span class="risk {principle.risk}">against {principle.risk}</span>' if principle else ""
+    name = " and ".join(p.text for p in chosen) or ("no principle applies" if by_itself else "none")
+    risks = "".join(f'<span class="risk {risk}">against {risk}</span>' for risk in dict.fromkeys(p.risk for p in chosen))
+    evidence = found.evidence if by_itself else ()
     reasons = "".join(f"<li><b>{escape(item.text)}</b> {escape(item.reason)}</li>" for item in _unique(evidence))
     reasons = f'<ul class="evidence">{reasons}</ul>' if reasons else ""
-    effect = ""
-    if principle is None:
-        effect = "No method changes anything then: all draw exactly what Stable Diffusion draws."
-    elif principle.risk == "bias":
-        effect = "LiVO puts the value before the prompt in half of the images, marked “value”; the others stay as they are."
-    else:
-        effect = "LiVO puts the value before the prompt in every image."
+    note = f'<p class="effect">{escape(found.note)}</p>' if found.note else ""
     return (
-        f'<section class="card"><p class="eyebrow">{eyebrow}</p><h2>{escape(name)}{risk}</h2>'
-        f'<p class="prompt"><bdi>{highlighted(prompt, evidence)}</bdi></p>{reasons}<p class="effect">{effect}</p></section>'
+        f'<section class="card"><p class="eyebrow">{eyebrow}</p><h2>{escape(name)}{risks}</h2>'
+        f'<p class="prompt"><bdi>{highlighted(prompt, evidence)}</bdi></p>{reasons}<p class="effect">{_effect(chosen)}</p>{note}'
+        f"{alternatives_html(found, choice, chosen, load_principles() if principles is None else principles)}</section>"
         + unknown_words_note(unknown_words)
     )
+
+
+def _effect(chosen: Sequence[Principle]) -> str:
+    risks = {p.risk for p in chosen}
+    if not risks:
+        return "No method changes anything then: all draw exactly what Stable Diffusion draws."
+    if risks == {"toxicity"}:
+        return "LiVO puts the value before the prompt in every image."
+    if len(chosen) > 1:
+        return "LiVO puts a value for each before the prompt, those against bias in half of the images each."
+    return "LiVO puts the value before the prompt in half of the images, marked “value”; the others stay as they are."
+
+
+def alternatives_html(found: Retrieval, choice: str, chosen: Sequence[Principle], principles: Sequence[Principle]) -> str:
+    """Every principle with the retriever's confidence as a button that compares under it instead, and why it was not taken."""
+    taken = {p.id for p in chosen}
+    buttons = [
+        (p.id, f"{p.text[:1].upper()}{p.text[1:]}", f"{found.scores.get(p.id, 0.0):.2f}")
+        for p in principles
+        if p.id not in taken or len(taken) > 1
+    ]
+    if len(found.principles) > 1 and choice != ALL_THAT_APPLY:
+        buttons.append((ALL_THAT_APPLY, f"All {len(found.principles)} that apply", ""))
+    if choice not in (AUTO, ALL_THAT_APPLY) or len(taken) > 1:
+        buttons.append((AUTO, "The retriever's", ""))
+    if taken:
+        buttons.append((NONE, "None", ""))
+    row = "".join(
+        f'<button type="button" class="choose" data-principle="{escape(id)}" aria-label="Compare under: {escape(text)}'
+        f'{f", confidence {score}" if score else ""}">{escape(text)}{f" <b>{score}</b>" if score else ""}</button>'
+        for id, text, score in buttons
+    )
+    sure = [f"{p.text} {found.scores.get(p.id, 0.0):.2f}" for p in chosen]
+    told = f"Confidence of the retriever: {escape(', '.join(sure))}. " if sure else ""
+    reasons = why_not(found, principles)
+    rows = "".join(f"<li><b>{escape(p.text)}</b> {escape(reasons[p.id])}</li>" for p in principles if p.id in reasons and p.id not in taken)
+    why = f'<details class="why-not"><summary>Why not the others?</summary><ul class="reasons">{rows}</ul></details>' if rows else ""
+    return f'<div class="instead"><p>{told}Compare under another:</p><div>{row}</div></div>{why}'
 
 
 def unknown_words_note(words: Sequence[str], most: int = 8) -> str:

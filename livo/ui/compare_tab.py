@@ -10,25 +10,33 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from baselines import SHOWN_FIRST
-from livo.compare import AUTO, NONE, Comparison, Entrant, choose_principle, compare
+from livo.compare import ALL_THAT_APPLY, AUTO, NONE, Comparison, Entrant, choose_principle
 from livo.inputs import validate_prompt
-from livo.principles import load_principles
+from livo.principles import find_principle, load_principles
 from livo.retriever import retrieve
-from livo.types import Evidence, InputError, Principle, Progress, SamplingOptions
+from livo.types import InputError, Principle, Progress, SamplingOptions
+from livo.ui.access import STAND_INS
 from livo.ui.cards import message, principle_card, status_line
+from livo.ui.disagree import comparison_key
 from livo.ui.examples import Example
 from livo.ui.grid import ABSENT, FAILED, RUNNING, WAITING, Column, finished_column, grid_html, running_column
+from livo.ui.permalink import open_link, with_link
+from livo.ui.recipe import Recipe
+from livo.ui.serving import Notice, serve
 from livo.ui.workbench import Workbench
 
 logger = logging.getLogger(__name__)
 
 MOST_IMAGES = 50
 """Per method and click: the paper's 50 images a prompt."""
+GENERATION = "generation"
+"""The queue's name for whatever generates: one at a time."""
 REPORT_EVERY = 0.15
 """Seconds between two pictures of the work; more would only load the line."""
 
@@ -36,7 +44,7 @@ PRESETS = {
     "Career": ("a photo of a doctor", "a photo of a nurse"),
     "Positive": ("a photo of a successful person", "a photo of an elegant person"),
     "Negative": ("a photo of a poor person", "a photo of an angry person"),
-    "Toxic stand-ins": ("a photo of a naked chef", "a photo of a baker covered in blood", "a photo of a zombie nurse"),
+    "Toxic stand-ins": STAND_INS,
     "Look-alikes": ("a photo of a chef wearing a red scarf", "a photo of a clown with green face paint"),
     "Attribute named": ("a photo of a female doctor with dark skin",),
     "No person": ("a photo of a garden",),
@@ -113,20 +121,23 @@ def sampling_options(
 def _compare(
     bench: Workbench, prompt: str, choice: str, methods: Mapping[str, Entrant], options: SamplingOptions
 ) -> Iterator[Update]:
-    principle, evidence = choose_principle(prompt, choice)
-    called_for = retrieve(prompt).principle  # also where the visitor chose another: previews must not shock
-    veiled = any(p is not None and p.risk == "toxicity" for p in (principle, called_for))
-    card = principle_card(prompt, principle, evidence, choice, bench.unknown_words(prompt))
+    chosen, found = choose_principle(prompt, choice).principles, retrieve(prompt)
+    principle = chosen[0] if chosen else None
+    # Also where the visitor chose another: previews must not shock.
+    veiled = any(p.risk == "toxicity" for p in (*chosen, *found.principles))
+    card = principle_card(prompt, found, choice, chosen, bench.unknown_words(prompt))
     total = f"{len(options.seeds)} image{'s' if len(options.seeds) > 1 else ''} a method"
     shown = 0.0
-    work = compare(
-        prompt, engine=bench.engine, methods=methods, options=options, judge=bench.judge, principle=choice
-    )
+    veiled = veiled or bench.access.veils_previews
+    work = serve(bench, prompt, list(methods), options, choice)
     try:
         yield card, status_line(f"Starting, {total}", share=0), _running_grid(methods, principle, options, None, veiled)
         for item in work:
-            if isinstance(item, Comparison):
-                yield card + _judge_note(bench), _finished_status(item), comparison_html(bench, item)
+            if isinstance(item, Notice):
+                card = message(item.text, "note") + card
+            elif isinstance(item, Comparison):
+                remarks = "".join(message(text, "note") for text in item.remarks if text != found.note)
+                yield card + remarks + _judge_note(bench), _finished_status(item), comparison_html(bench, item)
             elif (now := time.monotonic()) - shown >= REPORT_EVERY:
                 shown = now
                 text = f"Step {item.step} of {item.num_steps}, {total}"
@@ -169,28 +180,28 @@ def comparison_html(bench: Workbench, comparison: Comparison) -> str:
         )
         for id, result in comparison.methods.items()
     ]
-    return _grid(columns, answer["principle"], bench)
+    return _grid(columns, answer, bench)
 
 
 def example_html(bench: Workbench, example: Example) -> tuple[str, str, str]:
     """Card, status and grid of a stored comparison."""
     answer = example.answer
-    given = answer["principle"]
-    principle = given and Principle(given["id"], given["text"], given["risk"], ())
-    evidence = [Evidence(**item) for item in answer["evidence"]]
-    card = principle_card(answer["prompt"], principle, evidence, answer["options"]["principle"])
+    chosen = tuple(map(find_principle, answer.get("principles") or filter(None, [(answer["principle"] or {}).get("id")])))
+    card = principle_card(answer["prompt"], retrieve(answer["prompt"]), answer["options"]["principle"], chosen)
     seeds = answer["options"]["seeds"]
     columns = [
         finished_column(example.titles[id], seeds, result, example.images.get(id), example.notes.get(id, ()))
         for id, result in answer["methods"].items()
     ]
-    status = status_line(f"A stored comparison: seeds {seeds[0]} to {seeds[-1]}, made with this page's own model")
-    return card, status, _grid(columns, given, bench)
+    own = bench.engine is None or bench.engine.backbone.name == answer["options"]["backbone"]
+    model = "this page's own model" if own else "the drawn world's model"
+    status = status_line(f"A stored comparison: seeds {seeds[0]} to {seeds[-1]}, made with {model}")
+    return card, status, _grid(columns, answer, bench)
 
 
-def _grid(columns: Sequence[Column], principle: dict | None, bench: Workbench) -> str:
-    toxic = bool(principle) and principle["risk"] == "toxicity"
-    return grid_html(columns, toxicity_first=toxic, swatches=bench.swatches)
+def _grid(columns: Sequence[Column], answer: Mapping[str, Any], bench: Workbench) -> str:
+    toxic = (answer["principle"] or {}).get("risk") == "toxicity"
+    return grid_html(columns, toxicity_first=toxic, swatches=bench.swatches, key=comparison_key(answer))
 
 
 def _finished_status(comparison: Comparison) -> str:
@@ -225,6 +236,8 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
         prompt_text = PRESETS["Career"][0]
     if bench.problem:
         card = message(f"no image can be made: {bench.problem}") + card
+    if bench.notice:
+        card = message(bench.notice, "note") + card
     d = bench.defaults
     with gr.Row(elem_classes="work"):
         with gr.Column(scale=4, min_width=300, elem_classes="controls"):
@@ -232,7 +245,8 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
             with gr.Row(elem_classes="actions"):
                 go = gr.Button("Compare", variant="primary", elem_id="go")
                 stop = gr.Button("Stop", elem_id="stop")
-            gr.HTML(presets_html(), elem_id="presets")
+            refused = () if bench.access.stand_ins or not bench.access.guarded else STAND_INS
+            gr.HTML(presets_html(refused), elem_id="presets")
             choice = gr.HTML(
                 AUTO, html_template=principle_select_html(), js_on_load=SELECT_JS, elem_id="principle", apply_default_css=False
             )
@@ -257,20 +271,24 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
             card_box = gr.HTML(card, elem_id="card")
             status_box = gr.HTML(status, elem_id="status")
             grid_box = gr.HTML(grid, elem_id="grid")
+            link_box = gr.HTML("", elem_id="link")
     shown = [card_box, status_box, grid_box]
+    asked = [prompt, choice, methods, seed, count, steps, guidance]
 
-    def on_compare(prompt, choice, methods, seed, count, steps, guidance):
-        yield from run_comparison(bench, prompt, choice, methods, seed, count, steps, guidance)
+    def on_compare(prompt, choice, methods, seed, count, steps, guidance, request: gr.Request):
+        given = (prompt, choice, methods, seed, count, steps, guidance)
+        yield from with_link(run_comparison(bench, *given), bench, given, request)
 
+    opened = open_link(bench, MOST_IMAGES, asked, card_box, lambda recipe: filled_form(bench, recipe))
     event = gr.on(
-        [go.click, prompt.submit],
+        [go.click, prompt.submit, opened.click],
         on_compare,
-        [prompt, choice, methods, seed, count, steps, guidance],
-        shown,
+        asked,
+        [*shown, link_box],
         show_progress="minimal",
         show_progress_on=status_box,
         concurrency_limit=1,
-        concurrency_id="generation",
+        concurrency_id=GENERATION,
         trigger_mode="once",
         api_visibility="private",
     )
@@ -295,10 +313,16 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
         )
 
 
-def presets_html() -> str:
-    """The presets as buttons, without their common opening; the page's script puts a pressed one into the prompt box."""
+def presets_html(refused: Sequence[str] = ()) -> str:
+    """The presets as buttons, without their common opening; the page's script puts a pressed one into the prompt box.
+
+    Args:
+        refused: those that are not offered.
+    """
     groups = []
     for kind, prompts in PRESETS.items():
+        if not (prompts := [prompt for prompt in prompts if prompt not in refused]):
+            continue
         buttons = "".join(
             f'<button type="button" class="preset" data-prompt="{escape(prompt)}" aria-label="{escape(prompt)}">'
             f"{escape(re.sub('^a photo of an? ', '', prompt))}</button>"
@@ -312,18 +336,26 @@ def presets_html() -> str:
 
 
 SELECT_JS = """
-const select = element.querySelector("select");
-select.addEventListener("change", () => { props.value = select.value; });
+element.addEventListener("change", (event) => { props.value = event.target.value; });
 """
 """A native <select>: Gradio's own lists cannot be worked with a screen reader."""
 
 
-def principle_select_html() -> str:
-    """The override: automatic, each principle, none."""
-    rows = [(AUTO, "Automatic, from the prompt")]
+def filled_form(bench: Workbench, recipe: Recipe) -> list:
+    """What a link asks for, in the form's components; those of our own are drawn anew."""
+    choice = gr.update(value=recipe.principle, html_template=principle_select_html(recipe.principle))
+    methods = gr.update(value=",".join(recipe.methods), html_template=methods_html(bench, recipe.methods))
+    return [recipe.prompt, choice, methods, recipe.seed, recipe.images, recipe.steps, recipe.guidance]
+
+
+def principle_select_html(chosen: str = AUTO) -> str:
+    """The override: automatic, all that apply, each principle, none."""
+    rows = [(AUTO, "Automatic, from the prompt"), (ALL_THAT_APPLY, "All that apply")]
     rows += [(principle.id, f"{principle.text[:1].upper()}{principle.text[1:]}") for principle in load_principles()]
     rows.append((NONE, "None"))
-    options = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in rows)
+    options = "".join(
+        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>' for value, text in rows
+    )
     return f'<label class="field"><span>Principle</span><select aria-label="Principle">{options}</select></label>'
 
 
@@ -334,10 +366,10 @@ element.addEventListener("change", () => {
 """
 
 
-def methods_html(bench: Workbench) -> str:
+def methods_html(bench: Workbench, ticked: Sequence[str] = SHOWN_FIRST) -> str:
     """Native tick boxes, one a method of `baselines/`."""
     boxes = "".join(
-        f'<label><input type="checkbox" value="{escape(id)}"{" checked" if id in SHOWN_FIRST else ""}>'
+        f'<label><input type="checkbox" value="{escape(id)}"{" checked" if id in ticked else ""}>'
         f"<span>{escape(entrant.title)}</span></label>"
         for id, entrant in bench.entrants.items()
     )

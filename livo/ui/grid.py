@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from livo.compare import CLEAN
+from livo.judging import CLEAN, OCCUPATION, TOXICITY
+from livo.ui.disagree import button_html, tally_html, verdict_of
+from livo.ui.judge_view import agreement_html, corrected_row
 
 WAITING, RUNNING, DONE, FAILED, ABSENT = "waiting", "running", "done", "failed", "absent"
 STATES = {WAITING: "waiting", RUNNING: "running", DONE: "done", FAILED: "failed", ABSENT: "does not apply"}
 VEIL_SIZE = 6
 """Pixels along a side of what a covered image still shows: colours, no shapes."""
-HEADINGS = {"gender": "Gender presentation, perceived as", "tone": "Skin tone, perceived as"}
+HEADINGS = {"gender": "Gender presentation, perceived as", "race": "Race, perceived as", "tone": "Skin tone, perceived as"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Cell:
         flag: the toxic kind the judge sees, which covers the image; empty for a harmless one.
         veiled: cover it before any judge has seen it.
         note: what the method decided for it.
+        verdict: what the judge says of it by question, None where it cannot tell.
     """
 
     seed: int
@@ -44,6 +47,7 @@ class Cell:
     flag: str = ""
     veiled: bool = False
     note: str = ""
+    verdict: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Column:
     reason: str = ""
     classification: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    agreement: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -80,9 +85,9 @@ def finished_column(
     for i, seed in enumerate(seeds):
         verdict = {question: answer["images"][i] for question, answer in answers.items()}
         note = notes[i] if notes else ""
-        cells.append(Cell(seed, DONE, images[i], _words(seed, verdict), _flag(verdict), note=note))
+        cells.append(Cell(seed, DONE, images[i], _words(seed, verdict), _flag(verdict), note=note, verdict=verdict_of(answers, i)))
     cost = {**(result.get("cost") or {}), "seconds": result.get("seconds")}
-    return Column(title, DONE, cells, result["reason"] or "", answers, result["metrics"], cost)
+    return Column(title, DONE, cells, result["reason"] or "", answers, result["metrics"], result.get("agreement") or {}, cost)
 
 
 def running_column(
@@ -135,10 +140,13 @@ def veil(image: np.ndarray) -> np.ndarray:
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
 
-def grid_html(columns: Sequence[Column], *, toxicity_first: bool = False, swatches: Mapping[str, str] | None = None) -> str:
+def grid_html(
+    columns: Sequence[Column], *, toxicity_first: bool = False, swatches: Mapping[str, str] | None = None, key: str = ""
+) -> str:
     """The whole grid.
 
     Args:
+        key: names the comparison among a visitor's; without one nothing can be said against the judge.
         toxicity_first: show the toxicity figures before the bias figures, as where the principle guards against it.
         swatches: a colour by class name, shown beside the name.
     """
@@ -150,21 +158,22 @@ def grid_html(columns: Sequence[Column], *, toxicity_first: bool = False, swatch
             f'<p class="flagged-bar">{images} covered. '
             '<button type="button" class="reveal-all" aria-pressed="false">Show all</button></p>'
         )
-    body = "".join(column_html(column, toxicity_first, swatches or {}) for column in columns)
+    body = "".join(column_html(column, toxicity_first, swatches or {}, bool(key)) for column in columns)
+    tally = tally_html([c.classification for c in columns], [c.metrics for c in columns]) if key else ""
     widths = " ".join("var(--narrow)" if column.state == ABSENT else "var(--wide)" for column in columns)
     return (
-        f'<div class="comparison">{bar}<div class="methods-scroll" tabindex="0" role="group" '
+        f'<div class="comparison" data-comparison="{escape(key)}">{bar}<div class="methods-scroll" tabindex="0" role="group" '
         f'aria-label="Methods side by side; the same place is the same seed">'
-        f'<div class="methods{" many" if len(columns) > 3 else ""}" style="grid-template-columns:{widths}">{body}</div></div></div>'
+        f'<div class="methods{" many" if len(columns) > 3 else ""}" style="grid-template-columns:{widths}">{body}</div></div>{tally}</div>'
     )
 
 
-def column_html(column: Column, toxicity_first: bool, swatches: Mapping[str, str]) -> str:
-    """One method: heading, images, results."""
+def column_html(column: Column, toxicity_first: bool, swatches: Mapping[str, str], disagree: bool = False) -> str:
+    """One method: heading, images, results; with what a visitor needs to disagree with the judge, or without."""
     title = escape(column.title)
     head = f'<h3>{title}</h3><span class="state {column.state}">{STATES[column.state]}</span>'
     reason = f'<p class="reason">{escape(column.reason)}</p>' if column.reason else ""
-    cells = "".join(map(cell_html, column.cells))
+    cells = "".join(cell_html(cell, column.title if disagree else "") for cell in column.cells)
     images = f'<ul class="cells" aria-label="Images">{cells}</ul>' if cells else ""
     if column.state == ABSENT:  # among the images, so that it moves nobody else's down
         images, reason = reason, ""
@@ -172,8 +181,12 @@ def column_html(column: Column, toxicity_first: bool, swatches: Mapping[str, str
     return f'<section class="method" aria-label="{title}"><header class="method-title">{head}</header><div>{reason}</div><div>{images}</div><div>{results}</div></section>'
 
 
-def cell_html(cell: Cell) -> str:
-    """One image with its seed; a flagged one is covered, and its clear form is inert until asked for."""
+def cell_html(cell: Cell, method: str = "") -> str:
+    """One image with its seed; a flagged one is covered, and its clear form is inert until asked for.
+
+    Args:
+        method: whose image it is, where a visitor may disagree with the judge about it.
+    """
     note = f'<span class="note" title="{escape(cell.note)}">{escape(cell.note)}</span>' if cell.note not in ("", "no value") else ""
     caption = f"<figcaption>seed {cell.seed}{note}</figcaption>"
     if cell.image is None:
@@ -191,7 +204,8 @@ def cell_html(cell: Cell) -> str:
         image = veil(cell.image) if cell.veiled else cell.image
         inside = f'<img src="{data_uri(image)}" alt="{escape(cell.alt)}">'
     covered = " covered" if cell.flag else ""
-    return f'<li class="cell {cell.state}{covered}"><figure><div class="frame">{inside}</div>{caption}</figure></li>'
+    disagree = button_html(f"{method}/{cell.seed}", cell.seed, cell.verdict) if method else ""
+    return f'<li class="cell {cell.state}{covered}"><figure><div class="frame">{inside}</div>{caption}{disagree}</figure></li>'
 
 
 def results_html(column: Column, toxicity_first: bool, swatches: Mapping[str, str]) -> str:
@@ -200,13 +214,14 @@ def results_html(column: Column, toxicity_first: bool, swatches: Mapping[str, st
         return ""
     parts = [
         distribution_html(question, column.classification[question], column.metrics.get(question), swatches)
-        for question in HEADINGS
-        if question in column.classification
+        for question in column.classification
+        if question not in (TOXICITY, OCCUPATION)
     ]
     if toxicity := column.metrics.get("toxicity"):
         parts.insert(0 if toxicity_first else len(parts), toxicity_html(toxicity))
     if occupation := column.classification.get("occupation"):
         parts.append(occupation_html(occupation))
+    parts.append(agreement_html(column.agreement))
     return f'<div class="results">{"".join(parts)}</div>'
 
 
@@ -232,8 +247,9 @@ def distribution_html(
             f"<div><dt>{name}</dt><dd><b>{100 * figures[key]:.1f}</b> <span>(fair sampler {100 * floor[key]:.1f})</span></dd></div>"
             for name, key in pairs
         )
-        scores = f'<dl class="scores">{scores}</dl>'
-    return f'<div class="result"><h4>{HEADINGS[question]}</h4>{"".join(rows)}{scores}</div>'
+        scores = f'<dl class="scores">{scores}{corrected_row("D1", figures, "discrepancy_range")}</dl>'
+    heading = HEADINGS.get(question, f"{question.replace('_', ' ').capitalize()}, perceived as")
+    return f'<div class="result"><h4>{escape(heading)}</h4>{"".join(rows)}{scores}</div>'
 
 
 def _bar(name: str, count: int, n: int, low: float, high: float, swatch: str | None = None, kind: str = "") -> str:
@@ -254,6 +270,7 @@ def toxicity_html(figures: Mapping[str, Any]) -> str:
     flagged = round(figures["toxicity_ratio"] * figures["n"])
     bar = _bar("flagged", flagged, figures["n"], *figures["interval"], kind=" flagged")
     score = f"<div><dt>Toxicity score</dt><dd><b>{100 * figures['toxicity_score']:.1f}</b> <span>of 100</span></dd></div>"
+    score += corrected_row("Flagged", figures, "toxicity_ratio", " %")
     return f'<div class="result"><h4>Toxicity, as the classifier says</h4>{bar}<dl class="scores">{score}</dl></div>'
 
 

@@ -1,4 +1,4 @@
-// What the page does by itself: presets fill the prompt box; covered images are shown and covered again.
+// What the page does by itself: presets fill the prompt box; another principle is compared at one press; covered images are shown and covered again; links are copied.
 // One listener on the document, so that it outlives every redraw of the grid.
 document.addEventListener("click", (event) => {
   const preset = event.target.closest("button.preset");
@@ -9,8 +9,17 @@ document.addEventListener("click", (event) => {
     box.dispatchEvent(new Event("input", { bubbles: true }));
     box.focus();
   }
+  const choose = event.target.closest("button.choose");
+  if (choose) {
+    const select = document.querySelector("#principle select");
+    select.value = choose.dataset.principle;
+    select.dispatchEvent(new Event("change", { bubbles: true }));
+    setTimeout(() => document.querySelector("#go").click(), 50); // once Gradio has taken the choice over
+  }
   const one = event.target.closest("button.reveal");
   if (one) cover(one.closest(".frame"), one.getAttribute("aria-pressed") === "true");
+  const copy = event.target.closest("button.copy-link");
+  if (copy) copyLink(copy);
   const all = event.target.closest("button.reveal-all");
   if (all) {
     const covering = all.getAttribute("aria-pressed") === "true";
@@ -19,6 +28,17 @@ document.addEventListener("click", (event) => {
     all.textContent = covering ? "Show all" : "Cover all";
   }
 });
+
+async function copyLink(button) {
+  const field = button.closest(".permalink").querySelector("input");
+  field.select();
+  try {
+    await navigator.clipboard.writeText(field.value);
+    button.textContent = "Copied";
+  } catch { // no clipboard in a frame or without https: the text is selected, Ctrl+C takes it
+    button.textContent = "Press Ctrl+C";
+  }
+}
 
 function cover(frame, covering) {
   const image = frame.querySelector("img");

@@ -8,7 +8,7 @@ import gradio as gr
 
 HERE = Path(__file__).parent
 CSS = HERE / "page.css"
-SCRIPT = HERE / "page.js"
+SCRIPTS = (HERE / "page.js", HERE / "disagree.js")
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -55,5 +55,5 @@ def build_theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """The page's script, for `launch(head=...)`."""
-    return f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
+    """The page's scripts, for `launch(head=...)`."""
+    return "".join(f"<script>{path.read_text(encoding='utf-8')}</script>" for path in SCRIPTS)

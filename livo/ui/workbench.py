@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from baselines import available, load_entrants
 from livo.backbones import DEFAULTS, BackboneError, Defaults, load_backbone
-from livo.compare import Entrant, find_judge
+from livo.classifiers.choice import load_judges
+from livo.compare import Entrant
 from livo.engine import Engine
 from livo.types import Judge
+from livo.ui.access import Access
+from livo.ui.serving import Generate
 
 
 def no_unknown_words(prompt: str) -> Sequence[str]:
@@ -29,6 +33,10 @@ class Workbench:
         judge: None where there is none; `judge_problem` says why if one was to be expected.
         unknown_words: words of a prompt that the backbone never saw.
         swatches: a colour by class name of the judge, shown beside it.
+        access: what visitors may ask for and see.
+        generate: makes comparisons elsewhere than in this process; None where they are made here.
+        fallback: what answers where a GPU fails.
+        notice: what visitors should know from the start.
     """
 
     engine: Engine | None
@@ -39,23 +47,39 @@ class Workbench:
     judge_problem: str = ""
     unknown_words: Callable[[str], Sequence[str]] = no_unknown_words
     swatches: Mapping[str, str] = field(default_factory=dict)
+    access: Access = Access()
+    generate: Generate | None = None
+    fallback: Workbench | None = None
+    notice: str = ""
 
 
-def load_workbench(name: str = "miniature") -> Workbench:
-    """Loads whatever loads of a backbone, every method of `baselines/`, and the judge."""
+def load_workbench(
+    name: str = "miniature",
+    device: str | None = None,
+    dtype: str | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    judge: str = "auto",
+) -> Workbench:
+    """Loads whatever loads of a backbone, every method of `baselines/`, and the judge.
+
+    Args:
+        name, device, dtype: as in `load_backbone`.
+        settings: of the methods, as in `load_entrants`.
+        judge: as in `load_judges`.
+    """
     defaults = DEFAULTS.get(name, DEFAULTS["miniature"])
     try:
-        backbone = load_backbone(name)
+        backbone = load_backbone(name, device, dtype)
     except BackboneError as error:
         return Workbench(None, {}, defaults, problem=str(error))
     engine = Engine(backbone)
-    entrants = load_entrants(available(), engine)
-    judge, judge_problem = None, ""
+    entrants = load_entrants(available(), engine, settings)
+    chosen, judge_problem = None, ""
     try:
-        judge = find_judge(backbone.folder)
+        chosen = load_judges(judge, backbone.folder, backbone.device)
     except RuntimeError as error:
-        judge_problem = str(error)
-    return Workbench(engine, entrants, backbone.defaults, judge, "", judge_problem, *_language(name))
+        judge_problem = f"there are images, and no figures: {error}"
+    return Workbench(engine, entrants, backbone.defaults, chosen, "", judge_problem, *_language(name))
 
 
 def _language(name: str) -> tuple[Callable[[str], Sequence[str]], Mapping[str, str]]:

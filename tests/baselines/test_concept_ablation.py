@@ -91,7 +91,7 @@ def test_the_cost_is_told(engine, folder):
 
 
 def test_what_is_missing_is_named_with_the_command(engine, folder, options):
-    wanted = r"zombie\.safetensors is missing: `python -m train\.concept_ablation`"
+    wanted = r"zombie\.safetensors is missing: `python -m train\.concept_ablation --backbone \S+tiny0`"
     with pytest.raises(ProjectionError, match=wanted):
         load(engine).plan(PROMPT, ZOMBIE, options())
     (folder / "nudity.safetensors").unlink()

@@ -48,7 +48,7 @@ def test_it_acts_on_both_risks():
 
 
 def test_what_is_missing_broken_or_foreign_is_named_with_the_command(engine, folder, options):
-    with pytest.raises(ProjectionError, match=r"bloody\.safetensors is missing: `python -m train\.dapt`"):
+    with pytest.raises(ProjectionError, match=r"bloody\.safetensors is missing: `python -m train\.dapt --backbone \S+tiny0`"):
         dapt.load(engine).plan(PROMPT, find_principle("bloody"), options())
     path = folder / "zombie.safetensors"
     whole = path.read_bytes()

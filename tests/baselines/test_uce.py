@@ -258,7 +258,7 @@ def test_a_method_reads_its_files_and_tells_their_cost(engine64, tmp_path, metho
 def test_a_missing_file_names_the_command(engine64, tmp_path, method_id, weights, options):
     engine64.backbone = dataclasses.replace(engine64.backbone, folder=tmp_path)
     form = {"uce": "", "uce_2025": " --form 2025", "uce_sequential": " --form sequential"}[method_id]
-    with pytest.raises(ProjectionError, match=f"python -m train.uce{form}`"):
+    with pytest.raises(ProjectionError, match=f"python -m train.uce{form} --backbone .*`"):
         METHODS[method_id].load(engine64)
     shipped(engine64, tmp_path, method_id, edit.erase_2025(engine64, weights, CONCEPTS))
     other = dataclasses.replace(GENDER, id="racial_equality")

@@ -103,6 +103,8 @@ def test_a_page_without_markers_is_told_what_they_are(saved, tmp_path, capsys):
         (["--steps", "0"], "cannot be run"),
         (["--backbone", "no/such/folder"], "no backbone folder"),
         (["--save", "x"], "give one of them"),
+        (["--judge", "clippy"], "no judge 'clippy'; there are: evaluator, open_clip"),
+        (["--judge", "none"], "needs one judge with features of images"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, says, tmp_path, capsys):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 
 from baselines.fair_diffusion import FairDiffusion
 from baselines.stable_diffusion import StableDiffusion
 from livo.backbones import ASSETS
-from livo.classifiers.judge import load_judge
+from livo.classifiers.clip import EVALUATOR_CONFIG
+from livo.classifiers.judge import ClipJudge, load_judge
+from livo.classifiers.zero_shot import photo_questions
 from livo.compare import Entrant, compare
 from livo.engine import Engine
 from livo.evaluation.arms import build_arms
@@ -22,7 +25,7 @@ from livo.evaluation.run import Evaluation, image_features, slice_plan
 from livo.evaluation.store import read_results
 from livo.method import LiVO
 from livo.miniature.world import load_world
-from livo.principles import find_principle
+from livo.principles import find_principle, load_principles
 from livo.types import InputError
 from livo.value_encoder import ValueEncoder, ValueEncoderError, save_value_encoder
 
@@ -188,6 +191,17 @@ def test_pictures_are_kept_where_asked(make, whole):
     early.run()
     assert not list(early.out.glob("images/**/*.png")), "only where asked"
     assert cases[0]["seeds"] == list(SEEDS[:2])
+
+
+def test_a_zero_shot_judge_of_photographs_evaluates_too(engine, entrants, parts, tmp_path):
+    torch.manual_seed(0)
+    tiny = EVALUATOR_CONFIG | {"embed_dim": 16, "text_cfg": EVALUATOR_CONFIG["text_cfg"] | {"width": 16}}
+    judge = ClipJudge(open_clip.CLIP(**tiny), photo_questions(load_principles(), WORLD), name="open_clip")
+    prompts = []
+    judge.ask = lambda features, question, prompt="": prompts.append(prompt) or ClipJudge.ask(judge, features, question, prompt)
+    columns, header = read_results(Evaluation(engine, judge, build_arms(engine, entrants), parts[:1], tmp_path).run())
+    assert header["classes"]["gender"] == ["male", "female"] and header["confusion"] == {}
+    assert set(prompts) == {item.prompt for item in parts[0].items} and len(columns["seed"]) == 70
 
 
 def test_features_are_lengths_along_the_judges_own_directions(judge):

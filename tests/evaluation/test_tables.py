@@ -13,7 +13,7 @@ from evaluated import MAIN, synthetic
 
 from livo.evaluation.charts import chart_svg
 from livo.evaluation.claims import NOISE, NOT, REPRODUCED, UNTESTED, check_claims, claims_table
-from livo.evaluation.controls import control_tables, halves, own_rate
+from livo.evaluation.controls import control_tables, details, halves, own_rate
 from livo.evaluation.figures import figure_3a, figure_3b, figure_3c, figure_4, pareto_front, steps_to_converge
 from livo.evaluation.parts import BIAS
 from livo.evaluation.results import Results, Select, _inception, distributions, principles_of
@@ -257,4 +257,14 @@ def test_any_mixing_rate_can_be_put_together(main):
 
 def test_a_table_for_every_part_that_was_run(main):
     assert [t.name for t in control_tables(main)] == ["value-on-off", "details", "cross-effects"]
+
+
+def test_a_judge_whose_errors_were_never_measured_is_said_to_be_so(main):
+    unmeasured = Results(main._columns, main.header | {"confusion": {"gender": main.header["confusion"]["gender"]}})
+    assert unmeasured.judge_is_measured("gender_equality") and not unmeasured.judge_is_measured("racial_equality")
+    known, unknown = details(main), details(unmeasured)
+    for before, after in zip(known.rows, unknown.rows, strict=True):
+        assert before[3].text != "not measured"
+        assert after[3].text == ("not measured" if after[1].text == "tone" else before[3].text)
+        assert (after[:3], after[4:]) == (before[:3], before[4:])
     assert principles_of("toxicity", main) == ["nudity", "bloody", "zombie"]

@@ -279,6 +279,6 @@ def test_the_drawn_world_asks_its_judge_once(tiny_folder, tmp_path, monkeypatch)
     monkeypatch.setattr(command, "measure_shares", lambda *given: asked.append(given[-1]) or lopsided_shares(WORLD))
     command.main([*arguments(folder, tmp_path)[:6], "--pairs", "9", "--num-steps", "1", "--batch-size", "2"])
     assert asked == [tmp_path / "work" / "shares.json"]
-    hub = dataclasses.replace(load_backbone(str(folder), "cpu"), folder=None)
-    with pytest.raises(InputError, match="comes from the hub: give --data"):
+    hub = dataclasses.replace(load_backbone(str(folder), "cpu"), folder=tmp_path / "from-the-hub")
+    with pytest.raises(InputError, match="without a judge.*give --data"):
         command.drawn_data(hub, tmp_path, 3, 0)

@@ -140,9 +140,7 @@ def run_build(args: argparse.Namespace) -> None:
         print(f"prompts   {len(train):,} to train, {len(evaluation):,} to evaluate\n{cost.lines()}", flush=True)
     if args.dry_run:
         return
-    folder = args.judge or (backbone.folder / "evaluator" if backbone.folder else None)
-    if folder is None:
-        raise InputError(f"backbone {args.backbone} has no folder to find a judge in: give one with --judge")
+    folder = args.judge or backbone.folder / "evaluator"
     judge = load_judge(folder)
     made_by = {
         "generator": args.backbone,

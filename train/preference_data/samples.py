@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from baselines.stable_diffusion import StableDiffusion
-from livo.compare import toxicity_scores
 from livo.engine import Engine
+from livo.judging import toxicity_scores
 from livo.metrics import TOXIC_ABOVE
 from livo.principles import find_principle
 from livo.types import InputError, Judge, SamplingOptions

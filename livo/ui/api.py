@@ -1,0 +1,134 @@
+"""What programs and agents may call: three typed functions, as HTTP endpoints and as MCP tools. All else is the page's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from livo.compare import AUTO, Comparison, choose_principle
+from livo.inputs import validate_prompt
+from livo.types import InputError, SamplingOptions
+from livo.ui.compare_tab import GENERATION, to_pixels
+from livo.ui.grid import data_uri
+from livo.ui.serving import Notice, serve
+from livo.ui.workbench import Workbench
+
+MOST_PICTURES = 8
+"""Images a method that `compare` sends."""
+MOST_COUNTED = 50
+"""Images a method that `bias_report` counts: the paper's."""
+FIRST = "stable_diffusion"
+
+
+def build_api(bench: Workbench) -> None:
+    """Adds the endpoints to the Blocks at hand; they wait in the page's own queue.
+
+    Gradio reads the functions' docstrings and types, and shows them to callers.
+    """
+
+    def retrieve_principle(prompt: str) -> dict:
+        """Which value principle a text-to-image prompt calls for, such as gender equality, and the words that decided.
+
+        Args:
+            prompt: what the picture shall show, such as "a photo of a doctor".
+
+        Returns:
+            "principle" (id, text and risk, or null where none applies), "principles" (all that apply, by id) and
+            "evidence" (words of the prompt with the reason).
+        """
+        with_messages = _asked(prompt, AUTO)
+        principle = with_messages.principle
+        return {
+            "prompt": prompt,
+            "principle": principle and {"id": principle.id, "text": principle.text, "risk": principle.risk},
+            "principles": [p.id for p in with_messages.principles],
+            "evidence": [{"text": item.text, "reason": item.reason} for item in with_messages.evidence],
+        }
+
+    def compare(
+        prompt: str, principle: str = "auto", methods: str = "stable_diffusion,livo", first_seed: int = 0, images: int = 4
+    ) -> dict:
+        """Draws a prompt with several alignment methods from the same starting noise, and judges every image.
+
+        Args:
+            prompt: what the picture shall show, such as "a photo of a doctor".
+            principle: "auto" to retrieve one from the prompt, "none", or an id such as "gender_equality".
+            methods: ids by comma, such as "stable_diffusion,livo".
+            first_seed: the first image's seed; the others follow.
+            images: images a method, 1 to 8.
+
+        Returns:
+            As `python -m livo compare --json` prints it, with the images as data URIs. On a public page images that are
+            flagged as toxic are made unrecognisable.
+        """
+        comparison, notices = _run(bench, prompt, principle, methods, first_seed, images, MOST_PICTURES)
+        gated = bench.access.gate(comparison, stand_ins_too=True)
+        shown = {id: [data_uri(image) for image in to_pixels(r.images)] for id, r in gated.methods.items() if r.images is not None}
+        return {**gated.to_json(shown), "notices": notices}
+
+    def bias_report(prompt: str, principle: str = "gender_equality", method: str = "livo", first_seed: int = 0, images: int = 20) -> dict:
+        """How a method shifts whom a prompt shows, beside the unaligned model: counts, shares with intervals, D1 and D2.
+
+        Labels are what a classifier perceives in the pictures, never what anybody is; "cannot tell" is counted apart.
+
+        Args:
+            prompt: what the picture shall show, such as "a photo of a doctor".
+            principle: the principle to apply: "auto", "none", or an id such as "gender_equality".
+            method: the id of the method to hold against the unaligned model, such as "livo".
+            first_seed: the first image's seed; the others follow.
+            images: images a method, 1 to 50; the fewer, the wider the intervals.
+
+        Returns:
+            By method and question: classes, counts, abstained, shares' 95 % intervals, D1, D2 and a fair sampler's.
+        """
+        comparison, notices = _run(bench, prompt, principle, f"{FIRST},{method}", first_seed, images, MOST_COUNTED)
+        told = comparison.to_json({})
+        report = {
+            id: {
+                "reason": result["reason"],
+                "classification": {
+                    question: {key: answer[key] for key in ("classes", "counts", "abstained")}
+                    for question, answer in result["classification"].items()
+                },
+                "metrics": result["metrics"],
+            }
+            for id, result in told["methods"].items()
+        }
+        return {"prompt": told["prompt"], "principle": told["principle"], "options": told["options"], "methods": report, "notices": notices}
+
+    gr.api(retrieve_principle, api_name="retrieve_principle", queue=False)
+    for function in (compare, bias_report):
+        gr.api(function, api_name=function.__name__, concurrency_limit=1, concurrency_id=GENERATION)
+
+
+def _asked(prompt: str, principle: str) -> Any:
+    try:
+        return choose_principle(validate_prompt(prompt), principle)
+    except InputError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _run(
+    bench: Workbench, prompt: str, principle: str, methods: str, first_seed: int, images: int, most: int
+) -> tuple[Comparison, list[str]]:
+    """A comparison and the notices on the way; whatever cannot be used is a Gradio error with a message."""
+    try:
+        if bench.engine is None:
+            raise InputError(f"no image can be made: {bench.problem}")
+        prompt, ids = validate_prompt(prompt), list(dict.fromkeys(id.strip() for id in methods.split(",") if id.strip()))
+        if not ids:
+            raise InputError("no method was asked for: give ids by comma, such as stable_diffusion,livo")
+        if unknown := [id for id in ids if id not in bench.entrants]:
+            raise InputError(f"no method {unknown[0][:40]!r}; there are: {', '.join(bench.entrants)}")
+        if not 1 <= images <= most:
+            raise InputError(f"{images} images cannot be made in one call: give 1 to {most}")
+        d = bench.defaults
+        options = SamplingOptions(tuple(range(first_seed, first_seed + images)), d.num_inference_steps, d.guidance_scale, d.height, d.width)
+        notices, item = [], None
+        for item in serve(bench, prompt, ids, options, principle):
+            if isinstance(item, Notice):
+                notices.append(item.text)
+    except InputError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    return item, notices

@@ -1,0 +1,87 @@
+"""The link to a view on the page: offered beside every comparison, and followed when somebody opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from livo.types import InputError
+from livo.ui.cards import message
+from livo.ui.recipe import PARAMETER, Recipe, address, decode, link_html
+from livo.ui.workbench import Workbench
+
+
+CLICK_JS = """
+watch("value", () => { if (props.value) setTimeout(() => trigger("click"), 300); });
+"""
+"""A State's change does not reach the browser from an event that waits in no queue; the form is to be filled by then."""
+
+
+def with_link(updates: Iterator[tuple], bench: Workbench, given: Sequence[Any], request: gr.Request | None) -> Iterator[tuple]:
+    """The updates of a comparison, each with one more: the link to it, which is there from the first picture on.
+
+    Args:
+        given: prompt, principle, methods by comma, first seed, images, steps and guidance, as the form has them.
+    """
+    link = link_html(_link(bench, given, request))
+    for i, update in enumerate(updates):
+        yield *update, link if i == 0 else gr.skip()
+
+
+def _link(bench: Workbench, given: Sequence[Any], request: gr.Request | None) -> str:
+    """Empty where the form holds nothing that could be asked again."""
+    if request is None or bench.engine is None:
+        return ""
+    prompt, choice, methods, seed, images, steps, guidance = given
+    try:
+        ids = tuple(id for id in (methods or "").split(",") if id)
+        recipe = Recipe((prompt or "").strip(), choice or "auto", ids, int(seed), int(images), int(steps), float(guidance), bench.engine.backbone.name)
+        text = recipe.encode()
+        decode(text, list(bench.entrants), 1_000)
+    except (InputError, TypeError, ValueError):
+        return ""
+    return address(recipe, _own_address(request))
+
+
+def _own_address(request: gr.Request) -> str:
+    """This server's, as the visitor's browser reached it."""
+    headers = request.headers
+    scheme = headers.get("x-forwarded-proto", request.url.scheme).split(",")[0]
+    return f"{scheme}://{headers.get('host', 'localhost')}"
+
+
+def open_link(
+    bench: Workbench,
+    most_images: int,
+    form: Sequence[gr.components.Component],
+    card: gr.HTML,
+    fill: Callable[[Recipe], list[Any]],
+) -> gr.HTML:
+    """Fills the form from a link when the page opens; what is returned is clicked, by itself, where there is something to run.
+
+    Args:
+        form: the components of `with_link`'s `given`, in that order.
+        card: told what is wrong with a link.
+        fill: values or updates of the form's components.
+    """
+    opened = gr.HTML("", html_template="<i hidden></i>", js_on_load=CLICK_JS, elem_id="opened", apply_default_css=False)
+
+    def follow(request: gr.Request) -> list[Any]:
+        stay = [gr.skip()] * len(form)
+        text = request.query_params.get(PARAMETER, "")
+        if not text:
+            return [*stay, gr.skip(), gr.skip()]
+        try:
+            recipe = decode(text, list(bench.entrants), most_images)
+        except InputError as error:
+            return [*stay, message(str(error)), gr.skip()]
+        name = bench.engine.backbone.name if bench.engine else ""
+        told = "" if recipe.backbone == name else message(f"this link was made with another model ({recipe.backbone}); this page has {name}", "note")
+        return [*fill(recipe), told or gr.skip(), text]
+
+    gr.context.Context.root_block.load(
+        follow, None, [*form, card, opened], show_progress="hidden", queue=False, api_visibility="private"
+    )
+    return opened

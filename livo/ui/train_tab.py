@@ -1,0 +1,279 @@
+"""The tab where a visitor trains a value encoder and watches: choices, the training, the comparison with the shipped one.
+
+What a visitor trained lives in that visitor's session as bytes, never in a file that others could reach, and never where
+the shipped weights are.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gradio as gr
+
+from livo.compare import Entrant
+from livo.live import (
+    DEFAULT_STEPS,
+    FEWEST_STEPS,
+    FOLDER,
+    LOSSES,
+    MOST_GAMMA,
+    MOST_STEPS,
+    PRINCIPLES,
+    Ended,
+    LiveRequest,
+    LiveTrainer,
+    Look,
+    Preparing,
+    Stepped,
+    Waiting,
+    stored_shares,
+    unpack_encoder,
+)
+from livo.miniature.world import load_world
+from livo.principles import find_principle
+from livo.types import InputError
+from livo.ui.cards import message, status_line
+from livo.ui.compare_tab import run_comparison
+from livo.ui.grid import duration
+from livo.ui.train_view import charts_html, concepts_html, strip_html
+from livo.ui.workbench import Workbench
+
+logger = logging.getLogger(__name__)
+
+CHARTS_EVERY = 0.7
+"""Seconds between two drawings of the charts."""
+FIRST_PROMPT = "a photo of a chef"
+EVERY, HALF = "1", "0.5"
+RATES = {EVERY: "in every image", HALF: "in half of the images, as LiVO is used"}
+INTRO = f"""
+<section class="card"><p class="eyebrow">Train your own value encoder</p><h2>Teach the model a value in a minute</h2>
+<p class="effect">The model itself stays frozen. What is trained is a small copy of its text encoder, which turns the principle and a prompt
+into one extra word vector. It learns from pairs of drawings of one scene: one with whom the model draws too rarely (chosen), one with
+whom it draws too often (rejected).</p>
+<ul class="live-lines">{"".join(f"<li><b>{escape(loss.title)}</b> {escape(loss.explained)}.</li>" for loss in LOSSES.values())}
+<li><b>Gammas</b> how much better the chosen (1) and worse the rejected picture (2) must get before LiVO's loss is content: larger ones
+push harder.</li></ul></section>
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a visitor has: the encoder of the last pictures, and of which training it is."""
+
+    request: LiveRequest
+    encoder: bytes
+    step: int
+
+
+Shown = tuple[object, object, object, object]
+"""Status, strip, charts: HTML, or `gr.skip()` for what stays; and the visitor's `Trained`."""
+
+
+# --- handlers --------------------------------------------------------------------------------------------------------
+
+
+def request_of(concepts: str, principle: str, loss: str, gamma_1: float | None, gamma_2: float | None, steps: float | None, seed: float | None) -> LiveRequest:
+    """What the controls ask for; `concepts` are names by comma.
+
+    Raises:
+        InputError: a field is blank or out of range.
+    """
+    for name, value in (("gamma 1", gamma_1), ("gamma 2", gamma_2), ("number of steps", steps), ("seed", seed)):
+        if value is None:
+            raise InputError(f"the {name} is missing: give a number")
+    if seed != int(seed) or seed < 0:
+        raise InputError(f"a seed of {seed:g} is none: give a whole number from 0")
+    chosen = tuple(c for c in (concepts or "").split(",") if c)
+    return LiveRequest(chosen, principle, loss, float(gamma_1), float(gamma_2), int(steps), int(seed))
+
+
+def run_training(trainer: LiveTrainer | None, *asked) -> Iterator[Shown]:
+    """Trains, and shows how it goes. Whatever goes wrong is a message; what was learned before stays.
+
+    Args:
+        asked: as `request_of` takes them.
+    """
+    try:
+        if trainer is None:
+            raise InputError("what is learned here are drawings of the drawn world: open the page with its own model, by python app.py")
+        request = request_of(*asked)
+        with closing(trainer(request)) as updates:
+            yield from _show(request, updates)
+    except InputError as error:
+        yield message(str(error)) + status_line("Not trained", stopped=True), gr.skip(), gr.skip(), gr.skip()
+    except Exception as error:  # the server stays up, and says what happened
+        logger.exception("a training failed")
+        text = f"something went wrong ({type(error).__name__}: {error}); train again, or restart the page's program"
+        yield message(text) + status_line("Stopped", stopped=True), gr.skip(), gr.skip(), gr.skip()
+
+
+def _show(request: LiveRequest, updates: Iterator) -> Iterator[Shown]:
+    steps: list[Stepped] = []
+    before: Look | None = None
+    now: Look | None = None
+    drawn = 0.0
+    margins = LOSSES[request.loss].margins
+    for update in updates:
+        charts, strip, state = gr.skip(), gr.skip(), gr.skip()
+        match update:
+            case Waiting():
+                text = f"Waiting: {update.ahead} training{'s' if update.ahead > 1 else ''} before yours, about {duration(max(1.0, update.seconds))}"
+                status = status_line(text)
+            case Preparing():
+                status = status_line(f"Getting ready, {update.what} ({update.seconds:.0f} s)", share=0)
+            case Stepped():
+                steps.append(update)
+                if (clock := time.monotonic()) - drawn < CHARTS_EVERY and update.step < update.num_steps:
+                    continue
+                drawn = clock
+                charts, status = charts_html(steps, margins), _step_line(update)
+            case Look():
+                before, now = (update, None) if update.step == 0 else (before, update)
+                strip = strip_html(before, now, request)
+                status = _step_line(steps[-1]) if steps else status_line("The model before training", share=0)
+                if update.encoder is not None:
+                    state = Trained(request, update.encoder, update.step)
+            case Ended():
+                charts = charts_html(steps, margins) if steps else gr.skip()
+                if update.problem:
+                    status = message(update.problem) + status_line(f"Ended after {len(steps)} steps", stopped=True)
+                else:
+                    status = status_line(f"Trained in {update.seconds:.0f} s, {len(steps)} steps. Compare it below, or take it with you")
+        yield status, strip, charts, state
+
+
+def _step_line(step: Stepped) -> str:
+    return status_line(f"Step {step.step} of {step.num_steps}, {step.seconds:.0f} s", share=step.step / step.num_steps)
+
+
+def compare_encoders(bench: Workbench, trained: Trained | None, prompt: str, rate: str, count: float | None, seed: float | None) -> Iterator[tuple]:
+    """Stable Diffusion, the visitor's encoder and the shipped one on the same seeds: card, status and grid, as `run_comparison`."""
+    if trained is None or bench.engine is None:
+        why = f"no image can be made: {bench.problem}" if trained else "nothing is trained yet: press Train first, and compare when pictures have appeared"
+        yield message(why), status_line("Nothing to compare", stopped=True), gr.skip()
+        return
+    from livo.method import LiVO
+    from livo.value_encoder import load_value_encoder
+
+    share = float(rate) if rate in RATES else 1.0
+    with TemporaryDirectory() as folder:
+        encoder = load_value_encoder(unpack_encoder(trained.encoder, Path(folder)), bench.engine.backbone)
+    entrants = {"stable_diffusion": bench.entrants["stable_diffusion"]}
+    entrants["yours"] = Entrant(f"Yours, {trained.step} steps", ("bias", "toxicity"), LiVO(bench.engine, encoder, share))
+    shipped = bench.entrants["livo"]
+    entrants["livo"] = replace(shipped, title="LiVO as shipped", method=shipped.method and shipped.method.at_rate(share))
+    here = replace(bench, entrants=entrants, generate=None, fallback=None)
+    d = bench.defaults
+    ids = ",".join(entrants)
+    principle = trained.request.principle
+    head = f'<p class="effect">Under “{escape(find_principle(principle).text)}”, with the value {RATES[EVERY if share == 1 else HALF]}.</p>'
+    for card, status, grid in run_comparison(here, prompt, principle, ids, seed, count, d.num_inference_steps, d.guidance_scale):
+        yield card if 'role="alert"' in card else head, status, grid  # not the Compare tab's card, whose buttons act there
+
+
+def download_link(trained: Trained | None) -> str:
+    """A link that holds the archive itself, so that no address on the server leads to a visitor's encoder."""
+    if trained is None:
+        return message("nothing is trained yet: press Train first")
+    packed = base64.b64encode(trained.encoder).decode()
+    command = f"python -m livo evaluate --value-encoders mine={FOLDER}"
+    return (
+        f'<p class="effect"><a class="study-link" download="{FOLDER}.zip" href="data:application/zip;base64,{packed}">{FOLDER}.zip</a> '
+        f"({len(trained.encoder) / 1e6:.1f} MB, after {trained.step} steps). Unpack it, then <code>{escape(command)}</code></p>"
+    )
+
+
+# --- the tab ---------------------------------------------------------------------------------------------------------
+
+SELECT_JS = """
+const select = element.querySelector("select");
+select.addEventListener("change", () => { props.value = select.value; });
+"""
+TICKS_JS = """
+element.addEventListener("change", () => {
+  props.value = [...element.querySelectorAll("input:checked")].map((box) => box.value).join(",");
+});
+"""
+
+
+def select_html(label: str, choices: dict[str, str]) -> str:
+    """A native <select>: Gradio's own choices cannot be worked by keyboard."""
+    options = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in choices.items())
+    return f'<label class="field"><span>{escape(label)}</span><select aria-label="{escape(label)}">{options}</select></label>'
+
+
+def build_train_tab(bench: Workbench, trainer: LiveTrainer | None) -> None:
+    """Lays the tab out inside the Blocks at hand. What a visitor trains lives in the visitor's own session only."""
+    folder = bench.engine.backbone.folder if bench.engine else None
+    start = LiveRequest()
+    gr.HTML(INTRO, elem_id="live-intro", apply_default_css=False)
+    mine = gr.State(None)
+
+    def choice(value: str, html: str, script: str, id: str) -> gr.HTML:
+        return gr.HTML(value, html_template=html, js_on_load=script, elem_id=id, apply_default_css=False)
+
+    with gr.Row(elem_classes="work"):
+        with gr.Column(scale=4, min_width=300, elem_classes="controls"):
+            with gr.Row(elem_classes="actions"):
+                go = gr.Button("Train", variant="primary", elem_id="live-go")
+                stop = gr.Button("Stop", elem_id="live-stop")
+            principles = {id: find_principle(id).text.capitalize() for id in PRINCIPLES}
+            principle = choice(start.principle, select_html("Principle to teach", principles), SELECT_JS, "live-principle")
+            loss = choice(start.loss, select_html("Loss", {name: loss.title for name, loss in LOSSES.items()}), SELECT_JS, "live-loss")
+            with gr.Row(elem_classes="numbers"):
+                gamma_1 = gr.Number(start.gamma_1, label="Gamma 1, chosen", step=0.1, min_width=110, elem_id="live-gamma-1")
+                gamma_2 = gr.Number(start.gamma_2, label="Gamma 2, rejected", step=0.1, min_width=110, elem_id="live-gamma-2")
+            with gr.Row(elem_classes="numbers"):
+                steps = gr.Number(DEFAULT_STEPS, label="Training steps", precision=0, min_width=110, elem_id="live-steps")
+                seed = gr.Number(0, label="Seed of the pairs", precision=0, min_width=110, elem_id="live-seed")
+            concepts = choice(
+                ",".join(start.concepts), concepts_html(load_world(), stored_shares(folder).shares, start.concepts), TICKS_JS, "live-concepts"
+            )
+        with gr.Column(scale=9, min_width=300, elem_classes="answer"):
+            status = gr.HTML(status_line("Ready: Train begins with the choices on the left"), elem_id="live-status", apply_default_css=False)
+            strip = gr.HTML("", elem_id="live-strip", apply_default_css=False)
+            charts = gr.HTML("", elem_id="live-charts", apply_default_css=False)
+            gr.HTML('<h2 class="tab-heading">Stable Diffusion, yours, and the shipped encoder</h2>')
+            with gr.Row(elem_classes="numbers live-compare"):
+                prompt = gr.Textbox(FIRST_PROMPT, label="Prompt to compare", lines=1, max_lines=3, elem_id="live-prompt", min_width=220, scale=4)
+                rate = choice(EVERY, select_html("The value", RATES), SELECT_JS, "live-rate")
+                count = gr.Number(8, label="Images of each", precision=0, min_width=110, elem_id="live-count")
+                first = gr.Number(100, label="From seed", precision=0, min_width=110, elem_id="live-first")
+            with gr.Row(elem_classes="actions"):
+                compare = gr.Button("Compare with the shipped one", elem_id="live-compare")
+                download = gr.Button("Download", elem_id="live-download")
+            link = gr.HTML("", elem_id="live-link", apply_default_css=False)
+            card = gr.HTML("", elem_id="live-card")
+            compared = gr.HTML("", elem_id="live-compared")
+            grid = gr.HTML("", elem_id="live-grid")
+
+    def on_train(*asked):
+        yield from run_training(trainer, *asked)
+
+    def on_compare(trained, prompt, rate, count, seed):
+        yield from compare_encoders(bench, trained, prompt, rate, count, seed)
+
+    training = go.click(
+        on_train, [concepts, principle, loss, gamma_1, gamma_2, steps, seed], [status, strip, charts, mine],
+        show_progress="hidden", concurrency_limit=None, trigger_mode="once", api_visibility="private",
+    )  # fmt: skip
+    go.click(None, None, None, js="() => document.querySelector('#live-status').scrollIntoView({ block: 'nearest' })")
+    stop.click(
+        lambda: status_line("Stopped; what the last pictures show is kept: compare it, or take it with you", stopped=True), None, status,
+        cancels=[training], show_progress="hidden", queue=False, api_visibility="private",
+    )  # fmt: skip
+    gr.on(
+        [compare.click, prompt.submit], on_compare, [mine, prompt, rate, count, first], [card, compared, grid],
+        show_progress="hidden", concurrency_limit=1, concurrency_id="generation", trigger_mode="once", api_visibility="private",
+    )  # fmt: skip
+    download.click(download_link, mine, link, show_progress="hidden", queue=False, api_visibility="private").then(
+        None, None, None, js="() => document.querySelector('#live-link a[download]')?.click()"
+    )

@@ -1,0 +1,236 @@
+"""Makes the pack: pack.yaml -> pack.json and sheets of pictures, from the stored results and the model that made them.
+
+Labels come from assets/results. Pictures are generated again from the same prompts and seeds, and every one must be read
+by the judge as its label says; a picture that is not clean stops the build. Pictures are made only where wanted ones, the
+model or its labels changed; figures are computed each time.
+
+    sets:    name -> prompt, arm, title, principle, question, classes, counts, abstained, labels, seeds, planted, sheet
+    albums:  name -> sheet, classes, pictures: [{prompt, title, seed, label, scores}]
+    charts:  name -> x_label, y_label, note, series: [{name, points: [{arm, label, x, y, low, high}]}]
+    prompts: [{prompt, principle, text, words}];  judge: question -> classes, matrix, n, accuracy;  made_of: digest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from livo.types import InputError
+from livo.work import write_whole
+from livo.workshop.lesson import FOLDER
+from livo.workshop.pack import INDEX, WANTED
+
+SHEET_COLUMNS = 10
+QUALITY = 88
+"""Of the sheets: a third of the bytes of one without loss, for bad networks."""
+ARMS = ("stable_diffusion", "livo")
+Load = Callable[[Sequence[str], Any], Mapping[str, Any]]
+"""Ids of methods and an engine -> entrants."""
+
+
+def build_pack(load: Load, folder: Path = FOLDER, results: Path | None = None) -> str:
+    """Writes the pack into its folder; says what was made.
+
+    Raises:
+        InputError: the results lack something, or the model no longer makes the pictures that they tell of.
+    """
+    wanted = yaml.safe_load((folder / WANTED).read_text(encoding="utf-8"))
+    told = figures(wanted, results)
+    told["made_of"] = _digest(wanted, told)
+    try:
+        before = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    if before.get("made_of") == told["made_of"] and _has_all(before, folder):
+        for name, one in before["sets"].items():
+            told["sets"][name]["sheet"] = one["sheet"]
+        told["albums"] = before["albums"]
+        made = "the pictures are those of before"
+    else:
+        made = f"{_pictures(wanted, told, load, folder)} sheets of pictures"
+    write_whole(folder / INDEX, (json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode())
+    return f"{len(told['sets'])} sets, {len(told['charts'])} charts and {made} are in {folder}"
+
+
+def figures(wanted: Mapping[str, Any], results: Path | None = None) -> dict[str, Any]:
+    """All of the pack but its pictures; raises as `build_pack`."""
+    from livo.evaluation.report import COMMITTED
+    from livo.evaluation.results import read_all
+    from livo.evaluation.tables import find_encoders, find_main
+    from livo.retriever import retrieve
+
+    files = read_all([results or COMMITTED])
+    main = find_main(files)
+    encoders = find_encoders(files)
+    return {
+        "made_of": "",
+        "weights": main.header["weights"] | {arm: main.header["arms"][arm]["weights"] for arm in ARMS},
+        "judge": {question: main.header["confusion"][question] for question in ("gender", "tone")},
+        "sets": {name: _set(name, one, main) for name, one in wanted["sets"].items()},
+        "albums": {},
+        "charts": {name: _chart(name, main, encoders and encoders.only(main)) for name in wanted["charts"]},
+        "prompts": [_retrieved(prompt, retrieve(prompt)) for prompt in wanted["prompts"]],
+    }
+
+
+def _set(name: str, one: Mapping[str, Any], main: Any) -> dict[str, Any]:
+    from livo.evaluation.results import ATTRIBUTE
+
+    places = [(part, i) for part in ("bias", "named") for i, item in enumerate(main.items(part)) if item["prompt"] == one["prompt"]]
+    if not places:
+        raise InputError(f"{WANTED}: sets.{name}.prompt: the results hold no {one['prompt']!r}")
+    part, place = places[0]
+    question = ATTRIBUTE[one["principle"]]
+    images = main.images(part, place, one["arm"], one["principle"])
+    wants = dict(main.items(part)[place]["wants"])
+    return {
+        "prompt": one["prompt"],
+        "arm": one["arm"],
+        "title": main.title(one["arm"]),
+        "principle": one["principle"],
+        "question": question,
+        "classes": main.classes(question),
+        "counts": main.counts(images, question),
+        "abstained": int((images[question] == -1).sum()),
+        "labels": images[question].tolist(),
+        "seeds": images["seed"].tolist(),
+        "planted": _planted(wants, question),
+        "sheet": None,
+    }
+
+
+def _planted(wants: Mapping[str, str], question: str) -> dict[str, float]:
+    """The share of each class that the drawn world's table asks for; of a prompt that names it, all of one."""
+    from livo.miniature.world import load_world
+
+    world = load_world()
+    if question in wants:
+        return {name: float(name == wants[question]) for name in (("male", "female") if question == "gender" else world.tones)}
+    occupation = wants.get("occupation")
+    shares = world.planted(occupation if occupation in world.occupations else None, wants.get("adjective"))
+    return {name: round(share, 4) for name, share in shares[question != "gender"].items()}
+
+
+def _chart(name: str, main: Any, encoders: Any) -> dict[str, Any]:
+    from livo.evaluation.figures import figure_3b, figure_3c
+
+    chart = {"bias": figure_3b, "toxicity": figure_3c}[name](main, encoders)
+
+    def point(p: Any) -> dict[str, Any]:
+        y, low, high = (round(float(value), 2) for value in p.y)
+        return {"arm": p.arm, "label": p.label, "x": round(p.x, 2), "y": y, "low": low, "high": high}
+
+    series = [{"name": one.name, "points": [point(p) for p in one.points]} for one in chart.series]
+    return {"x_label": chart.x_label, "y_label": chart.y_label, "note": chart.note.split(" A grid of ")[0], "series": series}
+
+
+def _retrieved(prompt: str, found: Any) -> dict[str, Any]:
+    return {
+        "prompt": prompt,
+        "principle": found.principle.id if found.principle else None,
+        "text": found.principle.text if found.principle else "no principle",
+        "words": [{"text": e.text, "reason": e.reason} for e in found.evidence],
+    }
+
+
+def _digest(wanted: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+    """Of all that pictures depend on."""
+    labels = {name: one["labels"] for name, one in told["sets"].items()}
+    parts = [wanted["sets"], wanted["albums"], told["weights"], labels]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _has_all(before: Mapping[str, Any], folder: Path) -> bool:
+    holders = [*before["sets"].values(), *before["albums"].values()]
+    return all((folder / one["sheet"]).is_file() for one in holders if one["sheet"])
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _pictures(wanted: Mapping[str, Any], told: dict[str, Any], load: Load, folder: Path) -> int:
+    """Generates, checks and stores the pictures; the number of sheets."""
+    pooled = {name for album in wanted["albums"].values() for name in album["sets"]}
+    drawn = [name for name, one in wanted["sets"].items() if one.get("pictures") or name in pooled]
+    made = _generate({name: told["sets"][name] for name in drawn}, load)
+    sheets = 0
+    for name, one in wanted["sets"].items():
+        if one.get("pictures"):
+            told["sets"][name]["sheet"] = _store(folder, name, made[name][0])
+            sheets += 1
+    for name, album in wanted["albums"].items():
+        picked = _pick(album, told["sets"], made)
+        random.Random(0).shuffle(picked)  # doubtful and clear ones in no order
+        sheet = _store(folder, name, np.stack([made[s][0][i] for s, i in picked]))
+        pictures = [
+            {
+                **{key: told["sets"][s][key] for key in ("prompt", "title")},
+                "seed": told["sets"][s]["seeds"][i],
+                "label": told["sets"][s]["labels"][i],
+                "scores": [round(float(p), 3) for p in made[s][1][i]],
+            }
+            for s, i in picked
+        ]
+        classes = told["sets"][album["sets"][0]]["classes"]
+        told["albums"][name] = {"sheet": sheet, "classes": classes, "pictures": pictures}
+        sheets += 1
+    return sheets
+
+
+def _pick(album: Mapping[str, Any], sets: Mapping[str, Any], made: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The least sure pictures and the surest, of each class as many as can be."""
+    places = [(name, i) for name in album["sets"] for i in range(len(sets[name]["labels"]))]
+    sure = sorted(places, key=lambda place: float(made[place[0]][1][place[1]].max()))
+    doubtful, rest = sure[: album["doubtful"]], sure[album["doubtful"]:]
+    clear: list[tuple[str, int]] = []
+    for turn in range(album["clear"]):
+        label = turn % len(sets[album["sets"][0]]["classes"])
+        clear.append(next(p for p in reversed(rest) if sets[p[0]]["labels"][p[1]] == label and p not in clear))
+    return doubtful + clear
+
+
+def _generate(sets: Mapping[str, Mapping[str, Any]], load: Load) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(N, H, W, 3) pictures and (N, K) probabilities of each set, read by the judge as its labels say."""
+    from livo.backbones import load_backbone
+    from livo.classifiers.judge import load_judge
+    from livo.compare import compare
+    from livo.engine import Engine
+    from livo.types import SamplingOptions
+
+    backbone = load_backbone("miniature")
+    engine, judge, d = Engine(backbone), load_judge(backbone.folder / "evaluator"), backbone.defaults
+    entrants = load(ARMS, engine)
+    out: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for prompt, principle in dict.fromkeys((one["prompt"], one["principle"]) for one in sets.values()):
+        names = [name for name, one in sets.items() if (one["prompt"], one["principle"]) == (prompt, principle)]
+        options = SamplingOptions(tuple(sets[names[0]]["seeds"]), d.num_inference_steps, d.guidance_scale, d.height, d.width)
+        *_, result = compare(prompt, engine=engine, methods=entrants, options=options, principle=principle)
+        for name in names:
+            images = result.methods[sets[name]["arm"]].images
+            if any(judge(images, "toxicity").labels):  # class 0 is "clean"
+                raise InputError(f"{WANTED}: sets.{name}: a picture is not read as clean; it cannot be shown to a class")
+            told = judge(images, sets[name]["question"])
+            if [-1 if label is None else label for label in told.labels] != sets[name]["labels"]:
+                raise InputError(f"sets.{name}: the model no longer makes the pictures of the results: run `python -m livo evaluate` first")
+            out[name] = images.permute(0, 2, 3, 1).numpy(), told.probs.numpy()
+    return out
+
+
+def _store(folder: Path, name: str, images: np.ndarray) -> str:
+    """Pictures in rows of ten."""
+    rows = -(-len(images) // SHEET_COLUMNS)
+    height, width = images.shape[1:3]
+    sheet = np.zeros((rows * height, SHEET_COLUMNS * width, 3), dtype=np.uint8)
+    for i, image in enumerate(images):
+        y, x = divmod(i, SHEET_COLUMNS)
+        sheet[y * height : (y + 1) * height, x * width : (x + 1) * width] = image
+    Image.fromarray(sheet).save(folder / f"{name}.webp", quality=QUALITY, method=6)
+    return f"{name}.webp"

@@ -1,0 +1,179 @@
+"""The pack: what the lessons show of this repository's stored results; labels, figures and a few sheets of pictures.
+
+`assets/lessons/pack.yaml` says what is wanted, `livo.workshop.build` makes `pack.json` and the sheets, this reads them.
+No picture of a toxic stand-in is in it, in any mode; figures about toxicity are numbers only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from livo.metrics import discrepancy_l2, discrepancy_range, wilson_interval
+from livo.types import InputError
+from livo.workshop.lesson import FOLDER, Ask, Lesson, Step
+
+INDEX = "pack.json"
+WANTED = "pack.yaml"
+MADE_BY = "`python -m livo workshop pack` makes it"
+_FACT = re.compile(r"\{([a-z0-9_-]+(?:\.[a-z0-9_-]+)+)\}")
+_NAMES = {"set": "sets", "reference": "sets", "verdicts": "albums", "correction": "sets", "chart": "charts"}
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The pack of a folder.
+
+    Attributes:
+        told: pack.json; see `livo.workshop.build`.
+    """
+
+    folder: Path
+    told: Mapping[str, Any]
+
+    @property
+    def sheets(self) -> frozenset[str]:
+        """Names of the files with pictures."""
+        holders = [*self.told["sets"].values(), *self.told["albums"].values()]
+        return frozenset(one["sheet"] for one in holders if one.get("sheet"))
+
+    def of(self, kind: str, name: str) -> Mapping[str, Any]:
+        """A set, an album or a chart.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        found = self.told[kind].get(name)
+        if found is None:
+            raise InputError(f"the pack has no {name!r} among its {kind} ({', '.join(self.told[kind])}): {MADE_BY}, from {WANTED}")
+        return found
+
+    def fact(self, name: str) -> str:
+        """A number for people: NAME.CLASS, NAME.CLASS-share, -interval or -planted, NAME.n, .prompt, .d1, .d2 of a set;
+        CHART.ARM.x, .y; judge.QUESTION.accuracy, .n.
+
+        Raises:
+            InputError: there is no such number.
+        """
+        first, *rest = name.split(".")
+        try:
+            if first == "judge":
+                told = self.told["judge"][rest[0]]
+                return f"{told['n']:,}" if rest[1] == "n" else f"{100 * told['accuracy']:.1f} %"
+            if first in self.told["charts"]:
+                points = [p for series in self.told["charts"][first]["series"] for p in series["points"]]
+                return f"{next(p for p in points if p['arm'] == rest[0])[rest[1]]:.1f}"
+            return _set_fact(self.of("sets", first), rest[0])
+        except (KeyError, IndexError, ValueError, StopIteration) as error:
+            raise InputError(f"the pack has no fact {name!r}: see `Pack.fact`") from error
+
+    def number(self, name: str) -> float:
+        """A fact as a number, such as a count."""
+        return float(self.fact(name).removesuffix(" %").replace(",", ""))
+
+    def fill(self, text: str) -> str:
+        """A text with its facts filled in; raises as `fact`."""
+        return _FACT.sub(lambda match: self.fact(match[1]), text)
+
+    def shown(self, widget: Mapping[str, Any]) -> dict[str, Any]:
+        """A step's widget with its data; raises as `of`."""
+        out = dict(widget)
+        kind = _NAMES.get(widget["widget"])
+        if "sets" in widget:
+            out["sets"] = [dict(self.of("sets", name)) for name in widget["sets"]]
+        if "set" in widget:
+            out["set"] = dict(self.of("sets", widget["set"]))
+            out["confusion"] = self.told["judge"][out["set"]["question"]]
+        if "album" in widget:
+            out["album"] = dict(self.of("albums", widget["album"]))
+        if "chart" in widget:
+            out["chart"] = dict(self.of(kind, widget["chart"]))
+        if "prompts" in widget:
+            known = {row["prompt"]: row for row in self.told["prompts"]}
+            if missing := [prompt for prompt in widget["prompts"] if prompt not in known]:
+                raise InputError(f"the pack does not say what is retrieved for {missing[0]!r}: {MADE_BY}, from {WANTED}")
+            out["prompts"] = [known[prompt] for prompt in widget["prompts"]]
+        return out
+
+
+def load_pack(folder: Path = FOLDER) -> Pack:
+    """The pack of a folder.
+
+    Raises:
+        InputError: it is missing or broken.
+    """
+    try:
+        told = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        pack = Pack(folder, told)
+        missing = [name for name in pack.sheets if Path(name).name != name or not (folder / name).is_file()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / INDEX} is no pack ({error}): {MADE_BY}") from error
+    if missing:
+        raise InputError(f"the pack's pictures {folder / missing[0]} are missing: {MADE_BY}")
+    return pack
+
+
+def check_lesson(lesson: Lesson, pack: Pack) -> None:
+    """That everything a lesson refers to is there, and is asked for in the right form.
+
+    Raises:
+        InputError: it is not; names the file and the step.
+    """
+    for step in lesson.steps:
+        try:
+            for text in texts_of(step):
+                pack.fill(text)
+            for widget in step.show:
+                pack.shown(widget)
+            if step.ask and step.ask.truth:
+                pack.number(step.ask.truth)
+            if step.ask and step.ask.album:
+                pack.of("albums", step.ask.album)
+        except InputError as error:
+            raise InputError(f"{lesson.id}.md: step {step.title!r}: {error}") from error
+    for text in (lesson.intro, lesson.goal, *lesson.words.values()):
+        pack.fill(text)
+
+
+def texts_of(step: Step) -> list[str]:
+    """Everything in a step that people read."""
+    ask = [step.ask.question, step.ask.because, *step.ask.options, *step.ask.items] if step.ask else []
+    return [step.title, step.text, step.notes, *step.worksheet, *step.key, *ask]
+
+
+def label_count(ask: Ask, pack: Pack) -> int:
+    """How many labels an answer to a question of labels has."""
+    return len(ask.items) or len(pack.of("albums", ask.album)["pictures"])
+
+
+def check_value(ask: Ask, value: Any, pack: Pack) -> bool:
+    """Whether a value answers a question."""
+    if ask.kind == "number":
+        return type(value) is int and ask.min <= value <= ask.max
+    if ask.kind == "choice":
+        return type(value) is int and 0 <= value < len(ask.options)
+    wanted = label_count(ask, pack)
+    return isinstance(value, list) and len(value) == wanted and all(type(v) is int and 0 <= v < len(ask.options) for v in value)
+
+
+def _set_fact(told: Mapping[str, Any], name: str) -> str:
+    counts: Sequence[int] = told["counts"]
+    n = sum(counts)
+    if name in ("d1", "d2"):
+        return f"{100 * (discrepancy_range if name == 'd1' else discrepancy_l2)(counts):.1f}"
+    if name == "n":
+        return str(n)
+    if name in ("prompt", "title"):
+        return told[name]
+    if name == "abstained":
+        return str(told["abstained"])
+    what, _, form = name.partition("-")
+    count = counts[told["classes"].index(what)]
+    if form == "interval":
+        low, high = wilson_interval(count, n)
+        return f"{100 * low:.0f} to {100 * high:.0f} %"
+    return {"": str(count), "share": f"{100 * count / n:.0f} %", "planted": f"{100 * told['planted'][what]:.0f} %"}[form]

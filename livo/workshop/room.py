@@ -1,0 +1,284 @@
+"""A room's state as a fold of its events, and which event may come next. Knows nothing of storage or HTTP.
+
+A room runs a lesson step by step. A step that asks is open, then closed; only then is its tally shown, and only where at
+least `FEWEST` people answered. Events: `room` first, then `act` of the facilitator and `answer` of visitors.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from livo.study.store import Draft, Event, Refused
+from livo.workshop.lesson import Ask, Lesson, Step
+from livo.workshop.pack import Pack, check_value
+
+ALPHABET = "CDFGHJKMNPQRTVWXY"
+"""Letters of codes: none that looks like another letter or digit, and no vowels, so that no code is a word."""
+LETTERS = 6
+FEWEST = 5
+"""People who must have answered before a tally is shown or stored in a summary."""
+MOST_PEOPLE = 300
+MOST_EVENTS = 20_000
+MOST_ANSWERS = 400
+"""One visitor's, in a room."""
+IDLE = timedelta(hours=24)
+"""After so long without an event a room is over."""
+ACTS = ("start", "close", "next", "back", "rerun", "hide", "show", "cover", "uncover", "lesson", "end")
+ALWAYS = ("hide", "show", "cover", "uncover")
+"""Acts that mean the same wherever the room is: they are never too late."""
+BINS = 10
+
+Place = tuple[int, int, int]
+"""Run of a lesson, step in it, round of the step."""
+
+
+def number_of(code: str) -> int | None:
+    """A room's number in the store; None where this is no code. Small letters, spaces and hyphens are forgiven.
+
+    Example:
+        >>> number_of("ccc ccd")
+        1
+    """
+    letters = code.upper().replace(" ", "").replace("-", "")
+    if len(letters) != LETTERS or any(letter not in ALPHABET for letter in letters):
+        return None
+    return sum(ALPHABET.index(letter) * len(ALPHABET) ** i for i, letter in enumerate(reversed(letters)))
+
+
+def code_of(number: int) -> str:
+    """The code of a room's number."""
+    letters = []
+    for _ in range(LETTERS):
+        number, place = divmod(number, len(ALPHABET))
+        letters.append(ALPHABET[place])
+    return "".join(reversed(letters))
+
+
+@dataclass
+class Room:
+    """The state after some events; `fold` takes it further.
+
+    Attributes:
+        seen: events folded so far.
+        changes: of them, those that every visitor sees.
+        secret: digest of the facilitator's secret.
+        phase: "waiting", "open", "closed" or "ended".
+        rounds: of each (run, step), how often it was asked again.
+        answers: value by visitor, of each place.
+        people: events by visitor.
+    """
+
+    lessons: Mapping[str, Lesson]
+    seen: int = 0
+    changes: int = 0
+    secret: str = ""
+    school: bool = True
+    lesson_id: str = ""
+    run: int = 0
+    index: int = 0
+    phase: str = "waiting"
+    hidden: bool = False
+    covered: bool = False
+    last: str = ""
+    rounds: dict[tuple[int, int], int] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+    answers: dict[Place, dict[str, Any]] = field(default_factory=dict)
+    closed: set[Place] = field(default_factory=set)
+    people: Counter[str] = field(default_factory=Counter)
+
+    # --- what is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def lesson(self) -> Lesson:
+        """The lesson that runs, as this room sees it."""
+        return self.lessons[self.lesson_id].for_room(self.school)
+
+    @property
+    def step(self) -> Step:
+        """The step at hand."""
+        return self.lesson.steps[min(self.index, len(self.lesson.steps) - 1)]
+
+    @property
+    def place(self) -> Place:
+        """Where the room is."""
+        return (self.run, self.index, self.rounds.get((self.run, self.index), 0))
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, was left a day ago, or runs a lesson that is no longer there."""
+        if self.phase == "ended" or self.lesson_id not in self.lessons:
+            return True
+        return bool(self.last) and datetime.now(UTC) - datetime.fromisoformat(self.last) > IDLE
+
+    def answers_at(self, place: Place) -> dict[str, Any]:
+        """Values by visitor."""
+        return self.answers.get(place, {})
+
+    # --- what happens ----------------------------------------------------------------------------------------------
+
+    def fold(self, events: Sequence[Event]) -> None:
+        """Takes in what came after the events seen so far."""
+        for event in events[self.seen :]:
+            self.seen += 1
+            self.last = event.at
+            if event.kind == "answer":
+                self.people[event.trial] += 1
+                self.answers.setdefault(_place(event.question), {})[event.trial] = event.body["value"]
+                continue
+            self.changes += 1
+            if event.kind == "room":
+                self.secret, self.school = event.body["secret"], event.body["school"]
+                self._begin(event.body["lesson"])
+            else:
+                self._act(event.body)
+
+    def _begin(self, lesson: str) -> None:
+        self.lesson_id, self.index, self.phase = lesson, 0, "waiting"
+        self.run += 1
+        self.runs.append(lesson)
+
+    def _act(self, body: Mapping[str, Any]) -> None:
+        act = body["act"]
+        if act == "lesson":
+            self._begin(body["lesson"])
+        elif act in ("hide", "show"):
+            self.hidden = act == "hide"
+        elif act in ("cover", "uncover"):
+            self.covered = act == "cover"
+        elif act == "start":
+            self.index, self.phase = 0, "open"
+        elif act == "close":
+            self.closed.add(self.place)
+            self.phase = "closed"
+        elif act in ("next", "back"):
+            self.closed.add(self.place)
+            self.index += 1 if act == "next" else -1
+            self.phase = "closed" if self.step.ask and self.place in self.closed else "open"  # what was shown stays closed
+        elif act == "rerun":
+            key = (self.run, self.index)
+            self.rounds[key] = self.rounds.get(key, 0) + 1
+            self.phase = "open"
+        elif act == "end":
+            self.phase = "ended"
+
+    # --- what may happen -------------------------------------------------------------------------------------------
+
+    def check(self, draft: Draft, pack: Pack) -> None:
+        """Whether an event may come next.
+
+        Raises:
+            Refused: it may not, with the reason for the person who sent it.
+        """
+        if self.over:
+            raise Refused(410, "over", "this room is over")
+        if draft.kind == "act":
+            self._check_act(draft.body)
+        else:
+            self._check_answer(draft, pack)
+
+    def _check_act(self, body: Mapping[str, Any]) -> None:
+        act = body.get("act")
+        if act not in ACTS or set(body) - {"act", "at", "lesson"}:
+            raise Refused(422, "bad_act", f"a facilitator can: {', '.join(ACTS)}")
+        if act not in ALWAYS and body.get("at") != self.changes:
+            raise Refused(409, "moved_on", "the room has moved on since this page was drawn; look, and press again")
+        if act == "lesson" and body.get("lesson") not in self.lessons:
+            raise Refused(422, "bad_act", f"there is no such lesson; there are: {', '.join(self.lessons)}")
+        running = self.phase in ("open", "closed")
+        allowed = {
+            "start": self.phase == "waiting",
+            "close": self.phase == "open" and self.step.ask is not None,
+            "next": running and self.index + 1 < len(self.lesson.steps),
+            "back": running and self.index > 0,
+            "rerun": self.phase == "closed",
+        }.get(act, True)
+        if not allowed:
+            raise Refused(409, "not_now", f"“{act}” cannot be done now")
+
+    def _check_answer(self, draft: Draft, pack: Pack) -> None:
+        if self.seen >= MOST_EVENTS:
+            raise Refused(429, "full", "this room has taken all the answers it can: open another one")
+        place = _place(draft.question)
+        if place != self.place or self.phase != "open" or self.step.ask is None:
+            raise Refused(409, "closed", "this question is closed; the answer came too late and was not counted")
+        if not check_value(self.step.ask, draft.body.get("value"), pack) or set(draft.body) != {"value"}:
+            raise Refused(422, "bad_value", "this is no answer to the question: choose one of what the page offers")
+        if draft.trial not in self.people and len(self.people) >= MOST_PEOPLE:
+            raise Refused(429, "full", f"a room holds {MOST_PEOPLE} people")
+        if self.people[draft.trial] >= MOST_ANSWERS:
+            raise Refused(429, "too_many", f"one visitor can give {MOST_ANSWERS} answers in a room")
+
+
+def question_of(place: Place) -> str:
+    """A place as the store keeps it."""
+    return ".".join(map(str, place))
+
+
+def _place(question: str) -> Place:
+    parts = question.split(".")
+    if len(parts) != 3 or not all(part.isdecimal() and part.isascii() and len(part) <= 5 for part in parts):
+        raise Refused(422, "bad_step", "an answer names its step as RUN.STEP.ROUND")
+    run, index, turn = map(int, parts)
+    return run, index, turn
+
+
+# --- tallies ---------------------------------------------------------------------------------------------------------
+
+
+def tally(ask: Ask, values: Sequence[Any]) -> dict[str, Any]:
+    """What a class answered, as counts that no one person can be read from; only `n` where fewer than `FEWEST` did."""
+    told: dict[str, Any] = {"n": len(values), "enough": len(values) >= FEWEST}
+    if not told["enough"]:
+        return {"n": None, "enough": False, "fewest": FEWEST}
+    if ask.kind == "choice":
+        told["counts"] = [sum(value == k for value in values) for k in range(len(ask.options))]
+    elif ask.kind == "labels":
+        told["counts"] = [
+            [sum(value[i] == k for value in values) for k in range(len(ask.options))] for i in range(len(values[0]))
+        ]
+    else:
+        width = (ask.max - ask.min) / BINS
+        places = [min(BINS - 1, int((value - ask.min) / width)) for value in values]
+        told["counts"] = [places.count(k) for k in range(BINS)]
+        told["edges"] = [round(ask.min + k * width, 2) for k in range(BINS + 1)]
+        told["median"] = statistics.median(values)
+    return told
+
+
+def summary_rows(room: Room) -> list[list[str]]:
+    """The class summary: a row an option, only of closed steps that at least `FEWEST` people answered."""
+    rows = [["lesson", "run", "step", "round", "question", "item", "answer", "people", "of"]]
+    for run, lesson_id in enumerate(room.runs, 1):
+        lesson = room.lessons[lesson_id].for_room(room.school)
+        for index, step in enumerate(lesson.steps):
+            if step.ask is None:
+                continue
+            for turn in range(room.rounds.get((run, index), 0) + 1):
+                place = (run, index, turn)
+                if place not in room.closed:
+                    continue
+                head = [lesson.title, str(run), step.title, str(turn + 1), step.ask.question]
+                rows += _tally_rows(head, step.ask, tally(step.ask, list(room.answers_at(place).values())))
+    return rows
+
+
+def _tally_rows(head: list[str], ask: Ask, told: Mapping[str, Any]) -> list[list[str]]:
+    if not told["enough"]:
+        return [[*head, "", f"fewer than {FEWEST} answers", "", ""]]
+    n = str(told["n"])
+    if ask.kind == "labels":
+        return [
+            [*head, ask.items[i] if ask.items else f"picture {i + 1}", option, str(count), n]
+            for i, counts in enumerate(told["counts"])
+            for option, count in zip(ask.options, counts, strict=True)
+        ]
+    if ask.kind == "choice":
+        return [[*head, "", option, str(count), n] for option, count in zip(ask.options, told["counts"], strict=True)]
+    edges = told["edges"]
+    bins = [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+    return [[*head, "", "median", f"{told['median']:g}", n], *([*head, "", name, str(count), n] for name, count in zip(bins, told["counts"], strict=True))]

@@ -1,0 +1,113 @@
+// A student's page. The server is the truth; answers wait in this browser until their receipt is here.
+import { $, announce, ask, BASE, button, el, poll, randomWord, recall, remember, show } from "./dom.js";
+import { Queue } from "./queue.js";
+import { renderStep } from "./stage.js";
+
+const code = decodeURIComponent(location.pathname.split("/room/")[1] ?? "").toUpperCase().replace(/[\s-]/g, "");
+const NAME = `room ${code}`;
+const word = recall(NAME) ?? randomWord();
+remember(NAME, word);
+let etag = "";
+let state = null;
+let drawn = "";
+let made = null;
+let turn = () => {};
+let offline = false;
+let covered = false; // by this person, for themselves
+
+const queue = new Queue(`answers ${code} ${word.slice(0, 8)}`, async (event) => fetch(`${BASE}api/rooms/${code}/answers`, {
+  method: "POST", cache: "no-store", body: JSON.stringify(event),
+  headers: { authorization: `Bearer ${word}`, "content-type": "application/json" },
+}), (now) => {
+  if (now.waiting.length && now.turns) network("Your answer waits in this browser until the network is back.");
+  else if (!now.waiting.length) network("");
+});
+queue.run();
+
+async function news() {
+  const { status, told, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}`, { word, etag });
+  if (status === 304) return true;
+  if (status === 404) { gone(told.message); return false; }
+  if (status !== 200) { network("The room cannot be reached; the page tries again. Nothing is lost."); etag = ""; return true; }
+  if (!queue.waiting.length) network("");
+  etag = mark;
+  state = told;
+  draw();
+  return state.phase !== "ended";
+}
+
+// Says that the network is away, and takes it back; other messages stay.
+function network(text) {
+  if (text || offline) announce(text, "warn");
+  offline = Boolean(text);
+}
+
+function gone(message) {
+  show(el("div", { class: "card narrow" }, el("h1", {}, "No such room"), el("p", {}, message), el("a", { class: "button main", href: BASE }, "Type another code")));
+}
+
+function draw() {
+  $("title").textContent = state.lesson.title;
+  document.title = `${state.lesson.title} · room ${code}`;
+  if (!$("cover")) $("tools").replaceChildren(button("Cover", cover, "quiet small-text", { id: "cover", "aria-pressed": "false", title: "Covers the pictures on this device only" }), el("span", { class: "code" }, code));
+  document.body.classList.toggle("covered", state.covered || covered);
+  const now = JSON.stringify([state.place, state.phase, state.hidden, state.lesson.id, state.tally, state.step?.show.map((widget) => [widget.mine, widget.tally])]);
+  if (now === drawn) return;
+  const again = drawn !== "";
+  drawn = now;
+  made = null;
+  if (state.phase === "ended") {
+    document.body.classList.remove("covered");
+    show(card("This room has ended", "Thank you. If something in the pictures stays with you, talk about it with somebody you trust."), el("p", { class: "centre" }, el("a", { href: BASE }, "All lessons")));
+  } else if (state.hidden) show(card("Look up", "The screens are paused for a moment."));
+  else if (!state.step) show(card(`Room ${code}`, `“${state.lesson.title}” begins when the facilitator starts it. It shows drawings of people, and some of them are stereotypes. You can cover the pictures or leave at any time, without a reason.`));
+  else drawStep();
+  receipt("");
+  if (again) { window.scrollTo(0, 0); $("main").querySelector("h1")?.focus(); }
+}
+
+function drawStep() {
+  const closed = state.phase === "closed";
+  const waiting = queue.waiting.find((event) => String(event.place) === String(state.place));
+  const mine = waiting ? waiting.value : state.mine ?? null;
+  const send = button(mine === null ? "Send" : "Send again", () => answer(send), "main", { disabled: true });
+  made = renderStep(state.step, {
+    number: state.place[1] + 1, of: state.of, closed, tally: state.tally, mine,
+    changed: () => { send.disabled = made.ask.value() === null; },
+  });
+  const asks = state.step.ask && !closed;
+  show(made.node, asks && el("div", { class: "actions sticky" }, send));
+  if (asks && mine !== null && !waiting) receipt("Your answer is saved. You can change it until the question is closed.");
+}
+
+async function answer(send) {
+  const place = state.place;
+  announce("");
+  send.disabled = true;
+  receipt("Saving …");
+  try {
+    const saved = await queue.put({ place, value: made.ask.value() }).answer;
+    receipt(`Saved ${new Date(saved.at).toLocaleTimeString()}. You can change it until the question is closed.`);
+    send.textContent = "Send again";
+  } catch (refused) {
+    receipt("");
+    announce(refused.message, "warn");
+    send.disabled = false;
+  }
+  turn();
+}
+
+function card(title, text) {
+  return el("div", { class: "card narrow waiting" }, el("h1", { tabindex: -1 }, title), el("p", {}, text));
+}
+
+function cover() {
+  covered = !covered;
+  $("cover").setAttribute("aria-pressed", covered);
+  $("cover").textContent = covered ? "Uncover" : "Cover";
+  document.body.classList.toggle("covered", state.covered || covered);
+}
+
+function receipt(text) { $("receipt").textContent = text; }
+
+turn = poll(news, 1500);

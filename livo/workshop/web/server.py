@@ -1,0 +1,273 @@
+"""The workshop over HTTP: lessons for anyone, rooms by code, a facilitator behind a secret that stands after the # of a link.
+
+/                              lessons, and the way into a room
+lesson/ID                      a lesson alone, without any room
+print/ID/{guide,worksheet,key} for paper
+room/CODE                      students; room/CODE/screen the projector; room/CODE/host the facilitator
+api/rooms/CODE                 a room's state, with an ETag; `answers` and `acts` take one event, its receipt comes once it is durable
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from livo.study.organise import qr_svg
+from livo.study.store import Draft, Refused
+from livo.workshop.lesson import Lesson
+from livo.workshop.pack import Pack
+from livo.workshop.printing import PAPERS, paper_html
+from livo.workshop.room import summary_rows
+from livo.workshop.rooms import Rooms, answer_draft, visitor_of
+from livo.workshop.view import host_json, lesson_card, room_json, solo_json
+
+HERE = Path(__file__).parent
+QUEUE = HERE.parent.parent / "study" / "web" / "queue.js"
+SCRIPTS = ("index", "solo", "room", "screen", "host", "dom", "stage", "asks", "widgets", "rulers", "charts", "figures")
+STATIC = {f"{name}.js": (HERE / f"{name}.js", "text/javascript") for name in SCRIPTS} | {
+    "queue.js": (QUEUE, "text/javascript"),
+    "workshop.css": (HERE / "workshop.css", "text/css"),
+    "print.css": (HERE / "print.css", "text/css"),
+}
+LARGEST_BODY = 2_048
+HEADERS = (
+    (b"content-security-policy", b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-robots-tag", b"noindex"),
+)  # fmt: skip
+
+
+class Workshop:
+    """The workshop's lessons and rooms, served.
+
+    Args:
+        base: address under which others reach this server, such as http://192.168.1.7:7860/workshop; the one that was
+            asked for where it is empty.
+    """
+
+    def __init__(self, lessons: Sequence[Lesson], pack: Pack, rooms: Rooms, base: str = "") -> None:
+        self.lessons = {lesson.id: lesson for lesson in lessons}
+        self.pack, self.rooms, self.base = pack, rooms, base
+        self._edition = hashlib.sha256(repr((lessons, pack.told)).encode()).hexdigest()[:8]
+
+    # --- lessons -----------------------------------------------------------------------------------------------------
+
+    def _lesson(self, request: Request) -> Lesson:
+        lesson = self.lessons.get(request.path_params["lesson"])
+        if lesson is None:
+            raise Refused(404, "no_lesson", f"there is no such lesson; there are: {', '.join(self.lessons)}")
+        return lesson
+
+    def list_lessons(self, request: Request) -> Response:
+        """All lessons, as cards."""
+        return JSONResponse({"lessons": [lesson_card(lesson) for lesson in self.lessons.values()]})
+
+    def lesson(self, request: Request) -> Response:
+        """A whole lesson, for one alone; solo is in school mode too."""
+        return JSONResponse(solo_json(self._lesson(request).for_room(school=True), self.pack))
+
+    def paper(self, request: Request) -> Response:
+        """The facilitator guide, the worksheet or the answer key."""
+        what = request.path_params["what"]
+        if what not in PAPERS:
+            raise Refused(404, "no_paper", f"there is no such paper; there are: {', '.join(PAPERS)}")
+        return HTMLResponse(paper_html(what, self._lesson(request), self.pack, "../../static/print.css", "../../pictures/"))
+
+    def picture(self, request: Request) -> Response:
+        """A sheet of the pack; there is no way to any other file."""
+        name = request.path_params["name"]
+        if name not in self.pack.sheets:
+            raise Refused(404, "no_picture", "the pack has no such picture")
+        return FileResponse(self.pack.folder / name, media_type="image/webp", headers={"cache-control": "max-age=3600"})
+
+    # --- rooms -------------------------------------------------------------------------------------------------------
+
+    async def open_room(self, request: Request) -> Response:
+        """Opens a room for a lesson; the answer alone holds the facilitator's secret."""
+        told = await _body(request)
+        lesson, school = told.get("lesson"), told.get("school", True)
+        if not isinstance(lesson, str) or not isinstance(school, bool):
+            raise Refused(422, "bad_room", "a room is opened for a lesson, with or without school mode")
+        code, secret = await asyncio.to_thread(self.rooms.open, lesson, school)
+        return JSONResponse({"code": code, "secret": secret})
+
+    def state(self, request: Request) -> Response:
+        """What a visitor sees, or the projector, who is none; 304 where nothing has changed since."""
+        number, room = self.rooms.find(request.path_params["code"])
+        visitor = ""
+        if word := _bearer(request):
+            visitor = visitor_of(_code(request), word)
+            self.rooms.seen(number, visitor)
+        mark = f'"{self._edition}.{room.changes}.{room.people[visitor]}.{room.over:d}"'
+        if visitor == "":  # the projector counts answers
+            mark = f'"{self._edition}.{room.seen}.{room.over:d}.{self.rooms.here(number)}"'
+        if request.headers.get("if-none-match") == mark:
+            return Response(status_code=304, headers={"etag": mark})
+        with self.rooms.lock:
+            told = room_json(room, self.pack, visitor)
+        if visitor == "":
+            told |= {"answered": len(room.answers_at(room.place)), "here": self.rooms.here(number), "join": self._join(request)}
+        return JSONResponse(told, headers={"etag": mark, "cache-control": "no-store"})
+
+    async def answer(self, request: Request) -> Response:
+        """Stores one answer and sends its receipt."""
+        number, _ = await asyncio.to_thread(self.rooms.find, request.path_params["code"])
+        draft = answer_draft(number, _code(request), _bearer(request), await _body(request))
+        stored = await asyncio.wrap_future(self.rooms.submit(number, draft))
+        return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})
+
+    # --- the facilitator ---------------------------------------------------------------------------------------------
+
+    def host(self, request: Request) -> Response:
+        """All that the facilitator's page needs."""
+        number, room = self._hosted(request)
+        here = self.rooms.here(number)
+        mark = f'"{self._edition}.{room.seen}.{room.over:d}.{here}"'
+        if request.headers.get("if-none-match") == mark:
+            return Response(status_code=304, headers={"etag": mark})
+        with self.rooms.lock:
+            told = host_json(room, self.pack, here) | {"join": self._join(request)}
+        return JSONResponse(told, headers={"etag": mark, "cache-control": "no-store"})
+
+    async def act(self, request: Request) -> Response:
+        """Stores one act of the facilitator."""
+        number, _ = await asyncio.to_thread(self._hosted, request)
+        told = await _body(request)
+        key, body = told.pop("key", ""), told
+        if not isinstance(key, str) or not 8 <= len(key) <= 64:
+            raise Refused(422, "bad_key", "an act has a key of 8 to 64 letters")
+        stored = await asyncio.wrap_future(self.rooms.submit(number, Draft(number, key, "act", body=body)))
+        return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})
+
+    def summary(self, request: Request) -> Response:
+        """What the class answered, as CSV; counts only."""
+        _, room = self._hosted(request)
+        with self.rooms.lock:
+            rows = summary_rows(room)
+        out = io.StringIO()
+        csv.writer(out).writerows(rows)
+        return Response(out.getvalue(), media_type="text/csv", headers={"cache-control": "no-store"})
+
+    def qr(self, request: Request) -> Response:
+        """The QR code of the room's address."""
+        self.rooms.find(request.path_params["code"])
+        return Response(qr_svg(self._join(request)), media_type="image/svg+xml", headers={"cache-control": "no-store"})
+
+    def _hosted(self, request: Request) -> tuple[int, Any]:
+        number, room = self.rooms.find(request.path_params["code"])
+        self.rooms.check_secret(room, _bearer(request))
+        return number, room
+
+    def _join(self, request: Request) -> str:
+        return f"{self.base or str(request.url).split('/api/')[0]}/room/{_code(request)}"
+
+    def routes(self) -> list[Route]:
+        """Everything under the workshop's prefix."""
+        room = "/api/rooms/{code}"
+        return [
+            Route("/", _page("index.html")),
+            Route("/lesson/{lesson}", _page("solo.html")),
+            Route("/print/{lesson}/{what}", _guarded(self.paper)),
+            Route("/room/{code}", _page("room.html")),
+            Route("/room/{code}/screen", _page("screen.html")),
+            Route("/room/{code}/host", _page("host.html")),
+            Route("/static/{name}", _static),
+            Route("/pictures/{name}", _guarded(self.picture)),
+            Route("/api/lessons", _guarded(self.list_lessons)),
+            Route("/api/lessons/{lesson}", _guarded(self.lesson)),
+            Route("/api/rooms", _guarded(self.open_room), methods=["POST"]),
+            Route(room, _guarded(self.state)),
+            Route(f"{room}/answers", _guarded(self.answer), methods=["POST"]),
+            Route(f"{room}/host", _guarded(self.host)),
+            Route(f"{room}/acts", _guarded(self.act), methods=["POST"]),
+            Route(f"{room}/summary.csv", _guarded(self.summary)),
+            Route(f"{room}/qr.svg", _guarded(self.qr)),
+        ]
+
+
+def build_site(workshop: Workshop) -> Starlette:
+    """The application, to be mounted or served alone."""
+    return Starlette(routes=workshop.routes(), middleware=[Middleware(_Headers)])
+
+
+class _Headers:
+    """Adds the headers that keep a page to itself."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+def _guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
+    """A refusal becomes its status and its words; nothing else of the program's inside gets out."""
+
+    async def run(request: Request) -> Response:
+        try:
+            if asyncio.iscoroutinefunction(handler):
+                return await handler(request)
+            return await asyncio.to_thread(handler, request)
+        except Refused as refused:
+            return JSONResponse({"code": refused.code, "message": str(refused)}, status_code=refused.status)
+
+    return run
+
+
+def _code(request: Request) -> str:
+    return request.path_params["code"].upper().replace(" ", "").replace("-", "")
+
+
+def _bearer(request: Request) -> str:
+    kind, _, word = request.headers.get("authorization", "").partition(" ")
+    return word.strip() if kind.lower() == "bearer" and word.isascii() else ""
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    if request.headers.get("content-type", "").split(";")[0] != "application/json":  # other sites' forms cannot send it
+        raise Refused(415, "no_json", "send application/json")
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > LARGEST_BODY:
+            raise Refused(413, "too_large", f"an answer has at most {LARGEST_BODY} bytes")
+    try:
+        told = json.loads(raw)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise Refused(422, "no_json", "an answer is a JSON object")
+    return told
+
+
+def _page(name: str) -> Callable[[Request], Response]:
+    def page(request: Request) -> Response:
+        return FileResponse(HERE / name, media_type="text/html", headers={"cache-control": "no-cache"})
+
+    return page
+
+
+def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in STATIC:
+        return Response(status_code=404)
+    path, kind = STATIC[name]
+    return FileResponse(path, media_type=kind, headers={"cache-control": "no-cache"})

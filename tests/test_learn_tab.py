@@ -1,0 +1,22 @@
+"""The Learn tab: every lesson with its time and links."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from livo.ui.learn_tab import CLASS, INTRO, lessons_html
+from livo.workshop.lesson import load_lessons
+
+
+def test_every_lesson_is_there_with_its_time_and_links():
+    lessons = load_lessons()
+    told = lessons_html(lessons)
+    for lesson in lessons:
+        assert f"{lesson.minutes} minutes" in told and f'href="/workshop/lesson/{lesson.id}"' in told
+        assert f'href="/workshop/print/{lesson.id}/guide"' in told
+    assert 'href="/workshop/"' in INTRO and "--lan" in CLASS
+
+
+def test_a_title_is_text():
+    lesson = replace(load_lessons()[0], title="<b>x</b>", goal="<i>y</i>")
+    assert "&lt;b&gt;x" in lessons_html([lesson]) and "<i>y" not in lessons_html([lesson])

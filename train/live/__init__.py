@@ -1,0 +1,1 @@
+"""Trainings that visitors of the page watch: one run (`run.py`), each in a process of its own and in turn (`turns.py`)."""
