@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from livo.hub import is_hub_id
+
 
 class JudgeError(RuntimeError):
     """A judge's files are missing or broken; the message names the file and the way out."""
@@ -45,7 +47,7 @@ def locate(weights: Weights, source: str = "", say: Callable[[str], None] = prin
     if source and Path(source).is_dir():
         return Path(source)
     hub_id = source or weights.hub_id
-    if hub_id.count("/") != 1 or hub_id.startswith((".", "/", "~")):
+    if not is_hub_id(hub_id):
         raise JudgeError(f"judge {weights.judge}: there is no folder {source}; give one, or a hub id such as {weights.hub_id}")
     # Here, because a judge in a folder needs no hub.
     from huggingface_hub import constants, snapshot_download
