@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livo.hub import is_hub_id
+from livo.hub import HubError, fetch, is_hub_id
 
 
 class JudgeError(RuntimeError):
@@ -51,7 +51,7 @@ def locate(weights: Weights, source: str = "", say: Callable[[str], None] = prin
         raise JudgeError(f"judge {weights.judge}: there is no folder {source}; give one, or a hub id such as {weights.hub_id}")
     # Here, because a judge in a folder needs no hub.
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(weights.files), local_files_only=True))
@@ -68,10 +68,9 @@ def locate(weights: Weights, source: str = "", say: Callable[[str], None] = prin
         raise JudgeError(f"judge {weights.judge} needs {hub_id}, {size}, and {cache} has {free:.1f} GB left: make room, or set HF_HOME")
     say(f"judge {weights.judge} needs {hub_id}: {size} to download, once, into {cache}; loaded it takes {weights.memory}")
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(weights.files)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError, ValueError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        lacking = f"judge {weights.judge} needs {hub_id}, which is not on this machine and cannot be downloaded ({why})"
+        return fetch(hub_id, weights.files)
+    except HubError as error:
+        lacking = f"judge {weights.judge} needs {hub_id}, which is not on this machine and cannot be downloaded ({error})"
         raise JudgeError(f"{lacking}: {remedy}") from error
 
 

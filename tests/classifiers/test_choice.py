@@ -80,13 +80,15 @@ def test_what_is_in_the_cache_is_taken_without_a_word(monkeypatch, tmp_path):
 def test_a_download_is_announced_before_it_begins(monkeypatch, tmp_path):
     log = []
 
-    def download(hub_id, allow_patterns, local_files_only=False):
+    def download(hub_id, allow_patterns, local_files_only=False, revision=None):
         if local_files_only:
             raise OSError("not cached")
         log.append("download")
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr("livo.hub.snapshot_download", download)
+    monkeypatch.setattr("livo.hub.reachable", lambda: True)
     locate(WEIGHTS, say=log.append)
     assert len(log) == 2 and "14.1 GB" in log[0] and log[1] == "download"
 
