@@ -51,7 +51,7 @@ def seconds_needed(tflop: float, images: int) -> int:
 
     Example:
         >>> seconds_needed(0.1, 2), seconds_needed(5 * 8 * 40.0, 40), seconds_needed(1e6, 1)
-        (10, 36, 120)
+        (10, 35, 120)
     """
     return int(min(MOST, max(LEAST, START + tflop / TFLOPS + A_DECODED_IMAGE * images)))
 
