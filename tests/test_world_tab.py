@@ -8,6 +8,7 @@ import pytest
 
 from livo.evaluation.report import COMMITTED
 from livo.evaluation.results import ATTRIBUTE
+from livo.evaluation.tables import find_main
 from livo.miniature.world import load_world
 from livo.types import InputError
 from livo.ui.results_tab import read_results_of
@@ -32,7 +33,7 @@ METHODS = ("stable_diffusion", "uce", "livo", "concept_ablation")
 
 @pytest.fixture(scope="module")
 def results():
-    return read_results_of(COMMITTED)[0]
+    return find_main(read_results_of(COMMITTED))
 
 
 # --- side by side ----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import numpy as np
 from livo.evaluation.parts import SD
 from livo.evaluation.report import COMMITTED
 from livo.evaluation.results import ATTRIBUTE, Results
+from livo.evaluation.tables import find_main
 from livo.live import Shares, stored_shares
 from livo.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range, wilson_interval
 from livo.miniature.renderer import render
@@ -225,7 +226,7 @@ def show_concept(bench: Workbench, results_folder: Path, concept: str) -> str:
         place_of(world, concept)
         results, missing = None, ""
         try:
-            results = read_results_of(results_folder)[0]
+            results = find_main(read_results_of(results_folder))
         except InputError as error:
             missing = message(str(error).replace("`", ""), "note")
         columns = columns_of(world, concept, stored_shares(bench.engine and bench.engine.backbone.folder).shares, results, bench.entrants)
