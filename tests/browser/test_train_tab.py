@@ -137,7 +137,8 @@ def test_the_planted_table_is_shown_and_edited(browser, address, scheme):
     page.get_by_label("Occupation or adjective").select_option("nurse")
     planted = page.locator("#world-measured .world-column").first
     expect(planted).to_contain_text("97 %")
-    expect(page.locator("#world-shown")).to_contain_text("Your table")
+    expect(page.locator("#world-shown .world-column").nth(1)).to_contain_text("Your table")
+    expect(page.locator("#world-shown .world-column").nth(1)).not_to_contain_text(re.compile("(?<!1)0 of these 16"))  # no longer the doctor
     before = page.locator("#world-shown .world-column").nth(1).locator("img").evaluate_all("all => all.map((i) => i.src)")
     page.get_by_role("spinbutton", name=re.compile("perceived female")).fill("50")
     page.keyboard.press("Enter")
