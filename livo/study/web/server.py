@@ -15,7 +15,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from livo.study.session import Progress, Sessions, is_paused, is_right
 from livo.study.store import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
 from livo.study.study_file import LANGUAGES, Item, StudyFolder
 from livo.study.web.create import Maker
-from livo.types import InputError
+from livo.study.web.guard import Headers, bearer, guarded
 
 HERE = Path(__file__).parent
 STATIC = {
@@ -47,14 +47,6 @@ CONTROL_SECONDS = 0.5
 """How long a pause from another process may take to arrive."""
 VERIFY_SECONDS = 30.0
 """How often an open organiser's page has the whole store verified."""
-HEADERS = (
-    (b"content-security-policy", b"default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-robots-tag", b"noindex"),
-)  # fmt: skip
-
-
 class StudySite:
     """One study, served: its folder, its sessions and its store."""
 
@@ -88,7 +80,7 @@ class StudySite:
         Raises:
             Refused: the code is nobody's.
         """
-        rater = self.folder.rater_of(_bearer(request))
+        rater = self.folder.rater_of(bearer(request))
         if rater is None:
             raise Refused(401, "no_code", "nobody has this code; check it, or ask the organiser for another")
         return rater
@@ -195,7 +187,7 @@ class StudySite:
     # --- the organiser -----------------------------------------------------------------------------------------------
 
     def _organiser(self, request: Request) -> None:
-        if not hmac.compare_digest(_bearer(request), self.folder.organiser_key):
+        if not hmac.compare_digest(bearer(request), self.folder.organiser_key):
             raise Refused(401, "no_key", "this is not the organiser's key: open the link that `study serve` printed")
 
     def status(self, request: Request) -> Response:
@@ -257,7 +249,6 @@ class StudySite:
 
     def routes(self) -> Sequence[Route]:
         """Everything under the study's name."""
-        guarded = _guarded
         return (
             Route("/", _page("rate.html")),
             Route("/organise", _page("organise.html")),
@@ -296,7 +287,7 @@ def build_site(sites: Sequence[StudySite], reopen: Callable[[Path], StudySite] |
     Args:
         reopen: opens a new study's folder; without it organisers make studies from the command line only.
     """
-    app = Starlette(middleware=[Middleware(_Headers)])
+    app = Starlette(middleware=[Middleware(Headers)])
 
     def add(site: StudySite) -> str:
         name = site.folder.name
@@ -308,42 +299,6 @@ def build_site(sites: Sequence[StudySite], reopen: Callable[[Path], StudySite] |
     for site in sites:
         add(site)
     return app
-
-
-class _Headers:
-    """Adds the headers that keep a page to itself."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS]
-            await send(message)
-
-        await self.app(scope, receive, with_headers)
-
-
-def _guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
-    """A refusal becomes its status and its words; nothing else of the program's inside gets out."""
-
-    async def run(request: Request) -> Response:
-        try:
-            if asyncio.iscoroutinefunction(handler):
-                return await handler(request)
-            return await asyncio.to_thread(handler, request)
-        except Refused as refused:
-            return JSONResponse({"code": refused.code, "message": str(refused)}, status_code=refused.status)
-        except InputError as error:
-            return JSONResponse({"code": "input", "message": str(error)}, status_code=422)
-
-    return run
-
-
-def _bearer(request: Request) -> str:
-    kind, _, code = request.headers.get("authorization", "").partition(" ")
-    return code.strip() if kind.lower() == "bearer" and code.isascii() else ""
 
 
 async def _body(request: Request, most: int = LARGEST_BODY) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from livo.study.organise import qr_svg
 from livo.study.store import Draft, Refused
+from livo.study.web.guard import Headers, bearer, guarded
 from livo.workshop.lesson import Lesson
 from livo.workshop.pack import Pack
 from livo.workshop.printing import PAPERS, paper_html
@@ -42,14 +43,6 @@ STATIC = {f"{name}.js": (HERE / f"{name}.js", "text/javascript") for name in SCR
     "print.css": (HERE / "print.css", "text/css"),
 }
 LARGEST_BODY = 2_048
-HEADERS = (
-    (b"content-security-policy", b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-robots-tag", b"noindex"),
-)  # fmt: skip
-
-
 class Workshop:
     """The workshop's lessons and rooms, served.
 
@@ -108,7 +101,7 @@ class Workshop:
         """What a visitor sees, or the projector, who is none; 304 where nothing has changed since."""
         number, room = self.rooms.find(request.path_params["code"])
         visitor = ""
-        if word := _bearer(request):
+        if word := bearer(request):
             visitor = visitor_of(_code(request), word)
             self.rooms.seen(number, visitor)
         mark = f'"{self._edition}.{room.changes}.{room.people[visitor]}.{room.over:d}"'
@@ -125,7 +118,7 @@ class Workshop:
     async def answer(self, request: Request) -> Response:
         """Stores one answer and sends its receipt."""
         number, _ = await asyncio.to_thread(self.rooms.find, request.path_params["code"])
-        draft = answer_draft(number, _code(request), _bearer(request), await _body(request))
+        draft = answer_draft(number, _code(request), bearer(request), await _body(request))
         stored = await asyncio.wrap_future(self.rooms.submit(number, draft))
         return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})
 
@@ -168,7 +161,7 @@ class Workshop:
 
     def _hosted(self, request: Request) -> tuple[int, Any]:
         number, room = self.rooms.find(request.path_params["code"])
-        self.rooms.check_secret(room, _bearer(request))
+        self.rooms.check_secret(room, bearer(request))
         return number, room
 
     def _join(self, request: Request) -> str:
@@ -180,65 +173,31 @@ class Workshop:
         return [
             Route("/", _page("index.html")),
             Route("/lesson/{lesson}", _page("solo.html")),
-            Route("/print/{lesson}/{what}", _guarded(self.paper)),
+            Route("/print/{lesson}/{what}", guarded(self.paper)),
             Route("/room/{code}", _page("room.html")),
             Route("/room/{code}/screen", _page("screen.html")),
             Route("/room/{code}/host", _page("host.html")),
             Route("/static/{name}", _static),
-            Route("/pictures/{name}", _guarded(self.picture)),
-            Route("/api/lessons", _guarded(self.list_lessons)),
-            Route("/api/lessons/{lesson}", _guarded(self.lesson)),
-            Route("/api/rooms", _guarded(self.open_room), methods=["POST"]),
-            Route(room, _guarded(self.state)),
-            Route(f"{room}/answers", _guarded(self.answer), methods=["POST"]),
-            Route(f"{room}/host", _guarded(self.host)),
-            Route(f"{room}/acts", _guarded(self.act), methods=["POST"]),
-            Route(f"{room}/summary.csv", _guarded(self.summary)),
-            Route(f"{room}/qr.svg", _guarded(self.qr)),
+            Route("/pictures/{name}", guarded(self.picture)),
+            Route("/api/lessons", guarded(self.list_lessons)),
+            Route("/api/lessons/{lesson}", guarded(self.lesson)),
+            Route("/api/rooms", guarded(self.open_room), methods=["POST"]),
+            Route(room, guarded(self.state)),
+            Route(f"{room}/answers", guarded(self.answer), methods=["POST"]),
+            Route(f"{room}/host", guarded(self.host)),
+            Route(f"{room}/acts", guarded(self.act), methods=["POST"]),
+            Route(f"{room}/summary.csv", guarded(self.summary)),
+            Route(f"{room}/qr.svg", guarded(self.qr)),
         ]
 
 
 def build_site(workshop: Workshop) -> Starlette:
     """The application, to be mounted or served alone."""
-    return Starlette(routes=workshop.routes(), middleware=[Middleware(_Headers)])
-
-
-class _Headers:
-    """Adds the headers that keep a page to itself."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS]
-            await send(message)
-
-        await self.app(scope, receive, with_headers)
-
-
-def _guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
-    """A refusal becomes its status and its words; nothing else of the program's inside gets out."""
-
-    async def run(request: Request) -> Response:
-        try:
-            if asyncio.iscoroutinefunction(handler):
-                return await handler(request)
-            return await asyncio.to_thread(handler, request)
-        except Refused as refused:
-            return JSONResponse({"code": refused.code, "message": str(refused)}, status_code=refused.status)
-
-    return run
+    return Starlette(routes=workshop.routes(), middleware=[Middleware(Headers)])
 
 
 def _code(request: Request) -> str:
     return request.path_params["code"].upper().replace(" ", "").replace("-", "")
-
-
-def _bearer(request: Request) -> str:
-    kind, _, word = request.headers.get("authorization", "").partition(" ")
-    return word.strip() if kind.lower() == "bearer" and word.isascii() else ""
 
 
 async def _body(request: Request) -> dict[str, Any]:
