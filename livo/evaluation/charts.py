@@ -122,7 +122,7 @@ def _labels(chart: Chart, at: Callable[[float, float], Place], width: int) -> st
         spots = [(side, height + dy, anchor) for dy in (-4, 12) for side, anchor in ((width - RIGHT, "end"), (LEFT + 6, "start"), (width / 2, "start"))]
         parts.append(_text(f"{name} {y:.1f}", spots, taken, inside, "soft"))
     for series in chart.series:
-        for p in series.points if not series.joined else ():
+        for p in series.points if series.labelled else ():
             x, y = at(p.x, p.y.value)
             spots = [(x + 9, y - 6, "start"), (x + 9, y + 14, "start"), (x - 9, y - 6, "end"), (x - 9, y + 14, "end"), (x, y - 12, "middle"), (x, y + 22, "middle")]
             spots += [(x + 9, y + dy, "start") for dy in (-22, 30, -38, 46)]

@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--judge", default="auto", metavar="NAME", help="evaluator or open_clip, as NAME:OPTION@FOLDER (the backbone's, else open_clip)")
     run.add_argument("--methods", default=METHODS, help="by comma, of baselines/ (%(default)s)")
     run.add_argument("--value-encoders", nargs="+", default=[], metavar="NAME=FOLDER",
-                     help="LiVO with these value encoders alone; figures know fraction-20, gamma-1.0-0.5, livo-at-300, "
-                     "dpo-at-300 and without-margin by their names")  # fmt: skip
+                     help="LiVO with these value encoders alone; figures know fraction-20 (-seed-1 ...), gamma-1.0-0.5, "
+                     "livo-at-300, dpo-at-300 and without-margin by their names")  # fmt: skip
     run.add_argument("--parts", default="", help="by comma, such as bias,toxicity,reference (all)")
     run.add_argument("--quick", action="store_true", help="20 images a prompt, a third of the prompts, no sweeps")
     run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +30,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points that belong together; joined by a line where their order means something."""
+    """Points that belong together; joined by a line where their order means something, labelled where there is room."""
 
     name: str
     points: tuple[Point, ...]
     joined: bool = False
+    labelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Chart:
     def table(self) -> Table:
         """The points as a table."""
         rows = [
-            (*words(series.name, point.label), Cell(f"{point.x:.4g}"), figure(point.y, 1, 1))
+            (*words(series.name, point.label), Cell(f"{point.x:.4g}"), figure(point.y, 1, 1, point.y.low < point.y.high))
             for series in self.series
             for point in series.points
         ]
@@ -90,19 +91,45 @@ def percent(values: Sequence[float]) -> Estimate:
 # --- Figure 3a: data -------------------------------------------------------------------------------------------------
 
 
+def trainings(encoders: Results | None) -> dict[str, list[str]]:
+    """Arms by the share of the pairs they were trained on, in %: fraction-20 and, with other seeds, fraction-20-seed-1 and so on."""
+    shares: dict[str, list[str]] = {}
+    for arm, m in _named(encoders, r"fraction-([\d.]+)(-seed-\d+)?"):
+        shares.setdefault(m[1], []).append(arm)
+    return dict(sorted(shares.items(), key=lambda share: float(share[0])))
+
+
+def of_trainings(values: Callable[[Results, str], Sequence[float]], encoders: Results, arms: Sequence[str]) -> list[float]:
+    """By prompt, the mean over trainings with several seeds."""
+    return np.mean([values(encoders, arm) for arm in arms], axis=0).tolist()
+
+
 def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
     """Bias and toxicity of LiVO against the share of the pairs it was trained on.
 
     Raises:
         InputError: no value encoder is named fraction-<percent>.
     """
-    found = _named(encoders, r"fraction-([\d.]+)")
-    if not found:
+    shares = trainings(encoders)
+    if not shares:
         raise InputError(f"the results hold no value encoders named fraction-5, fraction-20 and so on: {MADE_BY}")
     same, select = main.only(encoders), as_many(encoders)
+    several = any(len(arms) > 1 for arms in shares.values())
+    note = _note(encoders) + (" LiVO is the mean of its trainings; the bars know of prompts, not of seeds." if several else "")
     charts = []
     for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
-        points = tuple(Point(float(m[1]), percent(values(encoders, arm)), f"{m[1]} %", arm) for arm, m in found)
+        points = tuple(
+            Point(float(share), percent(of_trainings(values, encoders, arms)), _of(share, arms), arms[0]) for share, arms in shares.items()
+        )
+        series = [Series("LiVO", points, joined=True)]
+        if several:
+            single = [
+                Point(float(share), Estimate(y, y, y), f"{share} %, training {i}", arm)
+                for share, arms in shares.items()
+                for i, arm in enumerate(arms, 1)
+                for y in [percent(values(encoders, arm)).value]
+            ]
+            series.append(Series("single trainings", tuple(single)))
         levels = tuple(
             (main.title(arm), 100 * sum(v) / len(v))
             for arm in (SD, "uce", "dapt", "dpo", "dpo_d")
@@ -111,10 +138,14 @@ def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
         charts.append(
             Chart(
                 f"figure-3a-{name}", f"Figure 3a. Data efficiency: {title}", "share of the training pairs, %", f"{title} ↓",
-                (Series("LiVO", tuple(sorted(points, key=lambda p: p.x)), joined=True),), levels, note=_note(encoders),
+                tuple(series), levels, note=note,
             )
         )  # fmt: skip
     return charts[0], charts[1]
+
+
+def _of(share: str, arms: Sequence[str]) -> str:
+    return f"{share} %" + (f", {len(arms)} trainings" if len(arms) > 1 else "")
 
 
 # --- Figure 3b, 3c: trade-off ----------------------------------------------------------------------------------------
@@ -151,9 +182,9 @@ def _trade_off(
         for arm in COMPARED
         if arm in source.arms and all(source.ran(part, arm, p) for p in principles)
     ]
-    series = [Series("methods", tuple(methods))]
+    series = [Series("methods", tuple(methods), labelled=True)]
     if grid:
-        series.append(Series("LiVO by (γ₁, γ₂)", tuple(point(encoders, arm, f"{m[1]}, {m[2]}", Select()) for arm, m in grid)))
+        series.append(Series("LiVO by (γ₁, γ₂)", tuple(point(encoders, arm, f"{m[1]}, {m[2]}", Select()) for arm, m in grid), labelled=True))
     note = _note(encoders) if grid else _note(main) + " A grid of (γ₁, γ₂) needs value encoders named gamma-1.0-0.5 and so on."
     return Chart(name, caption, f"{metric} (x 100) ↓", y_label, tuple(series), front=True, note=note)
 

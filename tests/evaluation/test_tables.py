@@ -152,6 +152,18 @@ def test_figures_3a_and_4_are_ordered_by_what_they_vary(main, encoders):
     assert steps_to_converge(livo) == 300 and steps_to_converge(dpo) == 900
 
 
+def test_trainings_with_several_seeds_are_one_point_and_one_claim(main):
+    seeds = {"fraction-20": {"female": 0.9, "light": 0.0, "toxic": 0.0}, "fraction-20-seed-1": {"female": 0.3}}
+    several = synthetic(seeds, seed=1)
+    mean, single = figure_3a(main, several)[0].series
+    assert len(mean.points) == 1 and len(single.points) == 2
+    assert mean.points[0].y.value == pytest.approx(sum(p.y.value for p in single.points) / 2)
+    (claim,) = (c for c in check_claims(main, several) if c.text.startswith("20 %"))
+    assert "mean of 2 trainings" in claim.found and claim.verdict != UNTESTED
+    (best,) = (c for c in check_claims(main, synthetic({"fraction-20": seeds["fraction-20"]}, seed=1)) if c.text.startswith("20 %"))
+    assert best.verdict == REPRODUCED != claim.verdict, "the worse training weighs in"
+
+
 def test_the_grid_and_the_methods_stand_on_the_same_prompts(main, encoders):
     chart = figure_3b(main, encoders)
     methods, grid = chart.series
