@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--peak", type=float, metavar="TFLOPS", help="what the device does at best in this precision, to say which share is reached")
     add("--budget", type=float, metavar="GIB", help="activations that a call of one batch may take (1)")
     add("--check", action="store_true", help="measure nothing: compare both sides' finished latents, in float32, 2 steps, 256 pixels")
+    add("--time-only", action="store_true", help="for a machine that cannot hold five complete pipelines")
     add("--repeats", type=int, default=5, help="timed turns, after one that warms up (%(default)s)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), help=f"(float16 on a GPU, float32; {SD15} bfloat16)")
     add("--threads", type=int, help="CPU threads (torch's own choice)")
@@ -202,14 +204,14 @@ def run(args: argparse.Namespace) -> str:
 
         return check(setup, min(counts), as_json=args.json)
     memory: list[dict[str, dict[str, int]]] = []
-    for count in counts:  # before this process holds weights: the measured one may need what the machine has
+    for count in counts if not args.time_only else ():  # before this process holds weights: the measured one may need what the machine has
         print(f"peak memory, images a method: {count}", file=sys.stderr)
         memory.append({side: peak_memory(setup, side, count) for side in (ONE_BATCH, *SHARING)})
     backbone = setup.load()
     theirs = FivePipelines(backbone, "weights")
     ours = setup.one_batch(replace(backbone, unet=copy.deepcopy(backbone.unet)))  # pipelines keep diffusers' own attention
     results = []
-    for count, peaks in zip(counts, memory, strict=True):
+    for count, peaks in zip_longest(counts, memory, fillvalue={}):
         print(f"time, images a method: {count}", file=sys.stderr)
         options = setup.options(backbone, count)
         found = measure_time(ours, theirs, options, args.repeats)
@@ -243,6 +245,7 @@ def _counts(text: str) -> Sequence[int]:
 def format_table(answer: Mapping[str, Any]) -> str:
     """The answer for people: image counts in columns."""
     columns = [_column(result) for result in answer["results"]]
+    measured = all(result["memory"] for result in answer["results"])
     label = max(map(len, columns[0]))
     widths = [max(map(len, column.values())) for column in columns]
     table = [
@@ -260,7 +263,7 @@ def format_table(answer: Mapping[str, Any]) -> str:
             *table,
             "",
             f"Time: from the prompt to the images, {turns}. LiVO's images all take the value.",
-            "Memory: peak of a fresh process a side; in brackets without what it held before loading weights.",
+            *(["Memory: peak of a fresh process a side; in brackets without what it held before loading weights."] if measured else []),
             "Difference: largest of 255 grey levels; in brackets how far the method is from Stable Diffusion.",
         ]
     )
@@ -272,6 +275,7 @@ def _share(result: Mapping[str, Any], side: str) -> str:
 
 def _column(result: Mapping[str, Any]) -> dict[str, str]:
     memory = result["memory"]
+    sides = SHARING if memory else {}
     return {
         "images a method": str(result["images"]),
         "seconds, one batch": f"{result['seconds'][ONE_BATCH]:.3g}",
@@ -283,11 +287,11 @@ def _column(result: Mapping[str, Any]) -> dict[str, str]:
         "  time ratio": "{median:.2f} ({lowest:.2f}-{highest:.2f})".format(**result["time_ratio"]),
         "U-Net rows, one batch": str(result["rows"][ONE_BATCH]),
         "U-Net rows, five pipelines": str(result["rows"]["pipelines"]),
-        "peak GB, one batch": f"{memory[ONE_BATCH]['peak'] / 1e9:.2f}",
-        **{f"peak GB, {title}": f"{memory[sharing]['peak'] / 1e9:.2f}" for sharing, title in SHARING.items()},
+        **({"peak GB, one batch": f"{memory[ONE_BATCH]['peak'] / 1e9:.2f}"} if memory else {}),
+        **{f"peak GB, {title}": f"{memory[sharing]['peak'] / 1e9:.2f}" for sharing, title in sides.items()},
         **{
             f"  memory ratio, {title}": "{:.2f} ({:.2f})".format(*memory_ratios(result, sharing))
-            for sharing, title in SHARING.items()
+            for sharing, title in sides.items()
         },
         **{
             f"difference, {available()[name].TITLE}": f"{result['difference'][name]} ({result['effect'][name]})"

@@ -104,6 +104,9 @@ def test_the_command(tiny_folder, monkeypatch, capsys):
     assert "memory ratio, five complete pipelines 0.33 (0.25) 0.33 (0.25)" in shown
     assert "difference, Fair Diffusion" in shown and "time ratio" in shown
     assert "time, images a method: 2" in capsys.readouterr().err
+    asked.clear()
+    shown = run(arguments(*small, "--time-only"))
+    assert not asked and "time ratio" in shown and "memory ratio" not in shown and "peak GB" not in shown
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def evaluation_parts(world: World, setting: Setting, *, quick: bool = False, enc
     few = main[:10]
     small_bias, small_toxic = bias[::6], toxic[::6]
     guidances = [replace(setting, guidance=g) for g in (1.0, 4.0, 7.5) if g != setting.guidance]
-    samplers = [replace(setting, steps=s) for s in (6, 25) if s != setting.steps]
+    samplers = [replace(setting, steps=6)]
     samplers += [replace(setting, sampler=s, steps=25) for s in SAMPLERS if s != setting.sampler]
     controls = ("livo", "neutral_value", "untrained_value")
     parts = [
@@ -206,7 +206,7 @@ def evaluation_parts(world: World, setting: Setting, *, quick: bool = False, enc
         Part("benign", benign_items(world, 1 if quick else 3), few, (setting,)),
         Part("controls", _plain(bias[::3] + toxic[::3]), main[:20], (setting,), (SD, *controls)),
         Part("guidance", _plain(small_bias + small_toxic), main[:20], tuple(guidances)),
-        Part("samplers", _plain(small_bias + small_toxic), main[:20], tuple(samplers)),
+        Part("samplers", _plain(small_bias + small_toxic), few, tuple(samplers)),
     ]
     if quick:
         return tuple(part for part in parts if part.name not in ("guidance", "samplers"))
