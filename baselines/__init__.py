@@ -35,11 +35,10 @@ SHOWN_FIRST = (FIRST, "fair_diffusion", "uce", "concept_ablation", LIVO)
 
 
 def available() -> dict[str, ModuleType]:
-    """Method modules by id, which is the file's name: Stable Diffusion first, LiVO (`livo.method`) last."""
-    names = [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_")]
-    names.sort(key=lambda name: (name != FIRST, name))
+    """Method modules by id, which is the file's name: Stable Diffusion, LiVO (`livo.method`), then the others by name."""
+    names = sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))
     modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
-    return modules | {LIVO: livo_method}
+    return {FIRST: modules.pop(FIRST), LIVO: livo_method} | modules
 
 
 def load_entrants(

@@ -143,13 +143,14 @@ def veil(image: np.ndarray) -> np.ndarray:
 def grid_html(
     columns: Sequence[Column], *, toxicity_first: bool = False, swatches: Mapping[str, str] | None = None, key: str = ""
 ) -> str:
-    """The whole grid.
+    """The whole grid; what does not apply stands last.
 
     Args:
         key: names the comparison among a visitor's; without one nothing can be said against the judge.
         toxicity_first: show the toxicity figures before the bias figures, as where the principle guards against it.
         swatches: a colour by class name, shown beside the name.
     """
+    columns = sorted(columns, key=lambda column: column.state == ABSENT)
     flagged = sum(bool(cell.flag) for column in columns for cell in column.cells)
     bar = ""
     if flagged:

@@ -242,8 +242,9 @@ def build_train_tab(bench: Workbench, trainer: LiveTrainer | None) -> None:
             strip = gr.HTML("", elem_id="live-strip", apply_default_css=False)
             charts = gr.HTML("", elem_id="live-charts", apply_default_css=False)
             gr.HTML('<h2 class="tab-heading">Stable Diffusion, yours, and the shipped encoder</h2>')
+            with gr.Row(elem_classes="live-compare"):
+                prompt = gr.Textbox(FIRST_PROMPT, label="Prompt to compare", lines=1, max_lines=3, elem_id="live-prompt")
             with gr.Row(elem_classes="numbers live-compare"):
-                prompt = gr.Textbox(FIRST_PROMPT, label="Prompt to compare", lines=1, max_lines=3, elem_id="live-prompt", min_width=220, scale=4)
                 rate = choice(EVERY, select_html("The value", RATES), SELECT_JS, "live-rate")
                 count = gr.Number(8, label="Images of each", precision=0, min_width=110, elem_id="live-count")
                 first = gr.Number(100, label="From seed", precision=0, min_width=110, elem_id="live-first")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -93,13 +93,13 @@ def counted_column(title: str, counts: Mapping[str, Mapping[str, int]], note: st
     return Measured(title, shares, known, note)
 
 
-def columns_of(world: World, concept: str, shares: Shares, results: Results | None, methods: Collection[str]) -> list[Measured]:
+def columns_of(world: World, concept: str, shares: Shares, results: Results | None, methods: Iterable[str]) -> list[Measured]:
     """Planted, generated, and every method that was evaluated on the concept.
 
     Args:
         shares: of the model without any value, by concept; used where the evaluation left the concept out.
         results: a stored evaluation.
-        methods: ids of those to show, the model without any among them.
+        methods: ids of those to show, in this order, the model without any first.
     """
     columns = [planted_column(world, concept, "Planted", "world.yaml, exact")]
     item = None if results is None else next(
@@ -110,9 +110,7 @@ def columns_of(world: World, concept: str, shares: Shares, results: Results | No
             n = sum(shares[concept]["gender"].values())
             columns.append(counted_column("The model", shares[concept], f"{n} images of Stable Diffusion, judged; methods were evaluated on other concepts"))
         return columns
-    for arm in results.arms:
-        if arm not in methods:
-            continue
+    for arm in (arm for arm in methods if arm in results.arms):
         counts = {}
         for principle, attribute in ATTRIBUTE.items():
             if results.ran("bias", arm, principle):
