@@ -26,7 +26,7 @@ from torch import Tensor
 
 from baselines import available
 from baselines._benchmark_sides import METHODS, SD15, SHARING, FivePipelines, OneBatch, random_sd15
-from livo.backbones import Backbone, find_device, load_backbone
+from livo.backbones import Backbone, find_device, load_backbone, only_stable_diffusion
 from livo.inputs import DEVICES
 from livo.types import InputError, SamplingOptions
 
@@ -55,7 +55,7 @@ class Setup:
         dtype = None if self.dtype is None else getattr(torch, self.dtype)
         if self.backbone == SD15:
             return random_sd15(dtype, find_device(self.device))
-        return load_backbone(self.backbone, self.device, dtype)
+        return only_stable_diffusion(load_backbone(self.backbone, self.device, dtype), "python -m livo benchmark")
 
     def one_batch(self, backbone: Backbone) -> OneBatch:
         """Our side on a backbone, within the memory budget."""

@@ -33,7 +33,7 @@ from livo.method import LiVO
 from livo.principles import find_principle
 from livo.projection import projection_weights
 from livo.single_file import UNET, VAE
-from livo.types import Conditioning, Plan, SamplingOptions
+from livo.types import Plan, SamplingOptions
 from livo.value_encoder import ValueEncoder
 
 SD15 = "sd15"
@@ -128,8 +128,7 @@ class OneBatch:
             "fair_diffusion": self.fair_diffusion.plan(prompt, GENDER, options),
         }
         for name in EDITED:
-            edited = Conditioning(self.engine.encode_prompt(prompt), name)
-            plans[name] = classifier_free_plan(self.engine, [edited], options)
+            plans[name] = classifier_free_plan(self.engine, [self.engine.condition(prompt, name)], options)
         plans["livo"] = self.livo.plan(prompt, VALUE, options)
         return plans
 

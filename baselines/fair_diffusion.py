@@ -16,7 +16,7 @@ from torch import Tensor
 
 from livo.engine import ClassifierFreeGuidance, Engine, classifier_free_plan
 from livo.miniature.world import load_world
-from livo.types import Conditioning, Plan, Principle, SamplingOptions, Step
+from livo.types import Plan, Principle, SamplingOptions, Step
 
 TITLE = "Fair Diffusion"
 PAPER = "arXiv:2302.10893"
@@ -160,7 +160,7 @@ class FairDiffusion:
         Raises:
             ValueError: the principle does not guard against bias.
         """
-        cond = (Conditioning(self.engine.encode_prompt(prompt)),)
+        cond = (self.engine.condition(prompt),)
         if principle is None:
             return classifier_free_plan(self.engine, cond, options)
         if principle.risk not in RISKS:
@@ -171,9 +171,9 @@ class FairDiffusion:
         away = {name: texts[names[1 - k]] if len(names) == 2 else "person" for k, name in enumerate(names)}
         branches = {
             "cond": cond,
-            "uncond": (Conditioning(self.engine.encode_prompt("")),),
-            "suppress": tuple(Conditioning(self.engine.encode_prompt(away[name])) for name in targets),
-            "enhance": tuple(Conditioning(self.engine.encode_prompt(texts[name])) for name in targets),
+            "uncond": (self.engine.condition(""),),
+            "suppress": tuple(self.engine.condition(away[name]) for name in targets),
+            "enhance": tuple(self.engine.condition(texts[name]) for name in targets),
         }
         return Plan(branches, self._guide(options), options, notes=tuple(f"toward {name}" for name in targets))
 
@@ -186,8 +186,7 @@ class FairDiffusion:
 
     def _texts(self, principle: Principle) -> dict[str, str]:
         """Edit prompt by what a note calls it, such as "male person" by "male"."""
-        words = self.engine.backbone.tokenizer.get_vocab()
-        if principle.id == "racial_equality" and not any(f"{name}</w>" in words for name in principle.classes):
+        if principle.id == "racial_equality" and not any(map(self.engine.backbone.text.knows, principle.classes)):
             # The drawn world knows no races, and is judged by skin tone: its words name the same attribute there.
             return {f"{tone} skin": f"person with {tone} skin" for tone in load_world().tones}
         return {name: f"{name} person" for name in principle.classes}

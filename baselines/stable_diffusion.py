@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from livo.engine import Engine, classifier_free_plan
-from livo.types import Conditioning, Plan, Principle, SamplingOptions
+from livo.types import Plan, Principle, SamplingOptions
 
 TITLE = "Stable Diffusion"
 PAPER = "arXiv:2112.10752"
@@ -18,7 +18,7 @@ class StableDiffusion:
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
         """The plan of StableDiffusionPipeline: 77 tokens in both branches."""
-        return classifier_free_plan(self.engine, [Conditioning(self.engine.encode_prompt(prompt))], options)
+        return classifier_free_plan(self.engine, [self.engine.condition(prompt)], options)
 
 
 def load(engine: Engine) -> StableDiffusion:

@@ -88,7 +88,8 @@ def check_projection(unet: nn.Module, name: str, weights: Mapping[str, Tensor]) 
     Args:
         unet: whose `to_k` and `to_v` they stand in for.
         name: of the edit, for the messages.
-        weights: `<module>.to_k` and `<module>.to_v`, with or without `.weight`, every one of them.
+        weights: `<module>.to_k` and `<module>.to_v`, with or without `.weight`, every one of them. Biases, which PixArt
+            has there, stay the network's own.
 
     Raises:
         ValueError: a module is missing, unknown, or its weight has another shape.

@@ -1,4 +1,4 @@
-"""From plans to the rows of U-Net calls: equal work is found here, once, and done once.
+"""From plans to the rows of denoiser calls: equal work is found here, once, and done once.
 
 A job is one image to sample. Jobs are equal when nothing that reaches a pixel differs, whatever the method is called:
 that makes LiVO without a principle the very image of Stable Diffusion, at no cost.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from livo.attention import KVGroup, project_texts
+from livo.denoisers import Denoiser
 from livo.types import Conditioning, Guide, Plan
 
 TextKey = tuple[str, str]
-"""A conditioning by content: digest of its embeddings, name of its projection."""
+"""A conditioning by content: digest of its embeddings (tokens and pooled), name of its projection."""
 
 
 Bank = dict[TextKey, tuple[int, int, Mapping[str, tuple[Tensor, Tensor]]]]
@@ -41,21 +43,28 @@ class Batch:
     Attributes:
         jobs: J distinct jobs.
         images: by plan name, the job of each of its N images.
-        texts: (L, D) embeddings by key.
+        texts: what each key stands for.
     """
 
     jobs: tuple[Job, ...]
     images: Mapping[str, tuple[int, ...]]
-    texts: Mapping[TextKey, Tensor]
+    texts: Mapping[TextKey, Conditioning]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One U-Net call: `index` (rows,) says whose latents each row denoises, `text_kv` what each row reads."""
+    """One call of a denoiser.
 
-    unet: nn.Module
+    Attributes:
+        index: (rows,) whose latents each row denoises.
+        text_kv: what each row reads.
+        conditions: what the denoiser takes besides, the same at every step (`Denoiser.conditions`).
+    """
+
+    denoiser: Denoiser
     index: Tensor
     text_kv: tuple[KVGroup, ...]
+    conditions: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,15 +87,18 @@ def collect(plans: Mapping[str, Plan]) -> Batch:
     """The distinct jobs of plans that were found valid."""
     jobs: dict[Job, int] = {}
     images: dict[str, tuple[int, ...]] = {}
-    texts: dict[TextKey, Tensor] = {}
+    texts: dict[TextKey, Conditioning] = {}
     seen: dict[int, str] = {}  # by id, safe while the plans live: most rows share a few tensors
 
-    def key_of(conditioning: Conditioning) -> TextKey:
-        embeds = conditioning.prompt_embeds
+    def seen_digest(embeds: Tensor) -> str:
         if id(embeds) not in seen:
             seen[id(embeds)] = digest(embeds)
-        key = (seen[id(embeds)], conditioning.projection)
-        texts.setdefault(key, embeds)
+        return seen[id(embeds)]
+
+    def key_of(conditioning: Conditioning) -> TextKey:
+        parts = [part for part in (conditioning.prompt_embeds, conditioning.pooled) if part is not None]
+        key = (" ".join(map(seen_digest, parts)), conditioning.projection)
+        texts.setdefault(key, conditioning)
         return key
 
     for name, plan in plans.items():
@@ -99,21 +111,6 @@ def collect(plans: Mapping[str, Plan]) -> Batch:
             for i, seed in enumerate(plan.options.seeds)
         )
     return Batch(tuple(jobs), images, texts)
-
-
-def row_bytes(unet: nn.Module, height: int, width: int) -> int:
-    """Estimated activation memory of one row of a U-Net call, for latents of height x width.
-
-    The widest moment of a level (feed-forward of 8 C, concatenated skips, their copies) is taken as 32 maps of its
-    C channels; skips of all levels stay alive on top. For Stable Diffusion 1.5 in float32 at 256 pixels that is
-    50 MB, where 54 MB a row was measured.
-    """
-    channels = unet.config.block_out_channels
-    depth = unet.config.layers_per_block
-    depths = [depth] * len(channels) if isinstance(depth, int) else depth
-    maps = [c * height * width / 4**level for level, c in enumerate(channels)]
-    skips = sum((d + 1) * size for d, size in zip(depths, maps, strict=True))
-    return int((32 * max(maps) + skips) * next(unet.parameters()).element_size())
 
 
 def equal_starts(batch: Batch) -> list[int]:
@@ -135,11 +132,12 @@ def lay_out(
     batch: Batch,
     banks: Mapping[str, Bank],
     leads: Sequence[int],
-    trunks: Mapping[str, nn.Module],
+    trunks: Mapping[str, Denoiser],
+    size: tuple[int, int],
     latent_size: tuple[int, int],
     memory_budget: int,
 ) -> tuple[list[Call], list[GuideGroup]]:
-    """The U-Net calls of a solver step and who combines their rows, in an order that `leads` does not change.
+    """The denoiser calls of a solver step and who combines their rows, in an order that `leads` does not change.
 
     Jobs with equal latents that read the same text share its row. So methods share the empty prompt's row at the first
     step, and Fair Diffusion rides on Stable Diffusion's rows for as long as it has not begun to edit.
@@ -148,29 +146,33 @@ def lay_out(
         batch: the jobs.
         banks: `project`'s, by trunk.
         leads: by job, the job whose latents its own are equal to; itself where there is none.
-        trunks: U-Nets by name, "base" among them.
+        trunks: denoisers by name, "base" among them.
+        size: (H, W) of the images.
         latent_size: (h, w).
-        memory_budget: bytes of activations that one call may take, by `row_bytes`'s estimate; at least one row runs.
+        memory_budget: bytes of activations that one call may take, by `Denoiser.row_bytes`'s estimate; at least one row
+            runs.
     """
     calls: list[Call] = []
     row_of: dict[tuple[int, TextKey], int] = {}
     for trunk, bank in banks.items():
-        unet = trunks[trunk]
+        denoiser, device = trunks[trunk], trunks[trunk].net.device
         jobs = [(leads[j], job) for j, job in enumerate(batch.jobs) if job.trunk == trunk]
         rows = list(dict.fromkeys((lead, key) for lead, job in jobs for _, key in job.branches))
         # Rows of one length are neighbours, so that each length is a slice of its call.
-        rows.sort(key=lambda row: len(batch.texts[row[1]]))
-        most = max(1, memory_budget // row_bytes(unet, *latent_size))
+        rows.sort(key=lambda row: len(batch.texts[row[1]].prompt_embeds))
+        most = max(1, memory_budget // denoiser.row_bytes(*latent_size))
         for chunk in _even_chunks(rows, most):
             for row in chunk:
                 row_of[row] = len(row_of)
-            index = torch.tensor([j for j, _ in chunk], device=unet.device)
-            calls.append(Call(unet, index, _groups([key for _, key in chunk], bank, unet.device)))
+            index = torch.tensor([j for j, _ in chunk], device=device)
+            pooled = _pooled([batch.texts[key] for _, key in chunk], denoiser)
+            groups = _groups([key for _, key in chunk], bank, device)
+            calls.append(Call(denoiser, index, groups, denoiser.conditions(len(chunk), pooled, size)))
 
     members: dict[tuple[Guide, tuple[str, ...], str], list[int]] = {}
     for j, job in enumerate(batch.jobs):
         members.setdefault((job.guide, tuple(b for b, _ in job.branches), job.trunk), []).append(j)
-    device = trunks["base"].device
+    device = trunks["base"].net.device
     groups = []
     for (guide, branches, _), index in members.items():
         texts = [dict(batch.jobs[j].branches) for j in index]
@@ -183,7 +185,7 @@ def lay_out(
 
 
 def project(
-    batch: Batch, trunks: Mapping[str, nn.Module], projections: Mapping[str, Mapping[str, Tensor]]
+    batch: Batch, trunks: Mapping[str, Denoiser], projections: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Bank]:
     """Keys and values of every text, once a run, by trunk.
 
@@ -193,24 +195,33 @@ def project(
     banks: dict[str, Bank] = {}
     for trunk in dict.fromkeys(job.trunk for job in batch.jobs):
         keys = dict.fromkeys(key for job in batch.jobs if job.trunk == trunk for _, key in job.branches)
-        banks[trunk] = _bank(trunks[trunk], {key: batch.texts[key] for key in keys}, projections)
+        banks[trunk] = _bank(trunks[trunk], {key: batch.texts[key].prompt_embeds for key in keys}, projections)
     return banks
 
 
-def _bank(unet: nn.Module, texts: Mapping[TextKey, Tensor], projections: Mapping[str, Mapping[str, Tensor]]) -> Bank:
+def _bank(denoiser: Denoiser, texts: Mapping[TextKey, Tensor], projections: Mapping[str, Mapping[str, Tensor]]) -> Bank:
     bank: Bank = {}
+    unet = denoiser.net
     for length in sorted({len(embeds) for embeds in texts.values()}):
         keys = sorted((k for k in texts if len(texts[k]) == length), key=lambda k: k[1])
         parts = []
         for projection in dict.fromkeys(name for _, name in keys):
             embeds = torch.stack([texts[k] for k in keys if k[1] == projection]).to(unet.device, unet.dtype)
-            parts.append(project_texts(unet, embeds, None if projection == "base" else projections[projection]))
+            weights = None if projection == "base" else projections[projection]
+            parts.append(project_texts(unet, denoiser.read(embeds), weights))
         layers = {
             layer: (torch.cat([p[layer][0] for p in parts]), torch.cat([p[layer][1] for p in parts]))
             for layer in parts[0]
         }
         bank |= {key: (length, place, layers) for place, key in enumerate(keys)}
     return bank
+
+
+def _pooled(texts: Sequence[Conditioning], denoiser: Denoiser) -> Tensor | None:
+    """(rows, P), or None where the denoiser reads none."""
+    if not denoiser.pooled_width:
+        return None
+    return torch.stack([text.pooled for text in texts]).to(denoiser.net.device, denoiser.net.dtype)
 
 
 def _groups(keys: Sequence[TextKey], bank: Bank, device: torch.device) -> tuple[KVGroup, ...]:

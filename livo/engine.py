@@ -1,11 +1,11 @@
-"""The engine: any number of plans in one batch over one U-Net.
+"""The engine: any number of plans in one batch over one denoiser.
 
 Every alignment method is a plan (`livo.types.Plan`): which texts the denoiser reads, through whose key/value
 projections, and how the noise predictions are combined. The engine knows nothing of principles, of methods or of the
 page; it finds equal work, projects each text once, denoises all images together and reports after every solver step.
 
     engine = Engine(load_backbone())
-    plan = classifier_free_plan(engine, [Conditioning(engine.encode_prompt("a photo of a doctor"))], options)
+    plan = classifier_free_plan(engine, [engine.condition("a photo of a doctor")], options)
     images = engine.generate({"stable_diffusion": plan})["stable_diffusion"]
 """
 
@@ -17,17 +17,18 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers import SchedulerMixin
 from torch import Generator, Tensor, nn
 
 from livo.attention import check_projection, cross_attention_layers, install
 from livo.backbones import Backbone
-from livo.batch import Bank, Batch, Call, GuideGroup, collect, equal_starts, lay_out, project, row_bytes, still_equal
+from livo.batch import Bank, Batch, Call, GuideGroup, collect, equal_starts, lay_out, project, still_equal
 from livo.cost import row_flop
+from livo.denoisers import Denoiser, denoiser_of
 from livo.latents import decode, estimate_x0, initial_noise, latent_rgb, preview
 from livo.types import Conditioning, InputError, Plan, Progress, SamplingOptions, Step
 
@@ -81,7 +82,7 @@ def classifier_free_plan(
     """
     branches: dict[str, Sequence[Conditioning]] = {"cond": tuple(cond)}
     if options.guidance_scale != 1:
-        empty = Conditioning(engine.encode_prompt(""), cond[0].projection)
+        empty = engine.condition("", cond[0].projection)
         branches["uncond"] = (empty,) if uncond is None else tuple(uncond)
     return Plan(branches, ClassifierFreeGuidance(float(options.guidance_scale)), options, trunk, notes)
 
@@ -92,11 +93,12 @@ class Engine:
     Threads may share an engine: a run keeps its state in its own generator.
 
     Args:
-        backbone: the U-Net gets attention processors that read text keys and values given per call; its weights
+        backbone: its denoiser gets attention processors that read text keys and values given per call; its weights
             are never written to.
-        memory_budget: bytes of activations that one U-Net or VAE call may take (`livo.batch.row_bytes`'s estimate). Where
-            a device has less, calls are halved until they fit, for the rest of the run.
-        scheduler_class: the diffusers solver, built anew for each run from the backbone's scheduler config.
+        memory_budget: bytes of activations that one denoiser or VAE call may take (by `Denoiser.row_bytes`'s estimate).
+            Where a device has less, calls are halved until they fit, for the rest of the run.
+        scheduler_class: the diffusers solver, built anew for each run from the backbone's scheduler config; without one
+            what suits the denoiser (`Denoiser.solver`).
 
     Raises:
         ValueError: the budget is not positive.
@@ -106,33 +108,39 @@ class Engine:
         self,
         backbone: Backbone,
         memory_budget: int = 1 << 30,
-        scheduler_class: type[SchedulerMixin] = DPMSolverMultistepScheduler,
+        scheduler_class: type[SchedulerMixin] | None = None,
     ) -> None:
         if memory_budget <= 0:
             raise ValueError(f"a memory budget of {memory_budget} bytes holds nothing; give a positive number")
         self.backbone = backbone
         self.memory_budget = memory_budget
-        self.scheduler_class = scheduler_class
-        self._trunks: dict[str, nn.Module] = {"base": backbone.unet}
+        self.denoiser = denoiser_of(backbone.unet)
+        self.scheduler_class = scheduler_class or self.denoiser.solver(backbone.scheduler_config)
+        self._trunks: dict[str, Denoiser] = {"base": self.denoiser}
         self._projections: dict[str, dict[str, Tensor]] = {}
-        self._prompts: OrderedDict[str, Tensor] = OrderedDict()
+        self._prompts: OrderedDict[str, Conditioning] = OrderedDict()
         self._prompts_lock = threading.Lock()
         install(backbone.unet)
 
-    def encode_prompt(self, prompt: str) -> Tensor:
-        """(77, D) token embeddings of the prompt, padded or truncated as StableDiffusionPipeline does.
+    def condition(self, prompt: str, projection: str = "base") -> Conditioning:
+        """What the denoiser reads of a prompt, as the backbone's diffusers pipeline has it.
 
-        The last 128 prompts are remembered and handed out again: do not write into the result.
+        The last 128 prompts are remembered and handed out again: do not write into their tensors.
+
+        Args:
+            projection: the K,V weights that read it, as in `Conditioning`.
         """
         with self._prompts_lock:
             if prompt not in self._prompts:
-                ids = self.backbone.tokenize(prompt)
-                with torch.no_grad():  # not inference_mode: trainers put these into graphs
-                    self._prompts[prompt] = self.backbone.text_encoder(ids)[0][0]
+                self._prompts[prompt] = self.backbone.text.condition(prompt)
             self._prompts.move_to_end(prompt)
             while len(self._prompts) > PROMPT_CACHE_SIZE:
                 self._prompts.popitem(last=False)
-            return self._prompts[prompt]
+            return replace(self._prompts[prompt], projection=projection)
+
+    def encode_prompt(self, prompt: str) -> Tensor:
+        """(L, D) token embeddings of the prompt: (77, D), padded or truncated, but for PixArt. As `condition`'s."""
+        return self.condition(prompt).prompt_embeds
 
     def add_projection(self, name: str, weights: Mapping[str, Tensor]) -> None:
         """Makes edited cross-attention weights known under a name that conditionings can give.
@@ -157,6 +165,8 @@ class Engine:
         """
         if name == "base":
             raise ValueError("'base' names the shared U-Net; give the trunk another name")
+        if type(unet) is not type(self.backbone.unet):
+            raise ValueError(f"trunk {name!r} is a {type(unet).__name__}, not a {type(self.backbone.unet).__name__}")
         for key in ("in_channels", "out_channels", "cross_attention_dim"):
             if unet.config[key] != self.backbone.unet.config[key]:
                 raise ValueError(f"trunk {name!r} has {key} {unet.config[key]}, not {self.backbone.unet.config[key]}")
@@ -166,11 +176,11 @@ class Engine:
             unet.to(self.backbone.device, self.backbone.dtype)
         unet.eval().requires_grad_(False)
         install(unet)
-        self._trunks[name] = unet
+        self._trunks[name] = denoiser_of(unet)
 
     def row_flop(self, options: SamplingOptions) -> int:
-        """Floating point operations of one U-Net row at these options' size."""
-        return row_flop(self.backbone.unet, *self._latent_size(options))
+        """Floating point operations of one denoiser row at these options' size, under the longest text."""
+        return row_flop(self.backbone.unet, *self._latent_size(options), self.backbone.text.max_length)
 
     def generate(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
         """(N, 3, H, W) uint8 images by plan name. Raises as `stream`."""
@@ -237,7 +247,8 @@ class Engine:
     def _lay_out(
         self, batch: Batch, banks: Mapping[str, Bank], leads: Sequence[int], options: SamplingOptions, budget: int
     ) -> tuple[list[Call], list[GuideGroup]]:
-        return lay_out(batch, banks, leads, self._trunks, self._latent_size(options), budget)
+        size = (options.height, options.width)
+        return lay_out(batch, banks, leads, self._trunks, size, self._latent_size(options), budget)
 
     def _halved(self, calls: Sequence[Call], options: SamplingOptions) -> int:
         """The budget under which no call has more than half the rows of the largest.
@@ -251,7 +262,7 @@ class Engine:
         logger.warning("the device's memory is full: U-Net calls of %d rows are halved", most)
         if self.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
-        return most // 2 * row_bytes(self.backbone.unet, *self._latent_size(options))
+        return most // 2 * self.denoiser.row_bytes(*self._latent_size(options))
 
     @torch.inference_mode()
     def _start(
@@ -278,15 +289,14 @@ class Engine:
                 if (value := getattr(plan.options, key)) != (wanted := getattr(first, key)):
                     raise ValueError(f"plans of one run share their {key}: {name!r} has {value}, not {wanted}")
             self._check_plan(name, plan)
+        step = self.backbone.vae_scale * self.denoiser.patch
         for side, pixels in (("height", first.height), ("width", first.width)):
-            if pixels <= 0 or pixels % self.backbone.vae_scale:
-                raise InputError(
-                    f"a {side} of {pixels} pixels cannot be made: give a positive multiple of {self.backbone.vae_scale}"
-                )
+            if pixels <= 0 or pixels % step:
+                raise InputError(f"a {side} of {pixels} pixels cannot be made: give a positive multiple of {step}")
         return first
 
     def _check_plan(self, name: str, plan: Plan) -> None:
-        width = self.backbone.unet.config.cross_attention_dim
+        width, pooled = self.denoiser.text_width, self.denoiser.pooled_width
         if plan.trunk not in self._trunks:
             raise ValueError(f"plan {name!r} wants trunk {plan.trunk!r}; there are: {', '.join(self._trunks)}")
         if not plan.branches:
@@ -305,6 +315,11 @@ class Engine:
                 shape = tuple(conditioning.prompt_embeds.shape)
                 if len(shape) != 2 or shape[0] == 0 or shape[1] != width:
                     raise ValueError(f"plan {name!r}: branch {branch!r} has embeddings {shape}; wanted (L, {width})")
+                if pooled and (conditioning.pooled is None or tuple(conditioning.pooled.shape) != (pooled,)):
+                    raise ValueError(
+                        f"plan {name!r}: branch {branch!r} lacks the pooled embedding, ({pooled},), that {self.denoiser.title} "
+                        "reads beside the tokens; engine.condition(prompt) gives both"
+                    )
                 if conditioning.projection not in ("base", *self._projections):
                     known = ", ".join(("base", *self._projections))
                     raise ValueError(f"plan {name!r} wants projection {conditioning.projection!r}; there are: {known}")
@@ -319,12 +334,8 @@ def _predict(scheduler: SchedulerMixin, timestep: Tensor, latents: Tensor, calls
     model_input = scheduler.scale_model_input(latents, timestep)
     predictions = []
     for call in calls:
-        # diffusers takes the layer for cross-attention by this tensor alone; the text comes from text_kv.
-        mark = model_input.new_zeros(len(call.index), 1, 1)
-        kwargs = {"text_kv": call.text_kv}
         try:
-            rows = model_input[call.index]
-            predictions.append(call.unet(rows, timestep, mark, cross_attention_kwargs=kwargs, return_dict=False)[0])
+            predictions.append(call.denoiser(model_input[call.index], timestep, call.conditions, text_kv=call.text_kv))
         except torch.OutOfMemoryError:
             return None
     return torch.cat(predictions)

@@ -88,8 +88,8 @@ def decode(vae: nn.Module, latents: Tensor, memory_budget: int) -> Tensor:
     channels = vae.config.block_out_channels
     scale = 2 ** (len(channels) - 1)
     pixels = latents.shape[-2] * latents.shape[-1] * scale * scale
-    image_bytes = 4 * max(channels[:2]) * pixels * latents.element_size()
-    scaled = latents / vae.config.scaling_factor
+    scaled = (latents / vae.config.scaling_factor).to(next(vae.parameters()).dtype)  # SDXL's may be wider than its U-Net
+    image_bytes = 4 * max(channels[:2]) * pixels * scaled.element_size()
     chunks = scaled.split(max(1, memory_budget // image_bytes))
     return torch.cat([_decode_what_fits(vae, chunk) for chunk in chunks])
 

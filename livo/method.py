@@ -3,7 +3,8 @@
 Source:
     Wang et al. 2024 (arXiv 2410.12700), Sec. 3.2. The prompt's 77 tokens stay padded, in training as here (the
     official release pads in training and not in sampling: `official=True`), and only the conditional branch carries
-    the value, so switching it changes nothing else.
+    the value, so switching it changes nothing else. The paper's model is Stable Diffusion 1.5; on SDXL and on PixArt the
+    token comes before theirs in the same way, and SDXL's pooled embedding stays the prompt's own.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from livo.backbones import only_stable_diffusion
 from livo.engine import Engine, classifier_free_plan
 from livo.types import Artefact, Conditioning, Plan, Principle, SamplingOptions
-from livo.value_encoder import TRAIN, ValueEncoder, find_value_encoder, load_value_encoder
+from livo.value_encoder import TRAIN, TextValueEncoder, ValueEncoder, find_value_encoder, load_value_encoder
 
 TITLE = "LiVO"
 PAPER = "arXiv:2410.12700"
@@ -83,20 +86,23 @@ class LiVO:
 
     Raises:
         ValueError: the rate is outside [0, 1].
+        BackboneError: `official` on another backbone than Stable Diffusion.
     """
 
     def __init__(
-        self, engine: Engine, value_encoder: ValueEncoder, mixing_rate: float = 0.5, official: bool = False
+        self, engine: Engine, value_encoder: ValueEncoder | TextValueEncoder, mixing_rate: float = 0.5, official: bool = False
     ) -> None:
         if not 0 <= mixing_rate <= 1:
             raise ValueError(f"a mixing rate is a share in [0, 1]; got {mixing_rate}")
+        if official:
+            only_stable_diffusion(engine.backbone, "the official release's sampling")
         self.engine = engine
         self.value_encoder = value_encoder
         self.mixing_rate = mixing_rate
         self.official = official
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
-        """Stable Diffusion's plan, with a 78th token at position 0 for the images that take the value."""
+        """Stable Diffusion's plan, with one token more, at position 0, for the images that take the value."""
         return self.plan_for(prompt, () if principle is None else (principle,), options)
 
     def plan_for(self, prompt: str, principles: Sequence[Principle], options: SamplingOptions) -> Plan:
@@ -105,9 +111,10 @@ class LiVO:
         Each principle against bias has its own share of the images, chosen independently of the others'. This goes
         beyond the paper, whose retriever picks one principle.
         """
-        prompt_embeds = self.engine.encode_prompt(prompt)
+        plain = self.engine.condition(prompt)
+        prompt_embeds = plain.prompt_embeds
         if not principles:
-            return classifier_free_plan(self.engine, [Conditioning(prompt_embeds)], options)
+            return classifier_free_plan(self.engine, [plain], options)
         tokens = [self.value_encoder.encode(p.text, prompt).to(prompt_embeds)[None] for p in principles]
         taken = [
             take_value(options.seeds, self.mixing_rate if p.risk == "bias" else 1.0, salt=p.id if i else "")
@@ -118,7 +125,7 @@ class LiVO:
         for takes in set(by_image):
             values = [token for token, take in zip(tokens, takes, strict=True) if take]
             read = self._unpadded(prompt, len(values)) if self.official and values else prompt_embeds
-            valued[takes] = Conditioning(torch.cat([*values, read]))
+            valued[takes] = replace(plain, prompt_embeds=torch.cat([*values, read]))
         notes = ["value" if any(takes) else "no value" for takes in by_image]
         if len(principles) > 1:
             names = [[p.id for p, take in zip(principles, takes, strict=True) if take] for takes in by_image]

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from livo.attention import check_projection, cross_attention_layers
 from livo.backbones import Backbone, check_safetensors
+from livo.denoisers import StableDiffusion
 from livo.engine import Engine, classifier_free_plan
-from livo.types import Artefact, Conditioning, Plan, Principle, SamplingOptions
+from livo.types import Artefact, Plan, Principle, SamplingOptions
 
 OFFICIAL = (".bin", ".pt")
 
@@ -183,7 +184,7 @@ class EditedProjections:
         if principle is not None and principle.id not in self.artefacts:
             raise ProjectionError(f"{self.folder / principle.id}.safetensors is missing: {self.remedy}")
         projection = "base" if principle is None else self._projection(principle.id)
-        return classifier_free_plan(self.engine, [Conditioning(self.engine.encode_prompt(prompt), projection)], options)
+        return classifier_free_plan(self.engine, [self.engine.condition(prompt, projection)], options)
 
     def artefact(self, principle: Principle | None) -> Artefact | None:
         """What the method adds to the backbone for this principle."""
@@ -196,11 +197,15 @@ class EditedProjections:
 def for_backbone(remedy: str, backbone: Backbone) -> str:
     """The remedy with the backbone in its command; the miniature is what commands take without.
 
+    The commands make edits of Stable Diffusion 1.x only.
+
     Example:
         >>> from types import SimpleNamespace
-        >>> for_backbone("`python -m train.uce` makes it", SimpleNamespace(name="my models/sd"))
+        >>> for_backbone("`python -m train.uce` makes it", SimpleNamespace(name="my models/sd", kind="Stable Diffusion 1.x"))
         "`python -m train.uce --backbone 'my models/sd'` makes it"
     """
+    if backbone.kind != StableDiffusion.title:
+        return f"no command here makes it for {backbone.kind}; put weights there that were made elsewhere"
     if backbone.name == "miniature":
         return remedy
     return re.sub("`(python -m [^`]*)`", lambda found: f"`{found[1]} --backbone {shlex.quote(backbone.name)}`", remedy)

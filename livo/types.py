@@ -110,10 +110,12 @@ class Conditioning:
     Attributes:
         prompt_embeds: (L, D) token embeddings.
         projection: name of the K,V weights that read it: "base", or the name of an edit known to the engine.
+        pooled: (P,) one embedding of the whole text, where the denoiser reads one beside the tokens, as SDXL does.
     """
 
     prompt_embeds: Tensor
     projection: str = "base"
+    pooled: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The value encoder E^v: a copy of the text encoder whose pooled output, for "principle, prompt", is the value token.
 
+`ValueEncoder` is that of Stable Diffusion, which can be trained here; `TextValueEncoder` that of any other text side.
+
 Source:
     Wang et al. 2024 (arXiv 2410.12700), Sec. 3.2, eq. 7: the context is E^v(v + x) ++ E^x(x).
 """
@@ -20,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from livo.backbones import Backbone, tokenize
+from livo.backbones import Backbone, only_stable_diffusion, tokenize
 from livo.hub import HubError, fetch, is_hub_id
+from livo.text import ClipText, Text
 from livo.types import Artefact
 
 WEIGHTS = "model.safetensors"
@@ -62,7 +65,12 @@ class ValueEncoder:
 
     @classmethod
     def untrained(cls, backbone: Backbone) -> ValueEncoder:
-        """E^v as training begins: a copy of the backbone's text encoder."""
+        """E^v as training begins: a copy of the backbone's text encoder.
+
+        Raises:
+            BackboneError: the backbone reads through more than one CLIP encoder; see `TextValueEncoder`.
+        """
+        only_stable_diffusion(backbone, "a value encoder of one CLIP text encoder")
         return cls(copy.deepcopy(backbone.text_encoder), backbone.tokenizer, backbone.max_length)
 
     def tokenize(self, principle_text: str, prompt: str) -> Tensor:
@@ -82,6 +90,31 @@ class ValueEncoder:
     def encode(self, principle_text: str, prompt: str) -> Tensor:
         """(D,) value token of a principle for a prompt, without gradients."""
         return self.pooled(self.tokenize(principle_text, prompt))[0]
+
+
+class TextValueEncoder:
+    """E^v of a backbone that reads through two CLIP encoders, as SDXL, or through T5, as PixArt: a copy of them all.
+
+    Args:
+        text: reads through the copies.
+        artefact: its files; None where it was not read from files.
+    """
+
+    def __init__(self, text: Text, artefact: Artefact | None = None) -> None:
+        self.text = text
+        self.artefact = artefact
+
+    @classmethod
+    def untrained(cls, backbone: Backbone) -> TextValueEncoder:
+        """E^v as training would begin: the backbone's own encoders, copied."""
+        return cls(backbone.text.over(copy.deepcopy(backbone.text.encoders)))
+
+    def encode(self, principle_text: str, prompt: str) -> Tensor:
+        """(D,) value token of a principle for a prompt, without gradients: the final-normed hidden state at the end token.
+
+        Of SDXL's two encoders both states side by side, the second's before its projection.
+        """
+        return self.text.value(value_text(principle_text, prompt))
 
 
 def save_value_encoder(
@@ -133,12 +166,13 @@ def find_value_encoder(source: str | Path) -> Path:
         raise ValueEncoderError(f"the value encoder cannot be had from the hub ({error}): check the id and the network, or {known}") from error
 
 
-def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAIN) -> ValueEncoder:
-    """Loads E^v as float32, beside whatever precision the backbone runs in.
+def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAIN) -> ValueEncoder | TextValueEncoder:
+    """Loads E^v: as float32, beside whatever precision the backbone runs in; for SDXL and PixArt in the backbone's own.
 
     Args:
         folder: config.json and model.safetensors (or an old pytorch_model.bin), keys with or without the `text_model.`
-            prefix. What training took may be missing, as in published files.
+            prefix. What training took may be missing, as in published files. For SDXL and PixArt a folder for each of
+            the backbone's encoders, `text_encoder/` and `text_encoder_2/`, as `save_pretrained` writes it.
         backbone: whose tokenizer it reads and whose texts its token joins.
         train: the command that makes such an encoder, for the error messages.
 
@@ -146,6 +180,8 @@ def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAI
         ValueEncoderError: a file is missing or broken, or the width is not the backbone's.
     """
     folder = Path(folder)
+    if not isinstance(backbone.text, ClipText):
+        return _load_copies(folder, backbone)
     way_out = f"`{train} --backbone {shlex.quote(backbone.name)}` trains one"
     weights = folder / (OLD_WEIGHTS if not (folder / WEIGHTS).is_file() and (folder / OLD_WEIGHTS).is_file() else WEIGHTS)
     for path in (folder / "config.json", weights):
@@ -177,6 +213,27 @@ def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAI
     model = model.float().eval().requires_grad_(False).to(backbone.device)
     size = sum(path.stat().st_size for path in (folder / "config.json", weights))
     return ValueEncoder(model, backbone.tokenizer, backbone.max_length, Artefact(size, training))
+
+
+def _load_copies(folder: Path, backbone: Backbone) -> TextValueEncoder:
+    encoders = {}
+    for name, own in backbone.text.encoders.items():
+        part = folder / name
+        way_out = "put trained copies of the backbone's text encoders there; none are published, and no command here trains them"
+        if not (part / "config.json").is_file():
+            raise ValueEncoderError(f"there is no value encoder: {part / 'config.json'} is missing; {way_out}")
+        try:
+            encoder, told = type(own).from_pretrained(part, dtype=own.dtype, output_loading_info=True)
+        except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
+            raise ValueEncoderError(f"{part} cannot be read ({error}); {way_out}") from error
+        if missing := sorted(told["missing_keys"]):  # they would be random
+            raise ValueEncoderError(f"{part} lacks {len(missing)} weights, such as {missing[0]}; {way_out}")
+        width, wanted = encoder.config.hidden_size, own.config.hidden_size
+        if width != wanted:
+            raise ValueEncoderError(f"{part} has width {width}, backbone {backbone.name}'s {name} {wanted}; {way_out}")
+        encoders[name] = encoder.eval().requires_grad_(False).to(backbone.device)
+    size = sum(path.stat().st_size for name in encoders for path in (folder / name).glob("*") if path.is_file())
+    return TextValueEncoder(backbone.text.over(encoders), Artefact(size, {}))
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

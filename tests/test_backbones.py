@@ -98,5 +98,5 @@ def test_weights_that_do_not_fit_their_config(broken):
 def test_a_text_encoder_of_another_width_is_found(broken):
     config = dict(UNet2DConditionModel.load_config(broken / "unet")) | {"cross_attention_dim": 48}
     UNet2DConditionModel.from_config(config).save_pretrained(broken / "unet")
-    with pytest.raises(BackboneError, match="text encoder gives width 32, the U-Net reads 48"):
+    with pytest.raises(BackboneError, match="text encoder gives width 32, the denoiser reads 48"):
         load_backbone(str(broken))

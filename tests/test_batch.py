@@ -6,7 +6,8 @@ import pytest
 import torch
 from plans import PROMPT, latents_of, text_plan
 
-from livo.batch import row_bytes, still_equal
+from livo.batch import still_equal
+from livo.denoisers import StableDiffusion, denoiser_of
 from livo.types import Conditioning
 
 
@@ -16,7 +17,7 @@ def test_chunked_equals_unchunked(engine64, everything, monkeypatch, count_rows)
     whole = latents_of(engine64, everything, monkeypatch)
     assert rows == [15, 18, 18], "at the first step one empty prompt serves both methods that read it as the U-Net does"
     rows.clear()
-    engine64.memory_budget = 5 * row_bytes(engine64.backbone.unet, 8, 8)
+    engine64.memory_budget = 5 * denoiser_of(engine64.backbone.unet).row_bytes(8, 8)
     chunks = latents_of(engine64, everything, monkeypatch)
     assert sum(rows) == 15 + 18 + 18 and max(rows) == 5, "never more rows than the budget holds"
     for name in everything:
@@ -30,6 +31,7 @@ def test_chunked_equals_unchunked(engine64, everything, monkeypatch, count_rows)
 def test_row_estimate_is_that_of_the_measured_model(tiny_backbone):
     class Config:
         block_out_channels, layers_per_block = (320, 640, 1280, 1280), 2
+        down_block_types = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
 
     class StableDiffusion15:
         config = Config
@@ -38,8 +40,9 @@ def test_row_estimate_is_that_of_the_measured_model(tiny_backbone):
         def parameters():
             yield torch.zeros(1)
 
-    assert 45e6 < row_bytes(StableDiffusion15, 32, 32) < 60e6  # measured: 54 MB at 256 pixels, float32
-    assert row_bytes(tiny_backbone.unet, 16, 16) == 4 * row_bytes(tiny_backbone.unet, 8, 8)
+    assert 45e6 < StableDiffusion(StableDiffusion15).row_bytes(32, 32) < 60e6  # measured: 54 MB at 256 pixels, float32
+    tiny = denoiser_of(tiny_backbone.unet)
+    assert tiny.row_bytes(16, 16) == 4 * tiny.row_bytes(8, 8)
 
 
 def test_equal_plans_and_equal_seeds_cost_nothing(engine, options, count_rows):

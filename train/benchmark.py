@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines._benchmark_sides import sd15_networks
-from livo.backbones import Backbone, BackboneError, load_backbone
+from livo.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
 from livo.types import InputError
 from livo.value_encoder import ValueEncoderError, load_value_encoder
 from train.pairs import PreferenceSet
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if args.turns < 1:
             raise InputError(f"{args.turns} turns measure nothing: give 1 or more")
-        backbone = load_backbone(args.backbone)
+        backbone = only_stable_diffusion(load_backbone(args.backbone), "python -m train.benchmark")
         data = drawn_data(backbone, args.work, args.pairs, 0)
         with tempfile.TemporaryDirectory() as work:
             found = measure(backbone, data, args.batch_size, args.turns, Path(work))

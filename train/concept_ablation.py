@@ -40,12 +40,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from baselines.concept_ablation import save_trunk, trunk_path
-from livo.backbones import Backbone, load_backbone
+from livo.backbones import Backbone, load_backbone, only_stable_diffusion
 from livo.engine import Engine, classifier_free_plan
 from livo.miniature.captions import caption
 from livo.miniature.world import TOXIC_KINDS, Scene, World, load_world
 from livo.projection import projection_weights, save_projection
-from livo.types import MAX_SEED, Conditioning, SamplingOptions
+from livo.types import MAX_SEED, SamplingOptions
 from train.loop import save_state
 from train.preference import training_wordings
 from train.projection import (
@@ -117,7 +117,7 @@ def anchor_latents(engine: Engine, prompts: Sequence[str], path: Path, *, seed: 
     torch.manual_seed(seed)
     latents = []
     for first in tqdm(range(0, len(prompts), 64), desc="anchors"):
-        texts = [Conditioning(engine.encode_prompt(prompt)) for prompt in prompts[first : first + 64]]
+        texts = [engine.condition(prompt) for prompt in prompts[first : first + 64]]
         ask = SamplingOptions(
             tuple(seeds[first : first + 64]), defaults.num_inference_steps, defaults.guidance_scale,
             defaults.height, defaults.width,
@@ -189,7 +189,8 @@ def write(
 def main() -> None:
     args, config = command_line("train.concept_ablation", __doc__.split("\n\n")[0], Config(), TOXIC_KINDS)
     torch.set_num_threads(args.threads)
-    world, backbone = load_world(), load_backbone(args.backbone, dtype=torch.float32)
+    world = load_world()
+    backbone = only_stable_diffusion(load_backbone(args.backbone, dtype=torch.float32), "python -m train.concept_ablation")
     work = run_folder(args.work, backbone, config)
     anchors = draw_anchors(world, config.anchors, config.seed)
     path = work.parent / f"anchors_{config.anchors}_{config.seed}.pt"  # whatever the other settings

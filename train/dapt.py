@@ -27,7 +27,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from livo.backbones import Backbone, load_backbone
+from livo.backbones import Backbone, load_backbone, only_stable_diffusion
 from livo.miniature.captions import caption, clean_counterpart
 from livo.miniature.world import GENDERS, Scene, World, load_world
 from livo.principles import find_principle
@@ -117,7 +117,8 @@ def write(
 def main() -> None:
     args, config = command_line("train.dapt", __doc__.split("\n\n")[0], Config(), PRINCIPLES)
     torch.set_num_threads(args.threads)
-    world, backbone = load_world(), load_backbone(args.backbone, dtype=torch.float32)
+    world = load_world()
+    backbone = only_stable_diffusion(load_backbone(args.backbone, dtype=torch.float32), "python -m train.dapt")
     work = run_folder(args.work, backbone, config)
     out = args.out or backbone.folder / "dapt"
     for principle_id in args.principles:

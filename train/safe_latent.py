@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from livo.engine import ClassifierFreeGuidance, Engine
-from livo.types import Conditioning, Plan, SamplingOptions, Step
+from livo.types import Plan, SamplingOptions, Step
 
 SAFETY_CONCEPTS = {"nudity": "a naked person", "bloody": "a bloody person covered in blood", "zombie": "a zombie"}
 """What is steered away from, by the id of the principle it serves; words that the drawn world knows too."""
@@ -120,5 +120,5 @@ def safe_plan(
         ValueError: a guidance scale of 1 or less.
     """
     texts = {"cond": prompt, "uncond": "", "safety": safety_concept}
-    branches = {branch: (Conditioning(engine.encode_prompt(text)),) for branch, text in texts.items()}
+    branches = {branch: (engine.condition(text),) for branch, text in texts.items()}
     return Plan(branches, SafeLatentGuidance(float(options.guidance_scale), preset), options)

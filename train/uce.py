@@ -27,13 +27,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from baselines import _uce_edit as edit
-from livo.backbones import BackboneError, load_backbone
+from livo.backbones import BackboneError, load_backbone, only_stable_diffusion
 from livo.classifiers.judge import ClipJudge, JudgeError, load_judge
 from livo.engine import Engine, classifier_free_plan
 from livo.miniature.world import World, load_world
 from livo.principles import load_principles
 from livo.projection import fingerprint, projection_weights, save_projection
-from livo.types import Conditioning, InputError, Principle, SamplingOptions
+from livo.types import InputError, Principle, SamplingOptions
 from train.preference import ATTRIBUTES, training_concepts
 from train.uce_debias import FORMS, Config, Sample, Task, debias
 
@@ -53,7 +53,7 @@ class Sampler:
         defaults, found, chunk = self.engine.backbone.defaults, {}, {}
         with tqdm(total=sum(map(len, asked.values())), desc="images", leave=False, mininterval=1) as bar:
             for i, (text, seeds) in enumerate(asked.items(), 1):
-                conditioning = Conditioning(self.engine.encode_prompt(text), "uce in training")
+                conditioning = self.engine.condition(text, "uce in training")
                 options = SamplingOptions(tuple(seeds), **asdict(defaults))
                 chunk[text] = classifier_free_plan(self.engine, [conditioning], options)
                 images = sum(len(plan.options.seeds) for plan in chunk.values())
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     try:
         config = Config(**{name: getattr(args, name) for name in asdict(Config())})
-        engine = Engine(load_backbone(args.backbone))
+        engine = Engine(only_stable_diffusion(load_backbone(args.backbone), "python -m train.uce"))
         out = args.out or engine.backbone.folder / FORMS[args.form].method
         changed = {name: value for name, value in asdict(config).items() if value != getattr(Config(), name)}
         command = f"python -m train.uce --form {args.form}" + "".join(f" --{k} {v}" for k, v in changed.items())

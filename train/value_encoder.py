@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from livo.backbones import Backbone, BackboneError, load_backbone
+from livo.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
 from livo.classifiers.judge import JudgeError, load_judge
 from livo.engine import Engine
 from livo.miniature.world import load_world
@@ -125,6 +125,7 @@ def _train(
         project_dir=args.work,
     )  # fmt: skip
     backbone = load_backbone(args.backbone, accelerator.device, PRECISIONS[args.mixed_precision])
+    only_stable_diffusion(backbone, "training a value encoder")
     main = accelerator.is_main_process
     if args.data:
         data = folder_data(backbone, args.data, shown=main)

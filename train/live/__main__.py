@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from livo.backbones import Backbone, BackboneError, load_backbone
+from livo.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
 from livo.classifiers.judge import ClipJudge, JudgeError, load_judge
 from livo.engine import Engine
 from livo.live import DEFAULT_STEPS, LOSSES, SHARES, Ended, LiveRequest, Look, stored_shares, unpack_encoder
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="of a training (%(default)s)")
     args = parser.parse_args(arguments)
     try:
-        backbone = load_backbone(args.backbone)
+        backbone = only_stable_diffusion(load_backbone(args.backbone), parser.prog)
         if backbone.folder is None:
             raise InputError(f"backbone {args.backbone} comes from the hub and has no folder: download it and give that")
         judge = load_judge(backbone.folder / "evaluator")

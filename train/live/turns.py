@@ -163,13 +163,13 @@ def train_in_process(connection: Connection, request: LiveRequest, backbone: str
     from tqdm import tqdm
 
     tqdm.set_lock(threading.RLock())  # its own is the system's, and a kill would leave that behind
-    from livo.backbones import load_backbone
+    from livo.backbones import load_backbone, only_stable_diffusion
     from livo.classifiers.judge import load_judge
     from train.live.run import train_live
 
     torch.set_num_threads(threads)
     try:
-        loaded = load_backbone(backbone, "cpu")
+        loaded = only_stable_diffusion(load_backbone(backbone, "cpu"), "training live")
         if loaded.folder is None or not (loaded.folder / "evaluator").is_dir():
             raise InputError(f"backbone {backbone} has no judge in evaluator/: nobody could say which pictures it draws too rarely")
         for update in train_live(request, loaded, load_judge(loaded.folder / "evaluator"), folder):

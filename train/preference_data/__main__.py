@@ -120,7 +120,7 @@ def run_build(args: argparse.Namespace) -> None:
     train, evaluation = scenarios_of(args)
     import torch
 
-    from livo.backbones import load_backbone
+    from livo.backbones import load_backbone, only_stable_diffusion
     from livo.classifiers.judge import load_judge
     from livo.engine import Engine
     from train.preference_data.build import BuildPlan, build
@@ -131,7 +131,7 @@ def run_build(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     rank, world_size, local = rank_of_process()
     device = f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(args.backbone, device)
+    backbone = only_stable_diffusion(load_backbone(args.backbone, device), "python -m train.preference_data")
     own = {field.name: getattr(args, field.name, None) for field in fields(Settings)}
     defaults = vars(backbone.defaults)
     settings = Settings(**{key: defaults.get(key) if value is None else value for key, value in own.items()})
