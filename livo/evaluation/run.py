@@ -82,7 +82,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         backbone = self.engine.backbone
-        parts = {"text_encoder": backbone.text_encoder, "unet": backbone.unet, "vae": backbone.vae, "judge": self.judge.model}
+        parts = {**backbone.text.encoders, "unet": backbone.unet, "vae": backbone.vae, "judge": self.judge.model}
         self.weights = {name: weights_digest(module) for name, module in parts.items()}
         self.directions = self.judge.leading_directions(DIRECTIONS)
 
