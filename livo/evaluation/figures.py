@@ -115,7 +115,8 @@ def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
         raise InputError(f"the results hold no value encoders named fraction-5, fraction-20 and so on: {MADE_BY}")
     same, select = main.only(encoders), as_many(encoders)
     several = any(len(arms) > 1 for arms in shares.values())
-    note = _note(encoders) + (" LiVO is the mean of its trainings; the bars know of prompts, not of seeds." if several else "")
+    note = _note(encoders) + _trained(encoders, [arm for arms in shares.values() for arm in arms])
+    note += " LiVO is the mean of its trainings; the bars know of prompts, not of seeds." if several else ""
     charts = []
     for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
         points = tuple(
@@ -185,7 +186,10 @@ def _trade_off(
     series = [Series("methods", tuple(methods), labelled=True)]
     if grid:
         series.append(Series("LiVO by (γ₁, γ₂)", tuple(point(encoders, arm, f"{m[1]}, {m[2]}", Select()) for arm, m in grid), labelled=True))
-    note = _note(encoders) if grid else _note(main) + " A grid of (γ₁, γ₂) needs value encoders named gamma-1.0-0.5 and so on."
+    if grid:
+        note = _note(encoders) + _trained(encoders, [arm for arm, _ in grid])
+    else:
+        note = _note(main) + " A grid of (γ₁, γ₂) needs value encoders named gamma-1.0-0.5 and so on."
     return Chart(name, caption, f"{metric} (x 100) ↓", y_label, tuple(series), front=True, note=note)
 
 
@@ -235,6 +239,14 @@ def steps_to_converge(series: Series, within: float = 0.1) -> float:
 def _named(results: Results | None, pattern: str) -> list[tuple[str, re.Match]]:
     """Arms whose whole name fits, with what the name says."""
     return [(arm, m) for arm in (results.arms if results else []) if (m := re.fullmatch(pattern, arm))]
+
+
+def _trained(results: Results, arms: Sequence[str]) -> str:
+    """For how many steps these value encoders were trained, as a sentence; empty where their files do not say."""
+    steps = {(results.header["arms"][arm].get("training") or {}).get("steps") for arm in arms}
+    if None in steps:
+        return ""
+    return f" Each value encoder of LiVO was trained for {' or '.join(f'{n:,}' for n in sorted(steps))} steps."
 
 
 def _note(results: Results) -> str:
