@@ -69,7 +69,6 @@ class Denoiser(ABC):
         """
         return {}
 
-    @abstractmethod
     def __call__(
         self,
         latents: Tensor,
@@ -87,6 +86,14 @@ class Denoiser(ABC):
             text_kv: the rows' keys and values, for a network with `livo.attention.install`'s processors; or
             prompt_embeds: (rows, L, D) tokens, which the network projects itself.
         """
+        if prompt_embeds is None:  # diffusers takes a layer for cross-attention by this tensor alone
+            prompt_embeds = latents.new_zeros(len(latents), 1, self.text_width)
+        kwargs = {} if text_kv is None else {"text_kv": text_kv}
+        return self._predict(latents, timestep, prompt_embeds, {**conditions, "cross_attention_kwargs": kwargs, "return_dict": False})
+
+    @abstractmethod
+    def _predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, options: Mapping[str, Any]) -> Tensor:
+        """The network's own order of arguments -> (rows, C, h, w)."""
 
     @abstractmethod
     def row_bytes(self, height: int, width: int) -> int:
@@ -103,19 +110,8 @@ class StableDiffusion(Denoiser):
         """DPM-Solver++ whatever is stored: often that is a solver that wants twice the steps."""
         return DPMSolverMultistepScheduler
 
-    def __call__(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        conditions: Mapping[str, Any],
-        *,
-        text_kv: Sequence[KVGroup] | None = None,
-        prompt_embeds: Tensor | None = None,
-    ) -> Tensor:
-        # diffusers takes a layer for cross-attention by this tensor alone; the text comes from text_kv.
-        mark = latents.new_zeros(len(latents), 1, 1) if prompt_embeds is None else prompt_embeds
-        kwargs = None if text_kv is None else {"text_kv": text_kv}
-        return self.net(latents, timestep, mark, cross_attention_kwargs=kwargs, return_dict=False, **conditions)[0]
+    def _predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, options: Mapping[str, Any]) -> Tensor:
+        return self.net(latents, timestep, prompt_embeds, **options)[0]
 
     def row_bytes(self, height: int, width: int) -> int:
         """The widest moment of a level is taken as 32 maps of its C channels where it attends (feed-forward of 8 C), else
@@ -194,22 +190,8 @@ class PixArt(Denoiser):
             told["aspect_ratio"] = like.new_tensor([size[0] / size[1]]).expand(rows, -1)
         return {"added_cond_kwargs": told}
 
-    def __call__(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        conditions: Mapping[str, Any],
-        *,
-        text_kv: Sequence[KVGroup] | None = None,
-        prompt_embeds: Tensor | None = None,
-    ) -> Tensor:
-        if prompt_embeds is None:  # goes through the projection, for nothing
-            prompt_embeds = latents.new_zeros(len(latents), 1, self.text_width)
-        kwargs = {} if text_kv is None else {"text_kv": text_kv}
-        predicted = self.net(
-            latents, prompt_embeds, timestep.expand(len(latents)), cross_attention_kwargs=kwargs, return_dict=False, **conditions
-        )[0]
-        return predicted[:, : latents.shape[1]]
+    def _predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, options: Mapping[str, Any]) -> Tensor:
+        return self.net(latents, prompt_embeds, timestep.expand(len(latents)), **options)[0][:, : latents.shape[1]]
 
     def row_bytes(self, height: int, width: int) -> int:
         """Its widest moment, the feed-forward of a block, taken as 20 maps of C channels; the tensors alive come to 13."""
