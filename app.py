@@ -26,10 +26,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=PORT, help="0 for any free one (%(default)s)")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="(%(default)s)")
     add_page_arguments(parser)
-    parser.add_argument("--lan", action="store_true", help="for everybody in this network: prints the address and its QR code")
+    parser.add_argument(
+        "--lan", action="store_true", help="for everybody in this network: prints the address and its QR code"
+    )
     parser.add_argument("--rooms", type=Path, help="folder in which the workshop's rooms are stored (runs/rooms)")
-    parser.add_argument("--study", action="append", default=[], type=Path, help="folder of a study whose rating pages to open too; may be repeated")
-    parser.add_argument("--store", help="the study's store, if not beside it: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+    parser.add_argument(
+        "--study",
+        action="append",
+        default=[],
+        type=Path,
+        help="folder of a study whose rating pages to open too; may be repeated",
+    )
+    parser.add_argument(
+        "--store", help="the study's store, if not beside it: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+    )
     parser.add_argument("--allow-ephemeral", action="store_true", help="store answers on a disk that a restart empties")
     return parser.parse_args(arguments)
 
@@ -52,14 +62,21 @@ def say_full(request: object, error: Exception) -> object:
     from starlette.responses import JSONResponse
 
     text = f"{WAITING_MOST} visitors are waiting already: try again in a minute. The stored comparisons work meanwhile."
-    return JSONResponse({"detail": text if "full" in str(getattr(error, "detail", "")) else str(getattr(error, "detail", error))}, 503)
+    return JSONResponse(
+        {"detail": text if "full" in str(getattr(error, "detail", "")) else str(getattr(error, "detail", error))}, 503
+    )
 
 
 def answer_anyway(request: object, error: Exception) -> object:
     """What a program gets for a request that Gradio's own routes stumble over, such as a function that there is not."""
     from starlette.responses import JSONResponse
 
-    return JSONResponse({"detail": f"this request cannot be answered ({type(error).__name__}): see gradio_api/info for what can be asked"}, 500)
+    return JSONResponse(
+        {
+            "detail": f"this request cannot be answered ({type(error).__name__}): see gradio_api/info for what can be asked"
+        },
+        500,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,14 +107,14 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.study.web.serve import PREFIX, address_lines, build_sites, open_sites
     from livo.types import InputError
     from livo.ui.examples import load_examples
+    from livo.ui.opening import open_workbench, problems
     from livo.ui.page import build_page
     from livo.ui.study_tab import OpenStudy
     from livo.ui.theme import CSS, build_theme, head
-    from livo.ui.opening import open_workbench, problems
-    from livo.workshop.web.server import build_site
     from livo.workshop.web.serve import PREFIX as WORKSHOP
     from livo.workshop.web.serve import invitation_lines, lan_address, open_workshop
-    from train.live.turns import LiveTrainings
+    from livo.workshop.web.server import build_site
+    from train.interactive.turns import LiveTrainings
 
     shown = lan_address() if args.lan else "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
 
@@ -134,7 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
         share=False,
     )
     application.router.routes.insert(0, Mount(WORKSHOP, app=build_site(workshop)))
-    application.router.routes.insert(0, Mount(PREFIX, app=build_sites(sites, allow_ephemeral=args.allow_ephemeral)))  # before Gradio's own, which take any path
+    application.router.routes.insert(
+        0, Mount(PREFIX, app=build_sites(sites, allow_ephemeral=args.allow_ephemeral))
+    )  # before Gradio's own, which take any path
     for site in sites:
         print("\n".join(address_lines(site.folder, f"http://{shown}:{port}{PREFIX}")), flush=True)
     if args.lan:

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from livo.engine import Engine
+from livo.diffusion.engine import Engine
 from livo.types import InputError
 
 RIDGE = 0.5

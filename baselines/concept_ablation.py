@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from livo.engine import Engine
-from livo.projection import (
+from livo.diffusion.engine import Engine
+from livo.methods.edited_weights import (
     EditedProjections,
     ProjectionError,
     fingerprint,

@@ -8,8 +8,8 @@ Source:
 
 from __future__ import annotations
 
-from livo.engine import Engine
-from livo.projection import EditedProjections
+from livo.diffusion.engine import Engine
+from livo.methods.edited_weights import EditedProjections
 
 TITLE = "DAPT"
 PAPER = "arXiv:2004.10964"

@@ -1,6 +1,6 @@
 """DPO: LiVO's value token, trained with direct preference optimisation instead of the margin loss.
 
-Pairs, settings, cost and sampling are LiVO's, the same images take the value; `train.losses.dpo_loss` is all that
+Pairs, settings, cost and sampling are LiVO's, the same images take the value; `train.preference.losses.dpo_loss` is all that
 differs.
 
 Source:
@@ -9,9 +9,9 @@ Source:
 
 from __future__ import annotations
 
-from livo import method
-from livo.engine import Engine
-from livo.method import LiVO
+from livo.diffusion.engine import Engine
+from livo.methods import livo as method
+from livo.methods.livo import LiVO
 
 TITLE = "DPO"
 PAPER = "arXiv:2305.18290"

@@ -1,6 +1,6 @@
 """DPO-d: DPO with a constant for each side of a pair, between DPO and LiVO, which bounds each side as well.
 
-Everything but `train.losses.dpo_d_loss` is as in `dpo.py`.
+Everything but `train.preference.losses.dpo_d_loss` is as in `dpo.py`.
 
 Source:
     Wang et al. 2024 (arXiv 2410.12700), which names it DPO-d.
@@ -8,9 +8,9 @@ Source:
 
 from __future__ import annotations
 
-from livo import method
-from livo.engine import Engine
-from livo.method import LiVO
+from livo.diffusion.engine import Engine
+from livo.methods import livo as method
+from livo.methods.livo import LiVO
 
 TITLE = "DPO-d"
 PAPER = "arXiv:2410.12700"

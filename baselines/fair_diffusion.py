@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from livo.engine import ClassifierFreeGuidance, Engine, classifier_free_plan
+from livo.diffusion.engine import ClassifierFreeGuidance, Engine, classifier_free_plan
 from livo.miniature.world import load_world
 from livo.types import Plan, Principle, SamplingOptions, Step
 

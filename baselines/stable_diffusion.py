@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from livo.engine import Engine, classifier_free_plan
+from livo.diffusion.engine import Engine, classifier_free_plan
 from livo.types import Plan, Principle, SamplingOptions
 
 TITLE = "Stable Diffusion"

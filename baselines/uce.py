@@ -5,8 +5,8 @@ The edit is in `baselines/_uce_edit.py`; `python -m train.uce` makes one file a 
 
 from __future__ import annotations
 
-from livo.engine import Engine
-from livo.projection import EditedProjections
+from livo.diffusion.engine import Engine
+from livo.methods.edited_weights import EditedProjections
 
 TITLE = "UCE"
 PAPER = "arXiv:2308.14761"

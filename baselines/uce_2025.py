@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from livo.engine import Engine
-from livo.projection import EditedProjections
+from livo.diffusion.engine import Engine
+from livo.methods.edited_weights import EditedProjections
 
 TITLE = "UCE 2025"
 PAPER = "arXiv:2308.14761"

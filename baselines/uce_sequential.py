@@ -5,8 +5,8 @@ The test and the steps are in `train/uce.py`. Erasing has no loop, so there is n
 
 from __future__ import annotations
 
-from livo.engine import Engine
-from livo.projection import EditedProjections
+from livo.diffusion.engine import Engine
+from livo.methods.edited_weights import EditedProjections
 
 TITLE = "UCE sequential"
 PAPER = "arXiv:2308.14761"

@@ -17,10 +17,10 @@ from typing import Any
 
 from livo.classifiers import choice as judges
 from livo.classifiers.hub import JudgeError
+from livo.classifiers.panel import OCCUPATION, TOXICITY
 from livo.compare import ALL_THAT_APPLY, AUTO, NONE, choose_principle, compare
 from livo.evaluation import command as evaluation
 from livo.inputs import add_model_arguments, method_settings, parse_seeds, validate_prompt
-from livo.judging import OCCUPATION, TOXICITY
 from livo.retriever import Retriever, retrieve
 from livo.retriever import command as retrieval
 from livo.study.commands import add_arguments as add_study_arguments
@@ -39,12 +39,20 @@ def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
         benchmark: with those of `benchmark` too; they come with torch, which the other commands parse without.
     """
     parser = argparse.ArgumentParser(prog="python -m livo", description=DESCRIPTION, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,retrieve,benchmark,evaluate,study,workshop}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{compare,retrieve,benchmark,evaluate,study,workshop}"
+    )
     run = commands.add_parser("compare", help="generate, judge and measure", allow_abbrev=False)
     run.add_argument("prompt", metavar="PROMPT")
     add_model_arguments(run)
-    run.add_argument("--methods", default="stable_diffusion,livo", help=f"by comma, of baselines/, or {ALL} (%(default)s)")
-    run.add_argument("--principle", default=AUTO, help=f"{AUTO}, {ALL_THAT_APPLY} (that apply), {NONE}, or a principle's id (%(default)s)")
+    run.add_argument(
+        "--methods", default="stable_diffusion,livo", help=f"by comma, of baselines/, or {ALL} (%(default)s)"
+    )
+    run.add_argument(
+        "--principle",
+        default=AUTO,
+        help=f"{AUTO}, {ALL_THAT_APPLY} (that apply), {NONE}, or a principle's id (%(default)s)",
+    )
     run.add_argument("--dense", metavar="FOLDER", help="the retriever also by sentence embeddings, as retrieve --dense")
     run.add_argument("--seeds", default="0-7", help="such as 0-49,60: one image each (%(default)s)")
     run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
@@ -56,12 +64,16 @@ def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
     bench = commands.add_parser("benchmark", help="one batch against five diffusers pipelines", allow_abbrev=False)
     if benchmark:
         _quiet_libraries()
-        from baselines._benchmark import add_arguments
+        from baselines._benchmark.command import add_arguments
 
         add_arguments(bench)
     evaluation.add_arguments(commands.add_parser("evaluate", help="the paper's tables and figures", allow_abbrev=False))
-    add_study_arguments(commands.add_parser("study", help="human evaluation: make a study, serve it, report", allow_abbrev=False))
-    workshop.add_arguments(commands.add_parser("workshop", help="lessons for a class: check, print, serve", allow_abbrev=False))
+    add_study_arguments(
+        commands.add_parser("study", help="human evaluation: make a study, serve it, report", allow_abbrev=False)
+    )
+    workshop.add_arguments(
+        commands.add_parser("workshop", help="lessons for a class: check, print, serve", allow_abbrev=False)
+    )
     return parser
 
 
@@ -145,8 +157,8 @@ def _comparisons(
 
     _quiet_libraries()
     from baselines import available, load_entrants
-    from livo.backbones import load_backbone
-    from livo.engine import Engine
+    from livo.diffusion.backbones import load_backbone
+    from livo.diffusion.engine import Engine
     from livo.types import SamplingOptions
 
     if ids == [ALL]:
@@ -172,10 +184,18 @@ def _comparisons(
     judge = _judge(args.judge, backbone)
     for prompt, out in prompts.items():
         for item in compare(
-            prompt, engine=engine, methods=entrants, options=options, judge=judge, principle=args.principle, retriever=retriever
+            prompt,
+            engine=engine,
+            methods=entrants,
+            options=options,
+            judge=judge,
+            principle=args.principle,
+            retriever=retriever,
         ):
             if isinstance(item, Progress):
-                print(f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s", end="", file=sys.stderr, flush=True)
+                print(
+                    f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s", end="", file=sys.stderr, flush=True
+                )
         print(file=sys.stderr)
         answer = item.to_json(item.save_images(out))
         (out / "comparison.json").write_text(_json(answer) + "\n", encoding="utf-8")
@@ -195,7 +215,7 @@ def _judge(choice: str, backbone: Any) -> Any:
 
 def run_benchmark(args: argparse.Namespace) -> str:
     """The answer of `benchmark`, as JSON or as tables."""
-    from baselines._benchmark import run
+    from baselines._benchmark.command import run
 
     return run(args)
 
@@ -246,7 +266,11 @@ def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> s
             put("toxic images", id, f"{100 * toxicity['toxicity_ratio']:.0f} %")
             put("toxicity score", id, f"{100 * toxicity['toxicity_score']:.1f}")
             known = toxicity["corrected"]
-            put("toxic images, judge's errors corrected", id, f"{100 * known['toxicity_ratio']:.0f} %" if known else "not measured")
+            put(
+                "toxic images, judge's errors corrected",
+                id,
+                f"{100 * known['toxicity_ratio']:.0f} %" if known else "not measured",
+            )
         for question, told in result["agreement"].items():
             kappa = "-" if told["kappa"] is None else f"{told['kappa']:.2f}"
             put(f"{question}: {told['second']} agrees (kappa)", id, f"{100 * told['alike']:.0f} % ({kappa})")
@@ -293,7 +317,9 @@ def _stdout_kept_for_the_answer() -> Iterator[Any]:
 def _is_for_people(error: Exception) -> bool:
     """Whether the message was written for the person at the keyboard, by class name: torch stays unimported."""
     names = {cls.__name__ for cls in type(error).__mro__}
-    return bool(names & {"InputError", "BackboneError", "ValueEncoderError", "ProjectionError", "JudgeError", "OSError"})
+    return bool(
+        names & {"InputError", "BackboneError", "ValueEncoderError", "ProjectionError", "JudgeError", "OSError"}
+    )
 
 
 def _quiet_libraries() -> None:

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from livo.classifiers.panel import Verdicts, agree, ask, describe, measure, unanswered
 from livo.inputs import validate_prompt
-from livo.judging import Verdicts, agree, ask, describe, measure, unanswered
 from livo.principles import find_principle
 from livo.retriever import retrieve
 from livo.types import (
@@ -37,7 +37,7 @@ from livo.types import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from livo.engine import Engine
+    from livo.diffusion.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,11 @@ def choose_principle(prompt: str, choice: str = AUTO, retriever: Callable[[str],
     """
     if choice in (AUTO, ALL_THAT_APPLY):
         found = retriever(prompt)
-        return found if choice == ALL_THAT_APPLY else replace(found, principles=(found.principle,) if found.principle else ())
+        return (
+            found
+            if choice == ALL_THAT_APPLY
+            else replace(found, principles=(found.principle,) if found.principle else ())
+        )
     principle = None if choice == NONE else find_principle(choice)
     return Retrieval(principle, (), {}, (principle,) if principle else ())
 
@@ -97,7 +101,9 @@ class Entrant:
         """Why the method does not act on the principle; empty where it does."""
         if principle is None or principle.risk in self.risks:
             return ""
-        return f"{self.title} acts on {' and '.join(self.risks)} only; '{principle.text}' guards against {principle.risk}"
+        return (
+            f"{self.title} acts on {' and '.join(self.risks)} only; '{principle.text}' guards against {principle.risk}"
+        )
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?\s*", part)
         if match is None:
-            raise InputError(f"{_shown(part)} in seeds {_shown(text)} is no seed: give numbers and ranges, such as 0-49,60")
+            raise InputError(
+                f"{_shown(part)} in seeds {_shown(text)} is no seed: give numbers and ranges, such as 0-49,60"
+            )
         first = int(match[1])
         last = first if match[2] is None else int(match[2])
         if last < first:
@@ -81,12 +83,24 @@ JUDGES_HELP = (
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which backbone, where and in which precision, and whose value encoder: the same flags for every command."""
     add = parser.add_argument
-    add("--backbone", default="miniature", help="miniature, a diffusers folder, a .safetensors file, or a hub id (%(default)s)")
+    add(
+        "--backbone",
+        default="miniature",
+        help="miniature, a diffusers folder, a .safetensors file, or a hub id (%(default)s)",
+    )
     add("--device", choices=DEVICES, help="(cuda where there is one, else cpu)")
     add("--dtype", choices=DTYPES, help="(float16 on cuda, else float32)")
-    add("--value-encoder", metavar="SOURCE", help="folder or hub id, such as adstellaria/LiVO (value_encoder/ in the backbone's folder)")
+    add(
+        "--value-encoder",
+        metavar="SOURCE",
+        help="folder or hub id, such as adstellaria/LiVO (value_encoder/ in the backbone's folder)",
+    )
     add("--judge", default="auto", metavar="NAMES", help=JUDGES_HELP)
-    add("--official-prompts", action="store_true", help="prompts beside a value unpadded and cut to 76 tokens, as the official release does")
+    add(
+        "--official-prompts",
+        action="store_true",
+        help="prompts beside a value unpadded and cut to 76 tokens, as the official release does",
+    )
 
 
 def method_settings(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -122,7 +122,9 @@ def _read(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; restore it with 'git checkout -- assets'") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; restore it with 'git checkout -- assets'"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
 
@@ -162,7 +164,9 @@ def _entry(row: Any, where: str) -> Entry:
                 raise InputError(f"{where}, field '{field}' is for bias only; use 'lexicon' and 'unless'")
     else:
         if len(classes) < 2:
-            raise InputError(f"{where}, field 'classes': wanted at least 2 values of the attribute, got {list(classes)}")
+            raise InputError(
+                f"{where}, field 'classes': wanted at least 2 values of the attribute, got {list(classes)}"
+            )
         if not any(words.get(field) for field in ("names", "persons", "describes")):
             raise InputError(f"{where}, field 'names': a bias principle needs the words that name its attribute")
     return Entry(Principle(row["id"], row["text"], row["risk"], classes), **words)

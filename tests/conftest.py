@@ -76,7 +76,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_folder: Path):
     """In float32, as users run it."""
-    from livo.backbones import load_backbone
+    from livo.diffusion.backbones import load_backbone
 
     return load_backbone(str(tiny_folder), device="cpu")
 
@@ -84,21 +84,21 @@ def tiny_backbone(tiny_folder: Path):
 @pytest.fixture(scope="session")
 def tiny_backbone64(tiny_folder: Path):
     """In float64, where equal arithmetic is equal to 1e-10 whatever the batch size."""
-    from livo.backbones import load_backbone
+    from livo.diffusion.backbones import load_backbone
 
     return load_backbone(str(tiny_folder), device="cpu", dtype=torch.float64)
 
 
 @pytest.fixture
 def engine(tiny_backbone):
-    from livo.engine import Engine
+    from livo.diffusion.engine import Engine
 
     return Engine(tiny_backbone)
 
 
 @pytest.fixture
 def engine64(tiny_backbone64):
-    from livo.engine import Engine
+    from livo.diffusion.engine import Engine
 
     return Engine(tiny_backbone64)
 

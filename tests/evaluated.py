@@ -29,7 +29,9 @@ DEFAULT = {"female": 0.1, "light": 0.9, "toxic": 1.0, "kept": 1.0, "shift": 0.0}
 """Stable Diffusion here: nine in ten male, most of one tone, every toxic prompt obeyed."""
 
 
-def synthetic(arms: Mapping[str, Mapping[str, float]], n: int = 20, bias: int = 6, toxic: int = 3, seed: int = 0) -> Results:
+def synthetic(
+    arms: Mapping[str, Mapping[str, float]], n: int = 20, bias: int = 6, toxic: int = 3, seed: int = 0
+) -> Results:
     """Results in which an arm's images are drawn independently.
 
     Args:
@@ -42,13 +44,33 @@ def synthetic(arms: Mapping[str, Mapping[str, float]], n: int = 20, bias: int = 
     items = {"bias": bias_items(WORLD)[:bias], "toxicity": toxic_items(WORLD, toxic)}
     clean = [Item(item.clean, "clean", (), item.wants) for item in items["toxicity"]]
     items["reference"] = tuple({i.prompt: i for i in (*clean, *items["bias"], *items["toxicity"])}.values())
-    rows: dict[str, list] = {name: [] for name in ("part", "item", "arm", "principle", "seed", *QUESTIONS, "score", "similarity", "change", "features", "classes")}
+    rows: dict[str, list] = {
+        name: []
+        for name in (
+            "part",
+            "item",
+            "arm",
+            "principle",
+            "seed",
+            *QUESTIONS,
+            "score",
+            "similarity",
+            "change",
+            "features",
+            "classes",
+        )
+    }
     for part, found in items.items():
         for i, item in enumerate(found):
             for arm, own in arms.items():
                 for principle in ("",) if arm == "stable_diffusion" else item.principles:
                     risk = "bias" if principle in BIAS else "toxicity"
-                    if part == "reference" and arm != "stable_diffusion" or principle and risk not in RISKS.get(arm, ("bias", "toxicity")):
+                    if (
+                        part == "reference"
+                        and arm != "stable_diffusion"
+                        or principle
+                        and risk not in RISKS.get(arm, ("bias", "toxicity"))
+                    ):
                         continue
                     has = DEFAULT | dict(own)
                     wants = dict(item.wants)
@@ -64,7 +86,10 @@ def synthetic(arms: Mapping[str, Mapping[str, float]], n: int = 20, bias: int = 
                         occupation = CLASSES["occupation"].index(wants["occupation"]) if kept else 0
                         rows["occupation"].append(occupation)
                         wanted = wants.get("adjective", "plain")
-                        rows["adjective"].append(CLASSES["adjective"].index(wanted)), rows["place"].append(len(CLASSES["place"]) - 1)
+                        (
+                            rows["adjective"].append(CLASSES["adjective"].index(wanted)),
+                            rows["place"].append(len(CLASSES["place"]) - 1),
+                        )
                         rows["score"].append(0.95 if toxic_now else 0.05)
                         rows["similarity"].append(0.5), rows["change"].append(0.0 if arm == "stable_diffusion" else 0.1)
                         rows["features"].append(rng.normal(has["shift"] + 3 * (item.kind in CLASSES["toxicity"]), 1, 4))
@@ -72,11 +97,16 @@ def synthetic(arms: Mapping[str, Mapping[str, float]], n: int = 20, bias: int = 
     columns = {name: np.array(values) for name, values in rows.items()}
     columns["setting"] = np.zeros(len(columns["seed"]), dtype=int)
     columns["note"] = np.full(len(columns["seed"]), "")
-    exact = {q: {"classes": CLASSES[q], "matrix": np.eye(len(CLASSES[q]), len(CLASSES[q]) + 1).tolist()} for q in ("gender", "tone")}
+    exact = {
+        q: {"classes": CLASSES[q], "matrix": np.eye(len(CLASSES[q]), len(CLASSES[q]) + 1).tolist()}
+        for q in ("gender", "tone")
+    }
     header = {
         "arms": {
             arm: {
-                "title": TITLES.get(arm, arm), "risks": RISKS.get(arm, ("bias", "toxicity")), "control": False,
+                "title": TITLES.get(arm, arm),
+                "risks": RISKS.get(arm, ("bias", "toxicity")),
+                "control": False,
                 "mixes": arm not in ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt"),
             }  # fmt: skip
             for arm in arms
@@ -109,7 +139,9 @@ MAIN = {
 def save(results: Results, folder: Path) -> Path:
     """Writes synthetic results as a run would."""
     c = results._columns
-    rows = {name: c[name].tolist() for name in ("part", "item", "setting", "arm", "principle", "seed", "note", *QUESTIONS)}
+    rows = {
+        name: c[name].tolist() for name in ("part", "item", "setting", "arm", "principle", "seed", "note", *QUESTIONS)
+    }
     rows |= {name: (c[name] * SCALE).round().astype(int).tolist() for name in ("score", "similarity", "change")}
     rows["features"] = [(10 * x).round().clip(-127, 127).astype("int8").tobytes() for x in c["features"]]
     rows["classes"] = [(255 * x).astype("uint8").tobytes() for x in c["classes"]]
@@ -124,8 +156,20 @@ def with_pictures(results: Results, folder: Path, kept: int = 3) -> Results:
     for seed, part in enumerate(("bias", "toxicity")):
         item = results.items(part)[0]
         rows = [("stable_diffusion", "")]
-        rows += [(arm, item["principles"][0]) for arm in results.arms if arm != "stable_diffusion" and results.ran(part, arm, item["principles"][0])]
+        rows += [
+            (arm, item["principles"][0])
+            for arm in results.arms
+            if arm != "stable_diffusion" and results.ran(part, arm, item["principles"][0])
+        ]
         noise = np.random.default_rng(seed).integers(0, 255, size=(16 * len(rows), 16 * kept, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{part}-0.webp", lossless=True)
-        cases.append({"part": part, "item": 0, "sheet": f"{part}-0.webp", "rows": rows, "seeds": list(range(1_000, 1_000 + kept))})
+        cases.append(
+            {
+                "part": part,
+                "item": 0,
+                "sheet": f"{part}-0.webp",
+                "rows": rows,
+                "seeds": list(range(1_000, 1_000 + kept)),
+            }
+        )
     return Results(results._columns, results.header | {"cases": cases}, folder)

@@ -13,15 +13,15 @@ from plans import PROMPT, edited_weights, state_hash
 
 from baselines.fair_diffusion import FairDiffusion
 from baselines.stable_diffusion import StableDiffusion
-from livo.attention import KVGroup, install, project_texts
-from livo.backbones import HUB_FILES, load_backbone
-from livo.denoisers import Denoiser, denoiser_of
-from livo.engine import Engine, classifier_free_plan
-from livo.method import LiVO
+from livo.diffusion.attention import KVGroup, install, project_texts
+from livo.diffusion.backbones import HUB_FILES, load_backbone
+from livo.diffusion.denoisers import Denoiser, denoiser_of
+from livo.diffusion.engine import Engine, classifier_free_plan
+from livo.methods.edited_weights import EditedProjections, ProjectionError, save_projection
+from livo.methods.livo import LiVO
+from livo.methods.value_encoder import TextValueEncoder
 from livo.principles import find_principle
-from livo.projection import EditedProjections, ProjectionError, save_projection
 from livo.types import Plan, SamplingOptions
-from livo.value_encoder import TextValueEncoder
 
 BIAS = find_principle("gender_equality")
 
@@ -89,7 +89,9 @@ def what_is_fetched_from_the_hub_is_enough(folder: Path, fetched: Path, options:
 def bfloat16_samples(folder: Path, options: SamplingOptions) -> None:
     engine = Engine(load_backbone(str(folder), "cpu", torch.bfloat16))
     images = engine.generate(methods(engine, options))
-    assert engine.backbone.vae.dtype == torch.bfloat16 and all(len(made) == len(options.seeds) for made in images.values())
+    assert engine.backbone.vae.dtype == torch.bfloat16 and all(
+        len(made) == len(options.seeds) for made in images.values()
+    )
     assert all(made.float().std() > 1 for made in images.values())
 
 
@@ -147,7 +149,11 @@ def equal_plans_cost_nothing(engine: Engine, options: SamplingOptions, rows: lis
 
 def no_principle_is_the_original_model(engine: Engine, options: SamplingOptions) -> None:
     livo = LiVO(engine, TextValueEncoder.untrained(engine.backbone))
-    plans = {"sd": plain(engine, options), "off": livo.plan(PROMPT, None, options), "on": livo.at_rate(1.0).plan(PROMPT, BIAS, options)}
+    plans = {
+        "sd": plain(engine, options),
+        "off": livo.plan(PROMPT, None, options),
+        "on": livo.at_rate(1.0).plan(PROMPT, BIAS, options),
+    }
     latents = engine.sample(plans)
     assert torch.equal(latents["off"], latents["sd"])
     assert apart(latents["on"], latents["sd"]) > 1e-2, "an untrained value token is read"
@@ -165,14 +171,18 @@ def no_principle_is_the_original_model(engine: Engine, options: SamplingOptions)
 def edited_weights_made_elsewhere_are_read(engine: Engine, folder: Path, options: SamplingOptions) -> None:
     here = dataclasses.replace(engine.backbone, folder=folder)
     engine = Engine(here)
-    with pytest.raises(ProjectionError, match=f"dapt holds no edited weights: no command here makes it for {here.kind}; put weights"):
+    with pytest.raises(
+        ProjectionError, match=f"dapt holds no edited weights: no command here makes it for {here.kind}; put weights"
+    ):
         EditedProjections(engine, "dapt", "`python -m train.dapt` makes it")
     weights = {key: weight.half().float() for key, weight in edited_weights(here.unet).items()}
     save_projection(folder / "dapt" / f"{BIAS.id}.safetensors", weights, here.unet, {})
     dapt = EditedProjections(engine, "dapt", "")
     engine.add_projection("edit", weights)
     by_hand = classifier_free_plan(engine, [engine.condition(PROMPT, "edit")], options)
-    latents = engine.sample({"file": dapt.plan(PROMPT, BIAS, options), "hand": by_hand, "off": dapt.plan(PROMPT, None, options)})
+    latents = engine.sample(
+        {"file": dapt.plan(PROMPT, BIAS, options), "hand": by_hand, "off": dapt.plan(PROMPT, None, options)}
+    )
     assert torch.equal(latents["file"], latents["hand"]) and apart(latents["off"], latents["hand"]) > 1e-2
 
 

@@ -6,7 +6,7 @@ import torch
 
 from livo.miniature.world import World
 from train.miniature.data import render_batch
-from train.preference import training_concepts
+from train.preference.drawn_pairs import training_concepts
 
 
 def lopsided_shares(world: World) -> dict:

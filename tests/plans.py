@@ -6,8 +6,8 @@ import hashlib
 
 import torch
 
-from livo.attention import cross_attention_layers
-from livo.engine import classifier_free_plan
+from livo.diffusion.attention import cross_attention_layers
+from livo.diffusion.engine import classifier_free_plan
 from livo.types import Conditioning, Plan
 
 PROMPT = "a photo of a doctor"
@@ -24,7 +24,7 @@ def text_plan(engine, prompt, options, projection="base", trunk="base", value=No
 def latents_of(engine, plans, monkeypatch) -> dict[str, torch.Tensor]:
     """Final latents by plan: `generate` with the decoder left out, so that float64 differences show."""
     with monkeypatch.context() as patch:
-        patch.setattr("livo.engine.decode", lambda vae, latents, budget: latents)
+        patch.setattr("livo.diffusion.engine.decode", lambda vae, latents, budget: latents)
         return engine.generate(plans)
 
 

@@ -29,14 +29,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 from livo.principles import find_principle  # noqa: E402
 from livo.study.build import Picture, make_study  # noqa: E402
-from livo.study.store import Store, default_url  # noqa: E402
 from livo.study.study_file import Study, StudyFolder, load_study  # noqa: E402
+from livo.web.events import Store, default_url  # noqa: E402
 
 METHODS = {"stable_diffusion": "Stable Diffusion", "uce": "UCE", "livo": "LiVO"}
 PATIENCE = 60
@@ -44,7 +44,9 @@ PATIENCE = 60
 PROMPTS = ("doctor", "nurse", "pilot", "baker", "clown", "judge")
 
 
-def make_folder(path: Path, *, methods: int = 3, prompts: int = 4, toxic: int = 0, seeds: int = 3, **told) -> StudyFolder:
+def make_folder(
+    path: Path, *, methods: int = 3, prompts: int = 4, toxic: int = 0, seeds: int = 3, **told
+) -> StudyFolder:
     """A study of tiny noise images; `toxic` prompts ask for zombies. The "judge" reads every occupation rightly."""
     pictures, rng = [], np.random.default_rng(0)
     source = path.parent / f"{path.name}-pictures"
@@ -122,7 +124,9 @@ class Rater:
                 except (OSError, asyncio.IncompleteReadError):
                     if not reused:
                         raise
-                    status, told = await self.ask(path, body)  # the server had closed an idle connection, as browsers know
+                    status, told = await self.ask(
+                        path, body
+                    )  # the server had closed an idle connection, as browsers know
             except (OSError, asyncio.IncompleteReadError):
                 self.diary.retries += 1
                 await asyncio.sleep(min(0.1 * 2 ** min(turn, 5), 1) * (0.5 + self.rng.random()))
@@ -157,7 +161,9 @@ class Rater:
             for question in trial["questions"]:
                 await asyncio.sleep(self.rng.expovariate(1 / think) if think else 0)
                 value = self.rng.choice(question["values"])
-                await self.event(kind="answer", trial=trial["trial"], question=question["id"], body={"value": value, "ms": 900})
+                await self.event(
+                    kind="answer", trial=trial["trial"], question=question["id"], body={"value": value, "ms": 900}
+                )
         if self.stream:
             self.stream[1].close()
 
@@ -193,7 +199,9 @@ class Visitor:
     def answer(self, trial: dict, i: int = 0, value=None, **event):
         question = trial["questions"][i]
         value = question["values"][0] if value is None else value
-        return self.send("answer", trial=trial["trial"], question=question["id"], body={"value": value, "ms": 5}, **event)
+        return self.send(
+            "answer", trial=trial["trial"], question=question["id"], body={"value": value, "ms": 5}, **event
+        )
 
 
 # --- a server --------------------------------------------------------------------------------------------------------
@@ -214,14 +222,19 @@ class Server:
 
     def start(self) -> None:
         env = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(self.command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            self.command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def wait(self, patience: float = 120) -> None:
         """Until it answers."""
         end = time.monotonic() + patience
         while time.monotonic() < end:
             assert self.process.poll() is None, f"the server ended: {self.command}"
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/study/none", timeout=5):
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/study/none", timeout=5),
+            ):
                 return
             with contextlib.suppress(OSError):
                 import http.client
@@ -346,7 +359,9 @@ def main() -> int:
                 threading.Thread(target=busy.run, daemon=True).start()
                 time.sleep(2)
             begun = time.monotonic()
-            diary = asyncio.run(run_raters(folder, port, args.raters, args.items, args.think, server, args.kills, args.every))
+            diary = asyncio.run(
+                run_raters(folder, port, args.raters, args.items, args.think, server, args.kills, args.every)
+            )
             seconds = time.monotonic() - begun
             busy.stop = True
         finally:

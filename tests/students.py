@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 1.5
 """As livo/workshop/web/room.js asks for news."""
 
@@ -57,7 +57,9 @@ class Server:
 
     def start(self) -> None:
         env = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(self.command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            self.command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def wait(self, patience: float = 60) -> None:
         """Until it answers."""
@@ -154,7 +156,9 @@ class Student:
             if state.get("phase") == "open" and state["step"] and state["step"]["ask"] and place not in self.answered:
                 await asyncio.sleep(self.rng.random() * 2)
                 value, key = value_for(state["step"]["ask"], self.rng), secrets.token_hex(16)
-                status, told = await self.request("/answers", "answer", {"key": key, "place": list(place), "value": value})
+                status, told = await self.request(
+                    "/answers", "answer", {"key": key, "place": list(place), "value": value}
+                )
                 self.answered.add(place)
                 if status == 200:
                     self.diary.receipts[key] = (json.loads(told)["key"], value)
@@ -168,7 +172,9 @@ async def run_class(base: str, lesson: str, students: int, seconds: float) -> tu
     facilitator = await asyncio.to_thread(Facilitator, base, lesson)
     address = urlparse(base)
     diary, done = Diary(), asyncio.Event()
-    people = [Student(address.hostname, address.port, address.path, facilitator.code, n, diary) for n in range(students)]
+    people = [
+        Student(address.hostname, address.port, address.path, facilitator.code, n, diary) for n in range(students)
+    ]
     work = asyncio.gather(*(person.take_part(done) for person in people))
     await asyncio.sleep(3)
     await asyncio.to_thread(facilitator.act, "start")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 FENCE = "```"
 README = f"# x\n\n{FENCE}bash\nexit 9\n{FENCE}\n\n{FENCE}bash\npython3 fake_pytest.py\n{FENCE}\n\n{FENCE}bash\nexit 8\n{FENCE}\n"
 FAKE = """import os, re, sys

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from livo.__main__ import main
-from livo.value_encoder import ValueEncoder, save_value_encoder
+from livo.methods.value_encoder import ValueEncoder, save_value_encoder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "a photo of a doctor"
 
 
@@ -25,7 +25,9 @@ def backbone_folder(tmp_path_factory, tiny_backbone) -> Path:
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "livo", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "livo", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
 
 
 def fails_in_one_line(capsys, *arguments: str) -> str:
@@ -91,7 +93,10 @@ def test_retrieve_imports_nothing_heavy():
         ([PROMPT, "--methods", "stabel"], "no method 'stabel'"),
         ([PROMPT, "--methods", ","], "no method was asked for"),
         ([PROMPT, "--backbone", "no/such/folder"], "no backbone folder"),
-        ([PROMPT, "--judge", "clippy"], "no judge 'clippy'; there are: evaluator, open_clip, llava, safety_checker, or none"),
+        (
+            [PROMPT, "--judge", "clippy"],
+            "no judge 'clippy'; there are: evaluator, open_clip, llava, safety_checker, or none",
+        ),
         ([PROMPT, "--dense", "no/such/folder"], "python -m train.retriever --model MODEL"),
     ],
 )
@@ -99,7 +104,9 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, says, capsys, tmp_path
     assert says in fails_in_one_line(capsys, "compare", *arguments, "--out", str(tmp_path / "out"))
 
 
-@pytest.mark.parametrize(("option", "value"), [("--steps", "0"), ("--steps", "201"), ("--guidance", "-1"), ("--guidance", "nan")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--steps", "0"), ("--steps", "201"), ("--guidance", "-1"), ("--guidance", "nan")]
+)
 def test_sampler_settings_out_of_range(option, value, backbone_folder, tmp_path, capsys):
     line = fails_in_one_line(
         capsys, "compare", PROMPT, "--backbone", str(backbone_folder), "--methods", "stable_diffusion",
@@ -132,10 +139,28 @@ def test_missing_weights_name_the_file_and_the_way_out(backbone_folder, tmp_path
     assert "value_encoder" in shown.err and "LiVO:" in shown.out and "U-Net rows a step" in shown.out
 
 
-def test_a_judge_that_was_chosen_must_be_there_and_one_that_was_not_costs_the_figures_alone(backbone_folder, tmp_path, capsys):
-    here = ["compare", PROMPT, "--backbone", str(backbone_folder), "--methods", "stable_diffusion", "--seeds", "0", "--steps", "1", "--out", str(tmp_path)]
+def test_a_judge_that_was_chosen_must_be_there_and_one_that_was_not_costs_the_figures_alone(
+    backbone_folder, tmp_path, capsys
+):
+    here = [
+        "compare",
+        PROMPT,
+        "--backbone",
+        str(backbone_folder),
+        "--methods",
+        "stable_diffusion",
+        "--seeds",
+        "0",
+        "--steps",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
     assert main([*here, "--judge", "open_clip"]) == 2
-    assert "judge open_clip needs timm/vit_large_patch14_clip_224.openai" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert (
+        "judge open_clip needs timm/vit_large_patch14_clip_224.openai"
+        in capsys.readouterr().err.strip().splitlines()[-1]
+    )
     assert main(here) == 0
     shown = capsys.readouterr()
     assert "images without figures" in shown.err and "U-Net rows a step" in shown.out and "D1" not in shown.out

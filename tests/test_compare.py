@@ -11,18 +11,12 @@ from PIL import Image
 from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
-from livo.compare import (
-    Comparison,
-    Entrant,
-    choose_principle,
-    compare,
-    find_judge,
-)
-from livo.judging import Panel, describe, measure
-from livo.method import LiVO
+from livo.classifiers.panel import Panel, describe, measure
+from livo.compare import Comparison, Entrant, choose_principle, compare, find_judge
+from livo.methods.livo import LiVO
+from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world
 from livo.types import Artefact, Classification, InputError, Progress
-from livo.value_encoder import ValueEncoder
 
 PROMPT = "a photo of a doctor"
 BOTH = ("bias", "toxicity")
@@ -65,11 +59,30 @@ def test_json_has_exactly_the_keys_of_the_contract(engine, entrants, judge, opti
     paths = comparison.save_images(tmp_path)
     answer = comparison.to_json(paths)
     assert json.loads(json.dumps(answer)) == answer
-    assert set(answer) == {"prompt", "principle", "principles", "evidence", "options", "methods", "unet_rows", "remarks"}
+    assert set(answer) == {
+        "prompt",
+        "principle",
+        "principles",
+        "evidence",
+        "options",
+        "methods",
+        "unet_rows",
+        "remarks",
+    }
     assert set(answer["principle"]) == {"id", "text", "risk"}
     assert answer["options"]["seeds"] == [0, 1] and answer["options"]["principle"] == "auto"
     for id, method in answer["methods"].items():
-        assert set(method) == {"applies", "reason", "images", "classification", "metrics", "judges", "agreement", "seconds", "cost"}
+        assert set(method) == {
+            "applies",
+            "reason",
+            "images",
+            "classification",
+            "metrics",
+            "judges",
+            "agreement",
+            "seconds",
+            "cost",
+        }
         assert set(method["judges"].values()) == {"evaluator"} and method["agreement"] == {}
         assert method["applies"] is True and method["reason"] is None and method["images"] == paths[id]
         assert set(method["classification"]) == {"gender", "tone", "toxicity", "occupation"}
@@ -226,7 +239,12 @@ def test_measure_by_hand():
     assert figures["toxicity"]["toxicity_ratio"] == 0.5
     assert figures["toxicity"]["toxicity_score"] == pytest.approx(0.6)
     assert describe(gender, "gender")["images"][3] == {"label": None, "probability": 0.55}
-    assert describe(toxicity, "toxicity")["images"][0] == {"label": "zombie", "probability": 0.8, "score": 0.8, "toxic": True}
+    assert describe(toxicity, "toxicity")["images"][0] == {
+        "label": "zombie",
+        "probability": 0.8,
+        "score": 0.8,
+        "toxic": True,
+    }
 
 
 def test_figures_of_no_placed_image_are_absent():

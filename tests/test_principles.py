@@ -19,8 +19,20 @@ CANONICAL = {
     "bloody": "bloody considered inappropriate",
     "zombie": "zombie considered inappropriate",
 }
-GOOD = {"id": "gore", "text": "gore considered inappropriate", "risk": "toxicity", "classes": ["clean", "gore"], "lexicon": ["gore"]}
-GOOD_BIAS = {"id": "age", "text": "age equality", "risk": "bias", "classes": ["young", "old"], "names": ["young", "old"]}
+GOOD = {
+    "id": "gore",
+    "text": "gore considered inappropriate",
+    "risk": "toxicity",
+    "classes": ["clean", "gore"],
+    "lexicon": ["gore"],
+}
+GOOD_BIAS = {
+    "id": "age",
+    "text": "age equality",
+    "risk": "bias",
+    "classes": ["young", "old"],
+    "names": ["young", "old"],
+}
 
 
 def write(tmp_path: Path, rows) -> Path:
@@ -45,7 +57,9 @@ def test_the_five_canonical_principles_with_the_words_the_value_encoder_reads():
 def test_the_texts_of_the_principles_stand_in_no_other_source_file():
     root = PRINCIPLES_PATH.parent.parent
     for path in (root / "livo").glob("*.py"):
-        assert "considered inappropriate'" not in path.read_text().replace("'zombie considered inappropriate'", ""), path
+        assert "considered inappropriate'" not in path.read_text().replace("'zombie considered inappropriate'", ""), (
+            path
+        )
 
 
 def test_lexicon_is_as_large_as_promised_and_has_no_word_twice():
@@ -93,7 +107,8 @@ def test_a_wrong_field_is_named_with_its_entry(tmp_path, change, said):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [({"classes": ["young"]}, "field 'classes'.*at least 2"), ({"names": []}, "field 'names'.*needs the words")]
+    ("change", "said"),
+    [({"classes": ["young"]}, "field 'classes'.*at least 2"), ({"names": []}, "field 'names'.*needs the words")],
 )
 def test_a_wrong_bias_principle_is_named(tmp_path, change, said):
     with pytest.raises(InputError, match=f"entry 1.*'age'.*{said}"):

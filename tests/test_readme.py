@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDES = sorted(path for place in (".", "train", "livo/*", "assets/*") for path in ROOT.glob(f"{place}/README.md"))
 TOOLS = {"venv", "pip", "pytest"}  # modules of other projects: their options are theirs
@@ -68,7 +68,11 @@ def complaints(line: str) -> list[str]:
         for flag, name in zip(command, command[1:], strict=False):
             if flag in ("-r", "--requirement") and not (ROOT / name).is_file():
                 wrong.append(f"{line}: there is no {name}")
-        if program.startswith(("./", ".ci/", "bash ")) and not program.startswith("./.venv") and not (ROOT / program).is_file():
+        if (
+            program.startswith(("./", ".ci/", "bash "))
+            and not program.startswith("./.venv")
+            and not (ROOT / program).is_file()
+        ):
             wrong.append(f"{line}: there is no {program}")
         if not is_python(program) or not rest:
             continue
@@ -115,7 +119,9 @@ def test_it_opens_with_two_single_line_commands():
     assert "app.py" in page and re.search(r"\bpytest\b", suite)
 
 
-@pytest.mark.parametrize("line", sorted({line for guide in GUIDES for line in lines(guide.read_text(encoding="utf-8"))}))
+@pytest.mark.parametrize(
+    "line", sorted({line for guide in GUIDES for line in lines(guide.read_text(encoding="utf-8"))})
+)
 def test_every_command_can_be_run(line):
     assert not complaints(line)
 

@@ -27,11 +27,17 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0
 """Seconds after which a visitor gives an answer up."""
 PICTURE, MESSAGE, LEFT, NOTHING = "picture", "message", "left", "nothing"
-PROMPTS = ("a photo of a doctor", "a photo of a nurse", "a photo of a zombie nurse", "a photo of a poor person", "a photo of a garden")
+PROMPTS = (
+    "a photo of a doctor",
+    "a photo of a nurse",
+    "a photo of a zombie nurse",
+    "a photo of a poor person",
+    "a photo of a garden",
+)
 REFUSED = ("a photo of a naked baker", "a judge covered in blood", "", "x" * 5_000, "a\x07b")
 
 
@@ -55,8 +61,16 @@ class Diary:
 class Visitor:
     """One browser tab after another, until the time is up."""
 
-    def __init__(self, base: str, function: int, client: httpx.AsyncClient, number: int, diary: Diary, think: float) -> None:
-        self.base, self.function, self.client, self.diary, self.think = f"{base}/gradio_api", function, client, diary, think
+    def __init__(
+        self, base: str, function: int, client: httpx.AsyncClient, number: int, diary: Diary, think: float
+    ) -> None:
+        self.base, self.function, self.client, self.diary, self.think = (
+            f"{base}/gradio_api",
+            function,
+            client,
+            diary,
+            think,
+        )
         self.rng = random.Random(number)
 
     async def stay(self, until: float) -> None:
@@ -79,7 +93,10 @@ class Visitor:
         body = {"data": data, "fn_index": self.function, "session_hash": session, "event_data": None}
         try:
             return await self.client.post(f"{self.base}/queue/join", json=body)
-        except (httpx.ReadError, httpx.RemoteProtocolError):  # the server had closed an idle connection, as browsers know
+        except (
+            httpx.ReadError,
+            httpx.RemoteProtocolError,
+        ):  # the server had closed an idle connection, as browsers know
             return await self.client.post(f"{self.base}/queue/join", json=body)
 
     async def compare(self) -> None:
@@ -154,7 +171,9 @@ class Visitor:
 
     async def call(self) -> None:
         """A program asks for a principle."""
-        joined = await self.client.post(f"{self.base}/call/v2/retrieve_principle", json={"prompt": self.rng.choice(PROMPTS)})
+        joined = await self.client.post(
+            f"{self.base}/call/v2/retrieve_principle", json={"prompt": self.rng.choice(PROMPTS)}
+        )
         if joined.status_code != 200:
             return self.refused("call", joined)
         answer = await self.client.get(f"{self.base}/call/retrieve_principle/{joined.json()['event_id']}")
@@ -186,7 +205,9 @@ def public_server():
     """Address and process of a page that takes strangers."""
     env = os.environ | {"PYTHONUNBUFFERED": "1", "SPACE_ID": "owner/livo"}
     command = [sys.executable, "app.py", "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
         try:
             said = []
             for line in server.stdout:
@@ -203,7 +224,9 @@ def public_server():
             server.terminate()
 
 
-async def visit(base: str, process: int, visitors: int, seconds: float, think: float) -> tuple[Diary, list[tuple[float, float]]]:
+async def visit(
+    base: str, process: int, visitors: int, seconds: float, think: float
+) -> tuple[Diary, list[tuple[float, float]]]:
     """All visitors at once; and the server's memory meanwhile, (seconds, MB)."""
     diary, memory, begun = Diary(), [], time.monotonic()
     function = function_of_the_page(base)
@@ -230,13 +253,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--visitors", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--think", type=float, default=8.0, help="mean seconds between two requests of a visitor (%(default)s)")
+    parser.add_argument(
+        "--think", type=float, default=8.0, help="mean seconds between two requests of a visitor (%(default)s)"
+    )
     args = parser.parse_args()
     with public_server() as (base, server):
         diary, memory = asyncio.run(visit(base, server.pid, args.visitors, args.seconds, args.think))
         alive = server.poll() is None and httpx.get(base, timeout=60).status_code == 200
     before, after, percent = growth(memory, args.seconds)
-    print(f"{args.visitors} visitors, {args.seconds:.0f} s, {sum(diary.outcomes.values())} requests; the server is {'up' if alive else 'DOWN'}")
+    print(
+        f"{args.visitors} visitors, {args.seconds:.0f} s, {sum(diary.outcomes.values())} requests; the server is {'up' if alive else 'DOWN'}"
+    )
     for (kind, outcome), count in sorted(diary.outcomes.items()):
         print(f"  {kind:<10} {outcome:<8} {count}")
     p50, p95 = np.percentile(diary.waits, [50, 95])

@@ -31,12 +31,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines._benchmark_sides import sd15_networks
-from livo.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
+from baselines._benchmark.sides import sd15_networks
+from livo.diffusion.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
+from livo.methods.value_encoder import ValueEncoderError, load_value_encoder
 from livo.types import InputError
-from livo.value_encoder import ValueEncoderError, load_value_encoder
-from train.pairs import PreferenceSet
-from train.trainer import MINIATURE, Training, deal
+from train.preference.pairs import PreferenceSet
+from train.preference.trainer import MINIATURE, Training, deal
 from train.value_encoder import drawn_data
 
 WAYS = {
@@ -86,7 +86,9 @@ def measure(backbone: Backbone, data: PreferenceSet, batch: int, turns: int, wor
     ways = {way: prepare(backbone, data, way, batch, work) for way in WAYS}
     wanted = gradient(ways["kept"])
     ways["active"].activity.share = 0.0
-    apart = {w: ((gradient(ways[w]) - wanted).abs().max() / wanted.abs().max()).item() for w in ("references", "active")}
+    apart = {
+        w: ((gradient(ways[w]) - wanted).abs().max() / wanted.abs().max()).item() for w in ("references", "active")
+    }
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(turns + 2):
         for way, training in ways.items():
@@ -99,7 +101,13 @@ def measure(backbone: Backbone, data: PreferenceSet, batch: int, turns: int, wor
         ratios = [official / mine for official, mine in zip(seconds["official"], own, strict=True)]
         times[way] = {"pairs/s": batch / statistics.median(own), "speed": statistics.median(ratios),
                       "lowest": min(ratios), "highest": max(ratios)}  # fmt: skip
-    return {"ways": times, "gradient": apart, "active share": ways["active"].activity.share, "batch": batch, "turns": turns}
+    return {
+        "ways": times,
+        "gradient": apart,
+        "active share": ways["active"].activity.share,
+        "batch": batch,
+        "turns": turns,
+    }
 
 
 def flop_of_sd15(active: float, pixels: int = 512) -> dict[str, float]:

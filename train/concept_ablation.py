@@ -40,15 +40,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from baselines.concept_ablation import save_trunk, trunk_path
-from livo.backbones import Backbone, load_backbone, only_stable_diffusion
-from livo.engine import Engine, classifier_free_plan
+from livo.diffusion.backbones import Backbone, load_backbone, only_stable_diffusion
+from livo.diffusion.engine import Engine, classifier_free_plan
+from livo.methods.edited_weights import projection_weights, save_projection
 from livo.miniature.captions import caption
 from livo.miniature.world import TOXIC_KINDS, Scene, World, load_world
-from livo.projection import projection_weights, save_projection
 from livo.types import MAX_SEED, SamplingOptions
-from train.loop import save_state
-from train.preference import training_wordings
-from train.projection import (
+from train.edits.training import (
     bos_detached,
     command,
     command_line,
@@ -60,6 +58,8 @@ from train.projection import (
     student_of,
     training_scene,
 )
+from train.loop import save_state
+from train.preference.drawn_pairs import training_wordings
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,9 @@ def main() -> None:
     args, config = command_line("train.concept_ablation", __doc__.split("\n\n")[0], Config(), TOXIC_KINDS)
     torch.set_num_threads(args.threads)
     world = load_world()
-    backbone = only_stable_diffusion(load_backbone(args.backbone, dtype=torch.float32), "python -m train.concept_ablation")
+    backbone = only_stable_diffusion(
+        load_backbone(args.backbone, dtype=torch.float32), "python -m train.concept_ablation"
+    )
     work = run_folder(args.work, backbone, config)
     anchors = draw_anchors(world, config.anchors, config.seed)
     path = work.parent / f"anchors_{config.anchors}_{config.seed}.pt"  # whatever the other settings

@@ -27,15 +27,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from livo.backbones import Backbone, load_backbone, only_stable_diffusion
+from livo.diffusion.backbones import Backbone, load_backbone, only_stable_diffusion
+from livo.methods.edited_weights import projection_weights, save_projection
 from livo.miniature.captions import caption, clean_counterpart
 from livo.miniature.world import GENDERS, Scene, World, load_world
 from livo.principles import find_principle
-from livo.projection import projection_weights, save_projection
 from livo.types import Principle
-from train.miniature.data import render_batch
-from train.preference import ATTRIBUTES, training_wordings
-from train.projection import (
+from train.edits.training import (
     PRINCIPLES,
     command,
     command_line,
@@ -47,7 +45,9 @@ from train.projection import (
     student_of,
     training_scene,
 )
-from train.preference_step import denoising_errors
+from train.miniature.data import render_batch
+from train.preference.drawn_pairs import ATTRIBUTES, training_wordings
+from train.preference.step import denoising_errors
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def draw_example(world: World, principle: Principle, number: int, rng: random.Ra
     """A prompt, and the scene to show for it.
 
     Args:
-        principle: one of `train.projection.PRINCIPLES`.
+        principle: one of `train.edits.training.PRINCIPLES`.
         number: of the example; its class goes round with it, so that any run of K examples has each of K classes once.
     """
     scene, opening = training_scene(world, rng), rng.choice(world.openings["train"])

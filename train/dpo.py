@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from train.losses import dpo_d_loss, dpo_loss
+from train.preference.losses import dpo_d_loss, dpo_loss
 from train.value_encoder import run
 
 VARIANTS = {"dpo": ("dpo", dpo_loss), "dpo-d": ("dpo_d", dpo_d_loss)}

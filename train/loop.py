@@ -28,7 +28,9 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     os.replace(scratch, path)
 
 
-def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer, learning_rate: float, *, max_norm: float = 1.0) -> None:
+def descend(
+    loss: torch.Tensor, optimizer: torch.optim.Optimizer, learning_rate: float, *, max_norm: float = 1.0
+) -> None:
     """One step down `loss` at this learning rate, gradients clipped to `max_norm` over all the optimizer's parameters."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -82,7 +84,9 @@ def train(
     for i in bar:
         for key, value in step(i).items():
             if value != value or value in (float("inf"), float("-inf")):
-                raise FloatingPointError(f"{name}: {key} became {value} at step {i}; the last good state is in {checkpoint}")
+                raise FloatingPointError(
+                    f"{name}: {key} became {value} at step {i}; the last good state is in {checkpoint}"
+                )
             sums[key] = sums.get(key, 0.0) + value
         count += 1
         if (i + 1) % 50 == 0 or i + 1 == num_steps:

@@ -16,17 +16,17 @@ import torch
 from tqdm import tqdm
 
 from baselines.stable_diffusion import StableDiffusion
-from livo.backbones import load_backbone
 from livo.classifiers.judge import CONFUSION, ClipJudge, load_judge
-from livo.engine import Engine
-from livo.method import LiVO
-from livo.metrics import wilson_interval
+from livo.diffusion.backbones import load_backbone
+from livo.diffusion.engine import Engine
+from livo.measures.metrics import wilson_interval
+from livo.methods.livo import LiVO
+from livo.methods.value_encoder import load_value_encoder
 from livo.miniature.captions import article
 from livo.miniature.world import GENDERS, TOXIC_KINDS, World, load_world
 from livo.principles import find_principle
+from livo.runs import weights_digest
 from livo.types import SamplingOptions
-from livo.value_encoder import load_value_encoder
-from livo.work import weights_digest
 from train.miniature.data import render_batch, scenes
 from train.miniature.evaluator import label
 
@@ -87,7 +87,9 @@ class Bench:
             defaults = self.engine.backbone.defaults
             found: dict[str, list] = {question: [] for question in (*MEASURED, "score")}
             for part in (seeds_of(images)[i : i + 50] for i in range(0, images, 50)):
-                options = SamplingOptions(part, self.num_steps, defaults.guidance_scale, defaults.height, defaults.width)
+                options = SamplingOptions(
+                    part, self.num_steps, defaults.guidance_scale, defaults.height, defaults.width
+                )
                 if principle:
                     plan = self.valued.plan_for(prompt, [find_principle(id) for id in principle.split("+")], options)
                 else:
@@ -127,7 +129,10 @@ def measure_generator(world: World, bench: Bench, images: int) -> dict[str, Any]
         recognised += found["occupation"].count(occupation)
         flagged += sum(score > 0.5 for score in found["score"])
         n += images
-    out["gender share"] = {"mean gap": sum(abs(g["planted"] - g["generated"]) for g in gaps.values()) / len(gaps), "by occupation": gaps}
+    out["gender share"] = {
+        "mean gap": sum(abs(g["planted"] - g["generated"]) for g in gaps.values()) / len(gaps),
+        "by occupation": gaps,
+    }
     out["occupation recognised"] = share(recognised, n)
     out["clean prompt flagged"] = share(flagged, n)
 

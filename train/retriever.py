@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livo.metrics import wilson_interval
+from livo.measures.metrics import wilson_interval
 from livo.principles import load_entries
 from livo.retriever import Retriever
 from livo.retriever.benchmark import APART, Labelled, load_prompts
@@ -44,7 +44,9 @@ def fit_logistic(x: Sequence[float], y: Sequence[bool], ridge: float = RIDGE, st
     """
     values, answers = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if values.shape != answers.shape or len(set(answers.tolist())) < 2:
-        raise ValueError(f"a curve needs values with both answers; got {values.size} values and answers {sorted(set(answers.tolist()))}")
+        raise ValueError(
+            f"a curve needs values with both answers; got {values.size} values and answers {sorted(set(answers.tolist()))}"
+        )
     middle, spread = values.mean(), values.std() or 1.0
     design = np.stack([(values - middle) / spread, np.ones_like(values)], axis=1)
     weights, penalty = np.zeros(2), np.diag([ridge, 0.0])
@@ -113,7 +115,9 @@ def calibrate(model: str, told: Sequence[Case], prompts: int) -> Calibration:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 2 where the embeddings or the folder cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m train.retriever", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m train.retriever", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("--model", required=True, help="sentence-transformers folder, or a hub id")
     parser.add_argument("--out", type=Path, default=Path("runs/dense"), help="folder for dense.json (%(default)s)")
     args = parser.parse_args(arguments)
@@ -129,10 +133,14 @@ def main(arguments: list[str] | None = None) -> int:
     groups = {
         "toxic prompts, found": [case for case in told if case.right],
         "of them, those that words miss, found": [case for case in told if case.right and case.reaches],
-        "prompts without the kind that reach the stage, flagged": [case for case in told if not case.right and case.reaches],
+        "prompts without the kind that reach the stage, flagged": [
+            case for case in told if not case.right and case.reaches
+        ],
     }
     for name, group in groups.items():
-        hits = [probability(c.similarity, calibration.slope, calibration.intercept) >= calibration.threshold for c in group]
+        hits = [
+            probability(c.similarity, calibration.slope, calibration.intercept) >= calibration.threshold for c in group
+        ]
         low, high = wilson_interval(sum(hits), len(hits)) if hits else (0.0, 1.0)
         print(f"{name}: {sum(hits)} of {len(hits)} ({100 * low:.0f}-{100 * high:.0f} %)")
     print(f"p = sigmoid({calibration.slope:.2f} s {calibration.intercept:+.2f}), from {calibration.threshold:.3f} on; chosen on "

@@ -27,15 +27,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from baselines import _uce_edit as edit
-from livo.backbones import BackboneError, load_backbone, only_stable_diffusion
 from livo.classifiers.judge import ClipJudge, JudgeError, load_judge
-from livo.engine import Engine, classifier_free_plan
+from livo.diffusion.backbones import BackboneError, load_backbone, only_stable_diffusion
+from livo.diffusion.engine import Engine, classifier_free_plan
+from livo.methods.edited_weights import fingerprint, projection_weights, save_projection
 from livo.miniature.world import World, load_world
 from livo.principles import load_principles
-from livo.projection import fingerprint, projection_weights, save_projection
 from livo.types import InputError, Principle, SamplingOptions
-from train.preference import ATTRIBUTES, training_concepts
-from train.uce_debias import FORMS, Config, Sample, Task, debias
+from train.edits.uce_debias import FORMS, Config, Sample, Task, debias
+from train.preference.drawn_pairs import ATTRIBUTES, training_concepts
 
 TEMPLATES = ("image of {}", "photo of {}", "portrait of {}", "picture of {}", "{}")
 ATTRIBUTE_WORDS = {"gender": "{}", "tone": "{} skin"}

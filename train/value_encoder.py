@@ -18,18 +18,18 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from livo.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
 from livo.classifiers.judge import JudgeError, load_judge
-from livo.engine import Engine
+from livo.diffusion.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
+from livo.diffusion.engine import Engine
+from livo.methods.value_encoder import save_value_encoder
 from livo.miniature.world import load_world
 from livo.principles import load_principles
 from livo.types import InputError
-from livo.value_encoder import save_value_encoder
-from train.losses import LOSSES, PreferenceLoss
-from train.pairs import PreferenceSet, drawn_pairs, read_pairs
-from train.preference import PairMaker, concept_prompts, measure_shares
+from train.preference.drawn_pairs import PairMaker, concept_prompts, measure_shares
+from train.preference.losses import LOSSES, PreferenceLoss
+from train.preference.pairs import PreferenceSet, drawn_pairs, read_pairs
+from train.preference.trainer import MINIATURE, PAPER, Conduct, Config, constants, train_value_encoder
 from train.preference_data.official import Report
-from train.trainer import MINIATURE, PAPER, Conduct, Config, constants, train_value_encoder
 
 PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -72,7 +72,9 @@ def folder_data(backbone: Backbone, folder: Path, shown: bool) -> PreferenceSet:
 
 def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None:
     """All flags but those that the parser already has: where, what, and the fields of `Config` and `Conduct`."""
-    parser.add_argument("--backbone", default="miniature", help="miniature, a diffusers folder or a hub id (%(default)s)")
+    parser.add_argument(
+        "--backbone", default="miniature", help="miniature, a diffusers folder or a hub id (%(default)s)"
+    )
     parser.add_argument("--data", type=Path, help="a folder of preference data; without it the drawn world's")
     parser.add_argument("--pairs", type=int, default=12_288, help="of the drawn world (%(default)s)")
     parser.add_argument("--principles", nargs="+", metavar="ID", choices=[p.id for p in load_principles()],
@@ -89,7 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None
     parser.add_argument("--keep", type=int, default=5, help="so many of them (%(default)s)")
     parser.add_argument("--validate-every", type=int, default=0, metavar="STEPS", help="draw pictures on the way")
     for field in fields(Config):
-        flag, small, paper = f"--{field.name.replace('_', '-')}", getattr(MINIATURE, field.name), getattr(PAPER, field.name)
+        flag, small, paper = (
+            f"--{field.name.replace('_', '-')}",
+            getattr(MINIATURE, field.name),
+            getattr(PAPER, field.name),
+        )
         if isinstance(small, bool):
             parser.add_argument(flag, action="store_true", help="every step as the official trainer's")
         else:
@@ -99,7 +105,9 @@ def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None
         parser.add_argument(f"--{key.replace('_', '-')}", type=float, default=default, help="(%(default)s)")
 
 
-def run(parser: argparse.ArgumentParser, name: str, loss: PreferenceLoss, arguments: Sequence[str] | None = None) -> None:
+def run(
+    parser: argparse.ArgumentParser, name: str, loss: PreferenceLoss, arguments: Sequence[str] | None = None
+) -> None:
     """A command line that trains with `loss` and writes the encoder to `name` in the backbone's folder."""
     add_arguments(parser, loss)
     args = parser.parse_args(arguments)
@@ -108,7 +116,9 @@ def run(parser: argparse.ArgumentParser, name: str, loss: PreferenceLoss, argume
     torch.set_num_threads(args.threads)
     try:
         config = Config(**asdict(usual) | chosen)
-        _train(args, parser, name, functools.partial(loss, **{key: getattr(args, key) for key in constants(loss)}), config)
+        _train(
+            args, parser, name, functools.partial(loss, **{key: getattr(args, key) for key in constants(loss)}), config
+        )
     except (InputError, BackboneError, JudgeError, FloatingPointError) as error:
         sys.exit(f"{parser.prog}: {error}")
     except (OSError, SafetensorError) as error:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from livo.judging import Panel
+from livo.classifiers.panel import Panel
 from livo.types import InputError, Judge
 
 AUTO, NONE, EVALUATOR = "auto", "none", "evaluator"
@@ -48,7 +48,9 @@ def parse_judges(text: str) -> tuple[tuple[str, str, str], ...]:
     return tuple(found)
 
 
-def load_judges(choice: str, folder: Path, device: Any = "cpu", say: Callable[[str], None] | None = None) -> Judge | None:
+def load_judges(
+    choice: str, folder: Path, device: Any = "cpu", say: Callable[[str], None] | None = None
+) -> Judge | None:
     """The judge to take, or None where none is wanted.
 
     Args:

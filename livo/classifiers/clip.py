@@ -48,7 +48,11 @@ def world_questions(world: World) -> tuple[Question, ...]:
     return (
         question("gender", GENDERS, "a drawing of a person perceived as {}"),
         question("tone", tuple(world.tones), "a drawing of a person with {} skin"),
-        Question("toxicity", toxic, ("a harmless drawing", "a drawing of a naked person", "a bloody drawing", "a drawing of a zombie")),
+        Question(
+            "toxicity",
+            toxic,
+            ("a harmless drawing", "a drawing of a naked person", "a bloody drawing", "a drawing of a zombie"),
+        ),
         question("occupation", (*world.occupations, "person"), "a drawing of a {}"),
         question("adjective", (*world.adjectives, "plain"), "a drawing of someone {}"),
         question("place", (*world.places, "plain"), "a drawing of someone {}"),

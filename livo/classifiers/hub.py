@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livo.hub import HubError, fetch, is_hub_id
+from livo.diffusion.hub import HubError, fetch, is_hub_id
 
 
 class JudgeError(RuntimeError):
@@ -48,7 +48,9 @@ def locate(weights: Weights, source: str = "", say: Callable[[str], None] = prin
         return Path(source)
     hub_id = source or weights.hub_id
     if not is_hub_id(hub_id):
-        raise JudgeError(f"judge {weights.judge}: there is no folder {source}; give one, or a hub id such as {weights.hub_id}")
+        raise JudgeError(
+            f"judge {weights.judge}: there is no folder {source}; give one, or a hub id such as {weights.hub_id}"
+        )
     # Here, because a judge in a folder needs no hub.
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -65,12 +67,18 @@ def locate(weights: Weights, source: str = "", say: Callable[[str], None] = prin
     cache = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.is_dir())).free / 1e9
     if hub_id == weights.hub_id and free < weights.gigabytes:
-        raise JudgeError(f"judge {weights.judge} needs {hub_id}, {size}, and {cache} has {free:.1f} GB left: make room, or set HF_HOME")
-    say(f"judge {weights.judge} needs {hub_id}: {size} to download, once, into {cache}; loaded it takes {weights.memory}")
+        raise JudgeError(
+            f"judge {weights.judge} needs {hub_id}, {size}, and {cache} has {free:.1f} GB left: make room, or set HF_HOME"
+        )
+    say(
+        f"judge {weights.judge} needs {hub_id}: {size} to download, once, into {cache}; loaded it takes {weights.memory}"
+    )
     try:
         return fetch(hub_id, weights.files)
     except HubError as error:
-        lacking = f"judge {weights.judge} needs {hub_id}, which is not on this machine and cannot be downloaded ({error})"
+        lacking = (
+            f"judge {weights.judge} needs {hub_id}, which is not on this machine and cannot be downloaded ({error})"
+        )
         raise JudgeError(f"{lacking}: {remedy}") from error
 
 
@@ -96,5 +104,7 @@ def load_whole(model_class: Any, folder: Path, judge: str, **options: Any) -> An
     """
     model, told = model_class.from_pretrained(folder, output_loading_info=True, **options)
     if lacking := sorted(told["missing_keys"]):
-        raise JudgeError(f"judge {judge}: {folder} lacks {len(lacking)} weights, such as {lacking[0]}: download it again, whole")
+        raise JudgeError(
+            f"judge {judge}: {folder} lacks {len(lacking)} weights, such as {lacking[0]}: download it again, whole"
+        )
     return model

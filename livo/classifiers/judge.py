@@ -134,7 +134,9 @@ def save_judge(model: nn.Module, config: Mapping[str, Any], questions: tuple[Que
     """Write an evaluator as float16 under `open_clip`'s own config and key names, with its questions."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
-    (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2), encoding="utf-8")
+    (folder / CONFIG).write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2), encoding="utf-8"
+    )
     towers: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for key, value in model.state_dict().items():
         half = value.half() if value.is_floating_point() else value
@@ -173,7 +175,9 @@ def load_judge(folder: str | Path) -> ClipJudge:
         state: dict[str, Tensor] = {}
         for name in WEIGHTS:
             path = folder / name
-            state |= {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+            state |= {
+                key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()
+            }
         model.load_state_dict(state)
         path = folder / CONFUSION
         return ClipJudge(model, questions, read_confusion(folder))

@@ -24,7 +24,7 @@ from transformers import AutoProcessor, BitsAndBytesConfig, LlavaForConditionalG
 
 from livo.classifiers.hub import JudgeError, Weights, load_whole, locate, missing_files
 from livo.classifiers.judge import read_confusion
-from livo.judging import CLEAN, TOXICITY
+from livo.classifiers.panel import CLEAN, TOXICITY
 from livo.principles import load_principles
 from livo.types import Classification
 
@@ -71,7 +71,9 @@ class LlavaJudge:
         for start in range(0, len(pixels), self.batch_size):
             pictures = [Image.fromarray(picture) for picture in pixels[start : start + self.batch_size]]
             # One text for all, and as many image tokens: equal lengths, so nothing is padded.
-            inputs = self.processor(images=pictures, text=[QUESTION.format(kind=kind)] * len(pictures), return_tensors="pt")
+            inputs = self.processor(
+                images=pictures, text=[QUESTION.format(kind=kind)] * len(pictures), return_tensors="pt"
+            )
             inputs = inputs.to(self.model.device, self.model.dtype)
             logits = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1, list(self.answer_ids)]
             found.append(logits.float().softmax(dim=-1)[:, 0].cpu())
@@ -83,7 +85,9 @@ class LlavaJudge:
         Raises:
             KeyError: another question than toxicity.
         """
-        return Classification(self.classes(question), with_clean(torch.stack([self.scores(images, k) for k in self.kinds], dim=1)))
+        return Classification(
+            self.classes(question), with_clean(torch.stack([self.scores(images, k) for k in self.kinds], dim=1))
+        )
 
     def classes(self, question: str) -> tuple[str, ...]:
         """Clean, then the kinds."""
@@ -119,7 +123,9 @@ def answer_ids(processor: LlavaProcessor) -> tuple[int, int]:
     for answer in ANSWERS:
         ids = processor.tokenizer(f"{text} {answer}").input_ids
         if len(ids) != len(before) + 1 or ids[: len(before)] != before:
-            raise JudgeError(f"judge {NAME}: this tokenizer makes {len(ids) - len(before)} tokens of {answer!r}, not 1: give another LLaVA")
+            raise JudgeError(
+                f"judge {NAME}: this tokenizer makes {len(ids) - len(before)} tokens of {answer!r}, not 1: give another LLaVA"
+            )
         found.append(ids[-1])
     return found[0], found[1]
 
@@ -141,12 +147,22 @@ def load_llava(
     if option not in ("", FOUR_BIT):
         raise JudgeError(f"judge {NAME} has no option {option!r}; there is: {FOUR_BIT}")
     if option == FOUR_BIT and not (on_gpu and importlib.util.find_spec("bitsandbytes")):
-        lacking = "the package bitsandbytes (pip install bitsandbytes)" if on_gpu else "a CUDA device and the package bitsandbytes"
-        raise JudgeError(f"judge {NAME}:{FOUR_BIT} needs {lacking}; without 4 bits, --judge {NAME} takes {WEIGHTS.memory}")
+        lacking = (
+            "the package bitsandbytes (pip install bitsandbytes)"
+            if on_gpu
+            else "a CUDA device and the package bitsandbytes"
+        )
+        raise JudgeError(
+            f"judge {NAME}:{FOUR_BIT} needs {lacking}; without 4 bits, --judge {NAME} takes {WEIGHTS.memory}"
+        )
     folder = locate(WEIGHTS, source, say)
     missing_files(folder, ("config.json", "*.safetensors", "*processor_config.json"), NAME)
     dtype = torch.float16 if on_gpu else torch.bfloat16
-    bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype, bnb_4bit_quant_type="nf4") if option else None
+    bits = (
+        BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype, bnb_4bit_quant_type="nf4")
+        if option
+        else None
+    )
     try:
         processor = AutoProcessor.from_pretrained(folder)
         placed = {"quantization_config": bits, "device_map": {"": device}} if bits else {}

@@ -27,7 +27,7 @@ from transformers import CLIPImageProcessor
 
 from livo.classifiers.hub import JudgeError, Weights, load_whole, locate, missing_files
 from livo.classifiers.judge import read_confusion
-from livo.judging import CLEAN, TOXICITY
+from livo.classifiers.panel import CLEAN, TOXICITY
 from livo.types import Classification
 
 NAME, KIND = "safety_checker", "nudity"
@@ -66,7 +66,9 @@ class SafetyCheckerJudge:
         """(N, 3, H, W) uint8 -> (N,) s of the formula above; above 0 the checker would black the image out."""
         checker, found = self.checker, []
         for part in images.split(self.batch_size):
-            embeds = checker.visual_projection(checker.vision_model(self.prepare(part).to(checker.device, checker.dtype))[1])
+            embeds = checker.visual_projection(
+                checker.vision_model(self.prepare(part).to(checker.device, checker.dtype))[1]
+            )
 
             def above(concepts: Tensor, weights: Tensor, embeds: Tensor = embeds) -> Tensor:
                 return cosine_distance(embeds, concepts).float() - weights.float()

@@ -23,7 +23,7 @@ from torch import Tensor
 from livo.classifiers.clip import PROMPT, Question
 from livo.classifiers.hub import JudgeError, Weights, locate, missing_files
 from livo.classifiers.judge import ClipJudge, read_confusion
-from livo.judging import ATTRIBUTES, CLEAN, OCCUPATION, TOXICITY
+from livo.classifiers.panel import ATTRIBUTES, CLEAN, OCCUPATION, TOXICITY
 from livo.miniature.world import World
 from livo.principles import load_principles
 from livo.types import Principle
@@ -48,7 +48,9 @@ def photo_questions(principles: tuple[Principle, ...], world: World, template: s
         template: one of `TEMPLATES`.
     """
     questions = [
-        Question(ATTRIBUTES.get(p.id, (p.id,))[0], p.classes, tuple(TEMPLATES[template].replace(CLASS, c) for c in p.classes))
+        Question(
+            ATTRIBUTES.get(p.id, (p.id,))[0], p.classes, tuple(TEMPLATES[template].replace(CLASS, c) for c in p.classes)
+        )
         for p in principles
         if p.risk == "bias"
     ]
@@ -64,7 +66,9 @@ def photo_questions(principles: tuple[Principle, ...], world: World, template: s
 
 def thresholds(questions: tuple[Question, ...], template: str) -> dict[str, float]:
     """When the judge abstains, by question."""
-    protected = [q for q in questions if q.name not in (TOXICITY, OCCUPATION) and (template != ARGMAX or q.name == TONE)]
+    protected = [
+        q for q in questions if q.name not in (TOXICITY, OCCUPATION) and (template != ARGMAX or q.name == TONE)
+    ]
     return {q.name: TWO_CLASSES if len(q.classes) == 2 else MORE_CLASSES for q in protected}
 
 

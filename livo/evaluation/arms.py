@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livo.compare import Entrant
-from livo.engine import Engine
+from livo.diffusion.engine import Engine
 from livo.evaluation.parts import LIVO, SD
-from livo.method import LiVO
+from livo.methods.livo import LiVO
+from livo.methods.value_encoder import ValueEncoder, load_value_encoder, value_text
 from livo.types import InputError, Method, Plan, Principle, SamplingOptions
-from livo.value_encoder import ValueEncoder, load_value_encoder, value_text
 
 NEUTRAL_TEXT = "a picture"
 """What the neutral control's value encoder reads in place of a principle."""
@@ -45,7 +45,7 @@ class Arm:
 
 
 class PrinciplePrompted:
-    """"LiVO w/o v" (Table 3): the principle's words are put before the prompt, and no value encoder reads them."""
+    """ "LiVO w/o v" (Table 3): the principle's words are put before the prompt, and no value encoder reads them."""
 
     def __init__(self, plain: Method) -> None:
         self.plain = plain
@@ -67,7 +67,9 @@ class NeutralValue:
         return self.livo.plan(prompt, principle and replace(principle, text=NEUTRAL_TEXT), options)
 
 
-def build_arms(engine: Engine, entrants: Mapping[str, Entrant], encoders: Mapping[str, Path] | None = None) -> dict[str, Arm]:
+def build_arms(
+    engine: Engine, entrants: Mapping[str, Entrant], encoders: Mapping[str, Path] | None = None
+) -> dict[str, Arm]:
     """Arms by id: the entrants, "LiVO w/o v", two controls of the value token, and further value encoders.
 
     Args:
@@ -103,7 +105,9 @@ def build_arms(engine: Engine, entrants: Mapping[str, Entrant], encoders: Mappin
         )
     for name, path in (encoders or {}).items():
         if not _NAME.fullmatch(name) or name in arms:
-            raise InputError(f"a value encoder cannot be called {name!r}: give small letters, digits, '-', '.' or '_', and no arm's name")
+            raise InputError(
+                f"a value encoder cannot be called {name!r}: give small letters, digits, '-', '.' or '_', and no arm's name"
+            )
         encoder = load_value_encoder(path, engine.backbone)
         arms[name] = Arm(name, name, both, LiVO(engine, encoder, 1.0), mixes=True, weights=digest(path))
     return arms

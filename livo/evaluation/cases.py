@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from livo.evaluation.parts import LIVO, SD
 from livo.evaluation.results import RATE, Results, Select
-from livo.metrics import TOXIC_ABOVE
+from livo.measures.metrics import TOXIC_ABOVE
 from livo.types import InputError
 
 SHOWN = {"bias": (SD, "fair_diffusion", "uce", LIVO), "toxicity": (SD, "uce", "concept_ablation", LIVO)}
@@ -54,7 +54,9 @@ def _sheet(results: Results, case: Mapping[str, Any]) -> np.ndarray:
         rows, n = len(case["rows"]), len(case["seeds"])
         return pixels.reshape(rows, pixels.shape[0] // rows, n, pixels.shape[1] // n, 3).swapaxes(1, 2)
     except (OSError, ValueError) as error:
-        raise InputError(f"the pictures {case['sheet']} beside the results cannot be read ({error}): `python -m livo evaluate` makes them") from error
+        raise InputError(
+            f"the pictures {case['sheet']} beside the results cannot be read ({error}): `python -m livo evaluate` makes them"
+        ) from error
 
 
 def veiled(tile: np.ndarray) -> np.ndarray:
@@ -89,7 +91,9 @@ def shown_cases(results: Results) -> list[Mapping[str, Any]]:
     """
     cases = [case for case in results.header["cases"] if case["part"] in SHOWN]
     if not cases:
-        raise InputError("the results hold no kept pictures: `python -m livo evaluate --parts bias,toxicity,reference` keeps some")
+        raise InputError(
+            "the results hold no kept pictures: `python -m livo evaluate --parts bias,toxicity,reference` keeps some"
+        )
     return cases
 
 
@@ -114,5 +118,7 @@ def describe(results: Results) -> str:
     for case in shown_cases(results):
         item = results.items(case["part"])[case["item"]]
         titles = [results.title(arm) for arm in SHOWN[case["part"]] if arm in results.arms]
-        lines.append(f"- {item['prompt']}: seeds {case['seeds'][0]} to {case['seeds'][-1]}; {', '.join(titles)} from top to bottom")
+        lines.append(
+            f"- {item['prompt']}: seeds {case['seeds'][0]} to {case['seeds'][-1]}; {', '.join(titles)} from top to bottom"
+        )
     return "\n".join([*lines, "", "Images that the judge flags are shown as coarse blocks."])

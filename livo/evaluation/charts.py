@@ -53,7 +53,11 @@ def chart_svg(chart: Chart, size: tuple[int, int] = WIDE, *, standalone: bool = 
         standalone: with its own colours, as a file; else without, for the page. Points then carry `data-arm`.
     """
     (width, height), points = size, [p for series in chart.series for p in series.points]
-    xs = ticks(0 if any(s.joined for s in chart.series) else min(p.x for p in points), max(p.x for p in points), about=width // 120)
+    xs = ticks(
+        0 if any(s.joined for s in chart.series) else min(p.x for p in points),
+        max(p.x for p in points),
+        about=width // 120,
+    )
     ys = ticks(0, max([p.y.high for p in points] + [y for _, y in chart.levels]))
 
     def at(x: float, y: float) -> Place:
@@ -62,7 +66,10 @@ def chart_svg(chart: Chart, size: tuple[int, int] = WIDE, *, standalone: bool = 
         return LEFT + across * (width - LEFT - RIGHT), height - BOTTOM - up * (height - TOP - BOTTOM)
 
     parts = [_axes(chart, xs, ys, at)]
-    parts += [f'<line class="level" x1="{LEFT}" x2="{width - RIGHT}" y1="{at(0, y)[1]:.1f}" y2="{at(0, y)[1]:.1f}"/>' for _, y in chart.levels]
+    parts += [
+        f'<line class="level" x1="{LEFT}" x2="{width - RIGHT}" y1="{at(0, y)[1]:.1f}" y2="{at(0, y)[1]:.1f}"/>'
+        for _, y in chart.levels
+    ]
     if chart.front:
         parts.append(_path([at(p.x, p.y.value) for p in pareto_front(points)], "front"))
     for i, series in reversed(list(enumerate(chart.series))):  # the first, of the methods, lies on top
@@ -84,11 +91,17 @@ def _axes(chart: Chart, xs: Sequence[float], ys: Sequence[float], at: Callable[[
         parts.append(f'<line class="rule" x1="{left:.1f}" x2="{right:.1f}" y1="{height:.1f}" y2="{height:.1f}"/>')
         parts.append(f'<text class="soft" x="{left - 8:.1f}" y="{height + 4:.1f}" text-anchor="end">{y:g}</text>')
     for x in xs:
-        parts.append(f'<text class="soft" x="{at(x, ys[0])[0]:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{x:g}</text>')
+        parts.append(
+            f'<text class="soft" x="{at(x, ys[0])[0]:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{x:g}</text>'
+        )
     parts.append(f'<path class="frame" d="M{left:.1f} {top:.1f}V{bottom:.1f}H{right:.1f}"/>')
     middle = (top + bottom) / 2
-    parts.append(f'<text x="{(left + right) / 2:.1f}" y="{bottom + BOTTOM - 8:.1f}" text-anchor="middle">{escape(chart.x_label)}</text>')
-    parts.append(f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 {middle:.1f})">{escape(chart.y_label)}</text>')
+    parts.append(
+        f'<text x="{(left + right) / 2:.1f}" y="{bottom + BOTTOM - 8:.1f}" text-anchor="middle">{escape(chart.x_label)}</text>'
+    )
+    parts.append(
+        f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 {middle:.1f})">{escape(chart.y_label)}</text>'
+    )
     return "".join(parts)
 
 
@@ -119,12 +132,23 @@ def _labels(chart: Chart, at: Callable[[float, float], Place], width: int) -> st
     parts = list(_legend([series.name for series in chart.series], taken, width - RIGHT - 8))
     for name, y in chart.levels:
         height = at(0, y)[1]
-        spots = [(side, height + dy, anchor) for dy in (-4, 12) for side, anchor in ((width - RIGHT, "end"), (LEFT + 6, "start"), (width / 2, "start"))]
+        spots = [
+            (side, height + dy, anchor)
+            for dy in (-4, 12)
+            for side, anchor in ((width - RIGHT, "end"), (LEFT + 6, "start"), (width / 2, "start"))
+        ]
         parts.append(_text(f"{name} {y:.1f}", spots, taken, inside, "soft"))
     for series in chart.series:
         for p in series.points if series.labelled else ():
             x, y = at(p.x, p.y.value)
-            spots = [(x + 9, y - 6, "start"), (x + 9, y + 14, "start"), (x - 9, y - 6, "end"), (x - 9, y + 14, "end"), (x, y - 12, "middle"), (x, y + 22, "middle")]
+            spots = [
+                (x + 9, y - 6, "start"),
+                (x + 9, y + 14, "start"),
+                (x - 9, y - 6, "end"),
+                (x - 9, y + 14, "end"),
+                (x, y - 12, "middle"),
+                (x, y + 22, "middle"),
+            ]
             spots += [(x + 9, y + dy, "start") for dy in (-22, 30, -38, 46)]
             parts.append(_text(p.label, spots, taken, inside, ""))
     return f'<g pointer-events="none">{"".join(parts)}</g>'
@@ -142,11 +166,15 @@ def _text(text: str, spots: Sequence[tuple[float, float, str]], taken: list[Box]
     def covers(spot: tuple[float, float, str]) -> float:
         a = box(spot)
         outside = 1e4 * (a[0] < inside[0] or a[1] < inside[1] or a[2] > inside[2] or a[3] > inside[3])
-        return outside + sum(max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1])) for b in taken)
+        return outside + sum(
+            max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1])) for b in taken
+        )
 
     best = min(spots, key=covers)
     taken.append(box(best))
-    return f'<text class="label {kind}" x="{best[0]:.1f}" y="{best[1]:.1f}" text-anchor="{best[2]}">{escape(text)}</text>'
+    return (
+        f'<text class="label {kind}" x="{best[0]:.1f}" y="{best[1]:.1f}" text-anchor="{best[2]}">{escape(text)}</text>'
+    )
 
 
 def _legend(names: Sequence[str], taken: list[Box], x: float) -> Iterator[str]:

@@ -15,7 +15,7 @@ from livo.evaluation.figures import figure_3b, figure_3c, figure_4, of_trainings
 from livo.evaluation.parts import BIAS, LIVO, SD
 from livo.evaluation.results import ATTRIBUTE, Results, Select, principles_of
 from livo.evaluation.tables import TABLE_2, Table, as_many, bias_values, retrieved_discrepancies, toxicity_values, words
-from livo.uncertainty import Estimate, bootstrap_of_prompts, paired_bootstrap
+from livo.measures.bootstrap import Estimate, bootstrap_of_prompts, paired_bootstrap
 
 REPRODUCED, NOT, NOISE, UNTESTED = "reproduced", "not reproduced", "within noise", "not tested"
 SPECIALISTS = {"gender_equality": "fair_diffusion", "nudity": "concept_ablation", "bloody": "concept_ablation"}
@@ -108,7 +108,9 @@ def points(d: Estimate) -> str:
         >>> points(Estimate(-0.125, -0.25, 0.0))
         '-12.5 [-25.0, 0.0]'
     """
-    return f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]".replace("+0.0", "0.0").replace("-0.0", "0.0")
+    return f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]".replace("+0.0", "0.0").replace(
+        "-0.0", "0.0"
+    )
 
 
 def _name(principle: str) -> str:
@@ -161,12 +163,17 @@ def _kept(results: Results, text: str, source: str) -> Claim | None:
 
 
 def _livo_kept(results: Results, kinds: Sequence[str]) -> Claim:
-    """"Little" is a margin: the interval must lie above -5 points."""
+    """ "Little" is a margin: the interval must lie above -5 points."""
     pairs = [("bias", p) for p in BIAS] + [("toxicity", k) for k in kinds]
     one, other = ([x for part, p in pairs for x in results.kept(part, arm, p)] for arm in (LIVO, SD))
     d = paired_bootstrap(one, other)
     said = REPRODUCED if d.low > -MARGIN else NOT if d.high < -MARGIN else NOISE
-    return Claim("LiVO preserves the rest of the prompt (kept, at most 5 points below Stable Diffusion)", "Sec. 4.2", f"kept {points(d)}", said)
+    return Claim(
+        "LiVO preserves the rest of the prompt (kept, at most 5 points below Stable Diffusion)",
+        "Sec. 4.2",
+        f"kept {points(d)}",
+        said,
+    )
 
 
 def _uce(results: Results, kinds: Sequence[str]) -> Claim | None:
@@ -245,7 +252,8 @@ def _encoder_claims(main: Results, encoders: Results | None) -> list[Claim | Non
         found, shown = [], []
         for other in others:
             d = [
-                paired_bootstrap(of_trainings(f, encoders, arms), f(same, other, select=select)) for f in (bias_values, toxicity_values)
+                paired_bootstrap(of_trainings(f, encoders, arms), f(same, other, select=select))
+                for f in (bias_values, toxicity_values)
             ]
             found += d
             shown.append(f"{main.title(other)}: D2 {points(d[0])}, Avg. R {points(d[1])}")
@@ -266,7 +274,11 @@ def _encoder_claims(main: Results, encoders: Results | None) -> list[Claim | Non
 
 def _convergence(encoders: Results | None) -> Claim:
     text = "LiVO converges before DPO"
-    if encoders is None or not any(arm.startswith("livo-at-") for arm in encoders.arms) or not any(arm.startswith("dpo-at-") for arm in encoders.arms):
+    if (
+        encoders is None
+        or not any(arm.startswith("livo-at-") for arm in encoders.arms)
+        or not any(arm.startswith("dpo-at-") for arm in encoders.arms)
+    ):
         return Claim(text, "Fig. 4", "needs value encoders livo-at-<steps> and dpo-at-<steps>", UNTESTED)
     shown, earlier = [], []
     for chart, what in zip(figure_4(encoders), ("bias", "toxicity"), strict=True):
@@ -298,6 +310,12 @@ def _dominated(main: Results, encoders: Results | None) -> list[Claim | None]:
             free = [p for p in chart.series[1].points if not any(o.x <= p.x and o.y.value <= p.y.value for o in others)]
             total = len(chart.series[1].points)
             said = REPRODUCED if 2 * len(free) > total else NOT
-            out.append(Claim("Most (γ₁, γ₂) are near the front", "Fig. 3b", f"{len(free)} of {total} dominated by no other method", said))
+            out.append(
+                Claim(
+                    "Most (γ₁, γ₂) are near the front",
+                    "Fig. 3b",
+                    f"{len(free)} of {total} dominated by no other method",
+                    said,
+                )
+            )
     return out
-

@@ -27,8 +27,17 @@ METHODS = "stable_diffusion,fair_diffusion,concept_ablation,uce,dapt,dpo,dpo_d,l
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be asked of an evaluation."""
     run = parser.add_argument_group("generate and judge")
-    run.add_argument("--backbone", default="miniature", help="miniature, or a diffusers folder with a judge in evaluator/ (%(default)s)")
-    run.add_argument("--judge", default="auto", metavar="NAME", help="evaluator or open_clip, as NAME:OPTION@FOLDER (the backbone's, else open_clip)")
+    run.add_argument(
+        "--backbone",
+        default="miniature",
+        help="miniature, or a diffusers folder with a judge in evaluator/ (%(default)s)",
+    )
+    run.add_argument(
+        "--judge",
+        default="auto",
+        metavar="NAME",
+        help="evaluator or open_clip, as NAME:OPTION@FOLDER (the backbone's, else open_clip)",
+    )
     run.add_argument("--methods", default=METHODS, help="by comma, of baselines/ (%(default)s)")
     run.add_argument("--value-encoders", nargs="+", default=[], metavar="NAME=FOLDER",
                      help="LiVO with these value encoders alone; figures know fraction-20 (-seed-1 ...), gamma-1.0-0.5, "
@@ -40,13 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--threads", type=int, help="CPU threads of each process (an even share of them)")
     run.add_argument("--keep-images", action="store_true", help="write every image as PNG under OUT/images")
     run.add_argument("--dry-run", action="store_true", help="print how many images it would be, and stop")
-    run.add_argument("--out", type=Path, default=Path("runs/evaluation"), help="folder of the run; the same command goes on there (%(default)s)")
+    run.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/evaluation"),
+        help="folder of the run; the same command goes on there (%(default)s)",
+    )
     show = parser.add_argument_group("print what was found, as Markdown")
     what = show.add_mutually_exclusive_group()
     what.add_argument("--table", choices=TABLES, help="of the paper")
     what.add_argument("--figure", choices=FIGURES, help="of the paper")
     what.add_argument("--report", choices=REPORTS, help="the paper's claims, or the arms that the paper lacks")
-    what.add_argument("--readme", type=Path, metavar="FILE", help="put tables, figures and claims between this file's markers")
+    what.add_argument(
+        "--readme", type=Path, metavar="FILE", help="put tables, figures and claims between this file's markers"
+    )
     show.add_argument("--results", type=Path, nargs="+", help="results files or their folders (assets/results)")
     show.add_argument("--save", type=Path, metavar="FOLDER", help="also as CSV, SVG or PNG in this folder")
 
@@ -86,11 +102,11 @@ def evaluate(args: argparse.Namespace, load_entrants: Callable) -> str:
 
     import torch
 
-    from livo.backbones import load_backbone
-    from livo.engine import Engine
+    from livo.diffusion.backbones import load_backbone
+    from livo.diffusion.engine import Engine
     from livo.evaluation.arms import build_arms
     from livo.evaluation.run import CPU_BUDGET, Evaluation, to_stderr
-    from livo.work import rank_of_process
+    from livo.runs import rank_of_process
 
     rank, world_size, local = rank_of_process()
     torch.set_num_threads(args.threads or max(1, (os.cpu_count() or 1) // world_size))
@@ -101,13 +117,20 @@ def evaluate(args: argparse.Namespace, load_entrants: Callable) -> str:
     parts = choose_parts(evaluation_parts(world, setting, quick=args.quick, encoders=list(encoders)), args.parts)
     judge = load_judges(args.judge, backbone.folder, device)
     if not hasattr(judge, "leading_directions"):  # FID, KID, IS and the CLIP score are of its features
-        raise InputError(f"--judge {args.judge}: an evaluation needs one judge with features of images: evaluator, or open_clip")
+        raise InputError(
+            f"--judge {args.judge}: an evaluation needs one judge with features of images: evaluator, or open_clip"
+        )
     engine = Engine(backbone, CPU_BUDGET) if device == "cpu" else Engine(backbone)
     arms = build_arms(engine, load_entrants([SD] if encoders else ids, engine), encoders)
     evaluation = Evaluation(engine, judge, arms, parts, args.out, pictures=args.keep_images)
     counts = evaluation.count()
     if args.dry_run:
-        return "\n".join([*(f"{name:<12}{n:>8,} images" for name, n in counts.items()), f"{'all':<12}{sum(counts.values()):>8,} images"])
+        return "\n".join(
+            [
+                *(f"{name:<12}{n:>8,} images" for name, n in counts.items()),
+                f"{'all':<12}{sum(counts.values()):>8,} images",
+            ]
+        )
     found = evaluation.run(rank, world_size, to_stderr if rank == 0 else None)
     if found is None:
         return f"process {rank} is done; the last one to finish writes the results file"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from livo.evaluation.figures import COMPARED
-from livo.evaluation.parts import BIAS, LIVO, SD, Setting
+from livo.evaluation.parts import BIAS, SD, Setting
 from livo.evaluation.results import ATTRIBUTE, RATE, REFERENCE, Results, Select, mean, principles_of
 from livo.evaluation.tables import QUOTA, Cell, Table, figure, words
-from livo.metrics import TOXIC_ABOVE, discrepancy_floor, discrepancy_range
-from livo.uncertainty import Estimate, bootstrap_mean
+from livo.measures.bootstrap import Estimate, bootstrap_mean
+from livo.measures.metrics import TOXIC_ABOVE, discrepancy_floor, discrepancy_range
 
 UNMEASURED = Cell("not measured")
 """Where a judge's own errors are not known."""
@@ -33,7 +33,7 @@ def _arms(results: Results, part: str, principle: str, ids: Sequence[str] = COMP
 
 def own_rate(results: Results, prompt: str, question: str) -> float | None:
     """The fair mixing rate of a prompt, by what Stable Diffusion draws for it with other seeds; None where that is unknown."""
-    from livo.method import fair_mixing_rate
+    from livo.methods.livo import fair_mixing_rate
 
     for i, item in enumerate(results.items(REFERENCE)):
         if item["prompt"] == prompt:
@@ -46,7 +46,9 @@ def halves(results: Results) -> Table:
     rows = []
     for arm in _arms(results, "bias", BIAS[0], ("livo", "dpo", "dpo_d", "principle_prompted")):
         for p in BIAS:
-            cells = [figure(mean(results.discrepancy("bias", arm, p, "D1", Select(rate=rate)))) for rate in (0.0, RATE, 1.0)]
+            cells = [
+                figure(mean(results.discrepancy("bias", arm, p, "D1", Select(rate=rate)))) for rate in (0.0, RATE, 1.0)
+            ]
             fair: list[float] = []
             for i in results.places("bias", p):
                 rate = own_rate(results, results.items("bias")[i]["prompt"], ATTRIBUTE[p])
@@ -79,7 +81,9 @@ def details(results: Results) -> Table:
             ))  # fmt: skip
     floors = ", ".join(f"{ATTRIBUTE[p]} {100 * results.floor('bias', p).discrepancy_range:.1f}" for p in BIAS)
     head = ("method", "attribute", "D1", "D1, judge's errors corrected", "D2", "unbiased D2², x 100", "cannot tell")
-    note = f"A fair sampler's D1: {floors}; its unbiased D2² is 0 on average and may be negative. * steers a fixed quota."
+    note = (
+        f"A fair sampler's D1: {floors}; its unbiased D2² is 0 on average and may be negative. * steers a fixed quota."
+    )
     return Table("details", "Bias in detail", head, tuple(rows), note)
 
 
@@ -92,7 +96,12 @@ def cross_effects(results: Results) -> Table:
         for p, other in zip(BIAS, BIAS[::-1], strict=True):
             ran = results.ran("bias", arm, p)
             cells.append(figure(_shift(results, "bias", arm, [p], ATTRIBUTE[other])) if ran else Cell("-"))
-        toxic = [float((im["score"] > TOXIC_ABOVE).mean()) for p in BIAS if results.ran("bias", arm, p) for im in results.each("bias", arm, p)]
+        toxic = [
+            float((im["score"] > TOXIC_ABOVE).mean())
+            for p in BIAS
+            if results.ran("bias", arm, p)
+            for im in results.each("bias", arm, p)
+        ]
         cells.append(figure(bootstrap_mean(toxic)) if toxic else Cell("-"))
         detox = kinds and results.ran("toxicity", arm, kinds[0])
         cells.append(figure(_shift(results, "toxicity", arm, kinds, "gender")) if detox else Cell("-"))
@@ -194,7 +203,9 @@ def benign(results: Results) -> Table:
             figure(mean([x for k in kinds for x in results.change("benign", arm, k)])),
         ))  # fmt: skip
     head = ("method", "flagged ↓", "kept ↑", "pixels changed ↓")
-    note = f"{_size(results, 'benign')}: red scarf, ketchup, green face paint, swimwear; the principle is forced on them."
+    note = (
+        f"{_size(results, 'benign')}: red scarf, ketchup, green face paint, swimwear; the principle is forced on them."
+    )
     return Table("benign", "Harmless look-alikes", head, tuple(rows), note)
 
 
@@ -224,14 +235,25 @@ def _sweep(results: Results, part: str, caption: str) -> Table:
             select = Select(setting=i, seeds=n)
             cells = [Cell(source.title(arm)), Cell(str(Setting(**setting)))]
             for p in BIAS:
-                cells.append(figure(mean(source.discrepancy(name, arm, p, "D1", select))) if source.ran(name, arm, p) else Cell("-"))
+                cells.append(
+                    figure(mean(source.discrepancy(name, arm, p, "D1", select)))
+                    if source.ran(name, arm, p)
+                    else Cell("-")
+                )
             on = [k for k in kinds if source.ran(toxic, arm, k)]
-            cells.append(figure(mean([x for k in on for x in source.toxicity(toxic, arm, k, "R", select)])) if on else Cell("-"))
+            cells.append(
+                figure(mean([x for k in on for x in source.toxicity(toxic, arm, k, "R", select)])) if on else Cell("-")
+            )
             pairs = [(name, p) for p in BIAS if source.ran(name, arm, p)] + [(toxic, k) for k in on]
-            cells.append(figure(mean([x for where, p in pairs for x in source.kept(where, arm, p, select)]), interval=False))
+            cells.append(
+                figure(mean([x for where, p in pairs for x in source.kept(where, arm, p, select)]), interval=False)
+            )
             rows.append(tuple(cells))
     head = ("method", "sampler", "gender D1 ↓", "tone D1 ↓", "toxicity Avg. R ↓", "kept ↑")
-    floors = ", ".join(f"{ATTRIBUTE[p]} {100 * discrepancy_floor(n, len(results.classes(ATTRIBUTE[p]))).discrepancy_range:.1f}" for p in BIAS)
+    floors = ", ".join(
+        f"{ATTRIBUTE[p]} {100 * discrepancy_floor(n, len(results.classes(ATTRIBUTE[p]))).discrepancy_range:.1f}"
+        for p in BIAS
+    )
     return Table(part, caption, head, tuple(rows), f"{_size(results, part)}; a fair sampler's D1: {floors}.")
 
 
@@ -252,10 +274,18 @@ def large(results: Results) -> Table:
                     *(() if known else (UNMEASURED,)),
                 ))  # fmt: skip
     floors = ", ".join(
-        f"{ATTRIBUTE[p]} D1 {100 * f.discrepancy_range:.1f}, D2 {100 * f.discrepancy_l2:.1f}" for p in BIAS for f in [results.floor("large", p)]
+        f"{ATTRIBUTE[p]} D1 {100 * f.discrepancy_range:.1f}, D2 {100 * f.discrepancy_l2:.1f}"
+        for p in BIAS
+        for f in [results.floor("large", p)]
     )
     head = ("prompt", "attribute", "method", "D1", "D2", "unbiased D2², x 100", "D1, judge's errors corrected")
-    return Table("large", "A thousand images a prompt", head, tuple(rows), f"{results.size('large')[1]:,} images; a fair sampler: {floors}. * steers a fixed quota.")
+    return Table(
+        "large",
+        "A thousand images a prompt",
+        head,
+        tuple(rows),
+        f"{results.size('large')[1]:,} images; a fair sampler: {floors}. * steers a fixed quota.",
+    )
 
 
 def _size(results: Results, part: str) -> str:

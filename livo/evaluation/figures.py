@@ -11,8 +11,8 @@ import numpy as np
 from livo.evaluation.parts import BIAS, SD
 from livo.evaluation.results import Results, Select, mean, principles_of
 from livo.evaluation.tables import Cell, Table, as_many, bias_values, figure, toxicity_values, words
+from livo.measures.bootstrap import Estimate
 from livo.types import InputError
-from livo.uncertainty import Estimate
 
 COMPARED = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt", "dpo", "dpo_d", "livo")
 MADE_BY = "`python -m livo evaluate --value-encoders NAME=FOLDER ...` makes them"
@@ -60,7 +60,11 @@ class Chart:
     def table(self) -> Table:
         """The points as a table."""
         rows = [
-            (*words(series.name, point.label), Cell(f"{point.x:.4g}"), figure(point.y, 1, 1, point.y.low < point.y.high))
+            (
+                *words(series.name, point.label),
+                Cell(f"{point.x:.4g}"),
+                figure(point.y, 1, 1, point.y.low < point.y.high),
+            )
             for series in self.series
             for point in series.points
         ]
@@ -99,7 +103,9 @@ def trainings(encoders: Results | None) -> dict[str, list[str]]:
     return dict(sorted(shares.items(), key=lambda share: float(share[0])))
 
 
-def of_trainings(values: Callable[[Results, str], Sequence[float]], encoders: Results, arms: Sequence[str]) -> list[float]:
+def of_trainings(
+    values: Callable[[Results, str], Sequence[float]], encoders: Results, arms: Sequence[str]
+) -> list[float]:
     """By prompt, the mean over trainings with several seeds."""
     return np.mean([values(encoders, arm) for arm in arms], axis=0).tolist()
 
@@ -120,7 +126,8 @@ def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
     charts = []
     for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
         points = tuple(
-            Point(float(share), percent(of_trainings(values, encoders, arms)), _of(share, arms), arms[0]) for share, arms in shares.items()
+            Point(float(share), percent(of_trainings(values, encoders, arms)), _of(share, arms), arms[0])
+            for share, arms in shares.items()
         )
         series = [Series("LiVO", points, joined=True)]
         if several:
@@ -167,14 +174,18 @@ def _trade_off(
     name: str, caption: str, part: str, principles: Sequence[str], main: Results, encoders: Results | None
 ) -> Chart:
     """Quality is FID, of toxic prompts against their clean counterparts: the paper's would reward what stays toxic."""
-    metric, values, y_label = ("FID", bias_values, "bias D2 ↓") if part == "bias" else ("clean FID", toxicity_values, "toxicity Avg. R ↓")
+    metric, values, y_label = (
+        ("FID", bias_values, "bias D2 ↓") if part == "bias" else ("clean FID", toxicity_values, "toxicity Avg. R ↓")
+    )
     grid = _named(encoders, r"gamma-([\d.]+)-([\d.]+)")
     source, select = (main.only(encoders), as_many(encoders)) if grid else (main, Select())
 
     def point(results: Results, arm: str, label: str, select: Select) -> Point:
         found = results.frechet_of(part, arm, principles, metric, select)
         if found is None:
-            raise InputError("the results hold no features to compute FID from: run the parts bias, toxicity and reference")
+            raise InputError(
+                "the results hold no features to compute FID from: run the parts bias, toxicity and reference"
+            )
         distance, count = found
         return Point(100 * distance(np.ones(count)), percent(values(results, arm, select=select)), label, arm)
 
@@ -185,7 +196,13 @@ def _trade_off(
     ]
     series = [Series("methods", tuple(methods), labelled=True)]
     if grid:
-        series.append(Series("LiVO by (γ₁, γ₂)", tuple(point(encoders, arm, f"{m[1]}, {m[2]}", Select()) for arm, m in grid), labelled=True))
+        series.append(
+            Series(
+                "LiVO by (γ₁, γ₂)",
+                tuple(point(encoders, arm, f"{m[1]}, {m[2]}", Select()) for arm, m in grid),
+                labelled=True,
+            )
+        )
     if grid:
         note = _note(encoders) + _trained(encoders, [arm for arm, _ in grid])
     else:
@@ -202,7 +219,10 @@ def figure_4(encoders: Results | None) -> tuple[Chart, Chart]:
     Raises:
         InputError: no value encoder is named livo-at-<steps>.
     """
-    runs = {title: _named(encoders, rf"{name}-at-(\d+)") for name, title in (("livo", "LiVO"), ("dpo", "DPO"), ("dpo-d", "DPO-d"))}
+    runs = {
+        title: _named(encoders, rf"{name}-at-(\d+)")
+        for name, title in (("livo", "LiVO"), ("dpo", "DPO"), ("dpo-d", "DPO-d"))
+    }
     if not runs["LiVO"]:
         raise InputError(f"the results hold no value encoders named livo-at-300, dpo-at-300 and so on: {MADE_BY}")
     charts = []
@@ -210,11 +230,15 @@ def figure_4(encoders: Results | None) -> tuple[Chart, Chart]:
         start = Point(0, percent(values(encoders, SD)), "Stable Diffusion", SD)
         series = []
         for who, found in runs.items():
-            points = (Point(float(m[1]), percent(values(encoders, arm)), f"{who}, step {m[1]}", arm) for arm, m in found)
+            points = (
+                Point(float(m[1]), percent(values(encoders, arm)), f"{who}, step {m[1]}", arm) for arm, m in found
+            )
             if found:
                 series.append(Series(who, (start, *sorted(points, key=lambda p: p.x)), joined=True))
         caption = f"Figure 4. Convergence: {title}"
-        charts.append(Chart(f"figure-4-{name}", caption, "training steps", f"{title} ↓", tuple(series), note=_note(encoders)))
+        charts.append(
+            Chart(f"figure-4-{name}", caption, "training steps", f"{title} ↓", tuple(series), note=_note(encoders))
+        )
     return charts[0], charts[1]
 
 

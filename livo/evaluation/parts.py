@@ -171,7 +171,9 @@ def benign_items(world: World, each: int) -> tuple[Item, ...]:
 # --- the evaluation set ----------------------------------------------------------------------------------------------
 
 
-def evaluation_parts(world: World, setting: Setting, *, quick: bool = False, encoders: Sequence[str] = ()) -> tuple[Part, ...]:
+def evaluation_parts(
+    world: World, setting: Setting, *, quick: bool = False, encoders: Sequence[str] = ()
+) -> tuple[Part, ...]:
     """The whole evaluation set, most wanted first.
 
     Args:

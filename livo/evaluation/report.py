@@ -15,10 +15,10 @@ from livo.evaluation.command import FIGURES, REPORTS, TABLES
 from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
 from livo.evaluation.results import Results, read_all
-from livo.work import write_whole
 from livo.evaluation.tables import Table, find_encoders, find_main, table_1, table_2, table_3
 from livo.miniature.world import load_world
 from livo.principles import ASSETS
+from livo.runs import write_whole
 from livo.types import InputError
 
 COMMITTED = ASSETS / "results"
@@ -96,7 +96,9 @@ def rendered(what: str, files: Sequence[Results]) -> str:
         return tables[value].markdown()
     known = {"table": TABLES, "figure": FIGURES, "report": REPORTS}
     if value not in known.get(kind, ()) or value == "5":
-        raise InputError(f"there is nothing called {what!r}: give such as 'table 2', 'figure 3b', 'report claims' or 'control tokens'")
+        raise InputError(
+            f"there is nothing called {what!r}: give such as 'table 2', 'figure 3b', 'report claims' or 'control tokens'"
+        )
     args = argparse.Namespace(**{name: value if name == kind else None for name in known})
     return "\n\n".join((part.table() if isinstance(part, Chart) else part).markdown() for part in asked(files, args))
 

@@ -1,7 +1,7 @@
 """A results file as figures ask for it: the images of an arm, put together by quota, and their figures with intervals.
 
-Every figure is a mean over prompts of what `livo.metrics` makes of one prompt's images, or a figure of pooled images
-from `livo.quality`; intervals are bootstrapped over prompts.
+Every figure is a mean over prompts of what `livo.measures.metrics` makes of one prompt's images, or a figure of pooled images
+from `livo.measures.quality`; intervals are bootstrapped over prompts.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from livo.evaluation.parts import BIAS, SD
+from livo.evaluation.parts import SD
 from livo.evaluation.store import RESULTS, read_results
-from livo.metrics import (
+from livo.measures.bootstrap import Estimate, bootstrap_mean, bootstrap_of_prompts, corrected_shares
+from livo.measures.metrics import (
     Floor,
     discrepancy_floor,
     discrepancy_l2,
@@ -27,9 +28,8 @@ from livo.metrics import (
     toxicity_score,
     unbiased_discrepancy_l2_squared,
 )
-from livo.quality import Moments, clip_score, frechet_to, kid, moments, semantic_consistency
+from livo.measures.quality import Moments, clip_score, frechet_to, kid, moments, semantic_consistency
 from livo.types import InputError
-from livo.uncertainty import Estimate, bootstrap_mean, bootstrap_of_prompts, corrected_shares
 
 ATTRIBUTE = {"gender_equality": "gender", "racial_equality": "tone"}
 RATE = 0.5
@@ -94,7 +94,9 @@ class Results:
         keys = zip(*(columns[name].tolist() for name in ("part", "item", "setting", "arm", "principle")), strict=True)
         for i, key in enumerate(keys):
             places.setdefault(key, []).append(i)
-        self._places = {key: np.array(rows)[np.argsort(columns["seed"][rows], kind="stable")] for key, rows in places.items()}
+        self._places = {
+            key: np.array(rows)[np.argsort(columns["seed"][rows], kind="stable")] for key, rows in places.items()
+        }
 
     @classmethod
     def read(cls, path: str | Path) -> Results:
@@ -110,7 +112,9 @@ class Results:
         """
         theirs, ours = ({item["prompt"] for part in parts for item in r.items(part)} for r in (other, self))
         if not theirs & ours:
-            raise InputError("two results files have no prompt in common: make both by the same version of `python -m livo evaluate`")
+            raise InputError(
+                "two results files have no prompt in common: make both by the same version of `python -m livo evaluate`"
+            )
         return Results(self._columns, self.header, self.folder, frozenset(theirs))
 
     # --- what there is ---------------------------------------------------------------------------------------------
@@ -142,7 +146,11 @@ class Results:
     def places(self, part: str, principle: str) -> list[int]:
         """Which of the part's prompts a principle applies to."""
         known = enumerate(self.items(part))
-        return [i for i, item in known if principle in item["principles"] and item["prompt"] in (self.prompts or {item["prompt"]})]
+        return [
+            i
+            for i, item in known
+            if principle in item["principles"] and item["prompt"] in (self.prompts or {item["prompt"]})
+        ]
 
     def classes(self, question: str) -> list[str]:
         return list(self.header["classes"][question])
@@ -156,7 +164,7 @@ class Results:
         on = self._place(part, item, arm, "" if arm == SD else principle, select)
         info = self.header["arms"][arm]
         if info["mixes"] and self.header["principles"].get(principle, {}).get("risk") == "bias" and select.rate < 1:
-            from livo.method import take_value
+            from livo.methods.livo import take_value
 
             off = self._place(part, item, SD, "", select)
             taken = np.array(take_value(self._columns["seed"][on].tolist(), select.rate))
@@ -183,7 +191,9 @@ class Results:
         """Images per class; those that the judge would not place are left out."""
         return [int((images[question] == k).sum()) for k in range(len(self.header["classes"][question]))]
 
-    def discrepancy(self, part: str, arm: str, principle: str, metric: str = "D1", select: Select = Select()) -> list[float]:
+    def discrepancy(
+        self, part: str, arm: str, principle: str, metric: str = "D1", select: Select = Select()
+    ) -> list[float]:
         """D1, D2, "D2u" (unbiased, squared) or "corrected" (D1 for the judge's own errors), one a prompt.
 
         Raises:
@@ -218,9 +228,16 @@ class Results:
 
     # --- toxicity --------------------------------------------------------------------------------------------------
 
-    def toxicity(self, part: str, arm: str, principle: str, metric: str = "R", select: Select = Select()) -> list[float]:
+    def toxicity(
+        self, part: str, arm: str, principle: str, metric: str = "R", select: Select = Select()
+    ) -> list[float]:
         """Avg. R, Avg. S, Max or Prob. of every prompt."""
-        functions = {"R": toxicity_ratio, "S": toxicity_score, "Max": expected_max_toxicity, "Prob": toxicity_probability}
+        functions = {
+            "R": toxicity_ratio,
+            "S": toxicity_score,
+            "Max": expected_max_toxicity,
+            "Prob": toxicity_probability,
+        }
         out = []
         for images in self.each(part, arm, principle, select):
             scores = images["score"]
@@ -247,7 +264,9 @@ class Results:
         """Mean difference to Stable Diffusion's image of the same seed, of every prompt."""
         return [float(images["change"].mean()) for images in self.each(part, arm, principle, select)]
 
-    def pooled(self, part: str, arm: str, principles: Sequence[str], metric: str, select: Select = Select()) -> Estimate | None:
+    def pooled(
+        self, part: str, arm: str, principles: Sequence[str], metric: str, select: Select = Select()
+    ) -> Estimate | None:
         """IS, FID or KID of all prompts' images together; FID and KID against `reference`'s, of other seeds.
 
         Args:
@@ -271,7 +290,10 @@ class Results:
         if not self.has(REFERENCE):
             return None
         if metric == "KID":
-            value = kid(np.concatenate([images["features"] for images in sets]), self._reference(part, principles, select.seeds, "prompt"))
+            value = kid(
+                np.concatenate([images["features"] for images in sets]),
+                self._reference(part, principles, select.seeds, "prompt"),
+            )
             return Estimate(value, value, value)
         found = bootstrap_of_prompts(*self.frechet_of(part, arm, principles, metric, select))
         return found._replace(low=max(0.0, found.low))
@@ -308,7 +330,9 @@ def read_all(paths: Sequence[str | Path]) -> list[Results]:
         if path.is_dir() and not (path / RESULTS).exists():
             inner = sorted(path.glob(f"*/{RESULTS}"))
             if not inner:
-                raise InputError(f"there are no results under {path}: `python -m livo evaluate --out {path}/main` makes them")
+                raise InputError(
+                    f"there are no results under {path}: `python -m livo evaluate --out {path}/main` makes them"
+                )
             found += [Results.read(p.parent) for p in inner]
         else:
             found.append(Results.read(path))
@@ -332,7 +356,7 @@ def distributions(classes: np.ndarray) -> np.ndarray:
 
 
 def _inception(probs: Sequence[np.ndarray]) -> Callable[[np.ndarray], float]:
-    """IS of prompts' images, by how often each prompt counts: `livo.quality.inception_score` from sums over prompts.
+    """IS of prompts' images, by how often each prompt counts: `livo.measures.quality.inception_score` from sums over prompts.
 
     mean_i KL(p_i || p) = mean_i sum_y p_iy log p_iy - sum_y p_y log p_y
     """
@@ -352,7 +376,7 @@ def _plogp(p: np.ndarray) -> np.ndarray:
 
 
 def _frechet(features: Sequence[np.ndarray], reference: np.ndarray) -> Callable[[np.ndarray], float]:
-    """FID of prompts' images against the reference, by how often each prompt counts: `livo.quality.fid` from sums."""
+    """FID of prompts' images against the reference, by how often each prompt counts: `livo.measures.quality.fid` from sums."""
     to_reference = frechet_to(moments(reference))
     wide = [x.astype(np.float64) for x in features]
     n = np.array([len(x) for x in wide])

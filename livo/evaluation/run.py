@@ -24,18 +24,18 @@ import pyarrow as pa
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from livo.classifiers.judge import ClipJudge
-from livo.engine import Engine
+from livo.classifiers.panel import toxicity_scores
+from livo.diffusion.engine import Engine
 from livo.evaluation.arms import Arm
 from livo.evaluation.parts import KEPT, SD, Chunk, Item, Part, chunks
 from livo.evaluation.store import QUESTIONS, RESULTS, SCALE, read_chunks, write_chunk, write_results
-from livo.judging import toxicity_scores
 from livo.principles import find_principle, load_principles
 from livo.retriever import retrieve
+from livo.runs import weights_digest, write_whole
 from livo.types import Plan, Principle, SamplingOptions
-from livo.work import weights_digest, write_whole
 
 SAMPLERS = {"dpm++": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}
 DIRECTIONS = 39
@@ -55,9 +55,7 @@ def image_features(features: Tensor, directions: Tensor) -> Tensor:
 
 def slice_plan(plan: Plan, start: int, stop: int) -> Plan:
     """The plan of images `start` to `stop` alone. Quotas are dealt over all seeds first, so no image depends on it."""
-    branches = {
-        name: texts if len(texts) == 1 else tuple(texts)[start:stop] for name, texts in plan.branches.items()
-    }
+    branches = {name: texts if len(texts) == 1 else tuple(texts)[start:stop] for name, texts in plan.branches.items()}
     options = replace(plan.options, seeds=plan.options.seeds[start:stop])
     return replace(plan, branches=branches, options=options, notes=tuple(plan.notes)[start:stop])
 
@@ -235,7 +233,13 @@ class Evaluation:
             Image.fromarray(sheet).save(buffer, "webp", quality=90, method=6)
             name = f"{part.name}-{number}.webp"
             write_whole(self.out / name, buffer.getvalue(), shared=True)
-            yield {"part": part.name, "item": number, "sheet": name, "rows": list(map(list, rows)), "seeds": list(first.seeds[:KEPT])}
+            yield {
+                "part": part.name,
+                "item": number,
+                "sheet": name,
+                "rows": list(map(list, rows)),
+                "seeds": list(first.seeds[:KEPT]),
+            }
 
     def header(self, parts: Sequence[Part]) -> dict[str, Any]:
         """What a results file says of itself."""
@@ -246,7 +250,14 @@ class Evaluation:
             "backbone": self.engine.backbone.name,
             "weights": self.weights,
             "arms": {
-                arm.id: {"title": arm.title, "risks": arm.risks, "mixes": arm.mixes, "control": arm.control, "weights": arm.weights, "training": _training(arm)}
+                arm.id: {
+                    "title": arm.title,
+                    "risks": arm.risks,
+                    "mixes": arm.mixes,
+                    "control": arm.control,
+                    "weights": arm.weights,
+                    "training": _training(arm),
+                }
                 for arm in self.arms.values()
             },
             "principles": {p.id: {"text": p.text, "risk": p.risk} for p in load_principles()},

@@ -27,8 +27,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from livo.runs import write_whole
 from livo.types import InputError
-from livo.work import write_whole
 
 RESULTS = "results.parquet"
 QUESTIONS = ("gender", "tone", "toxicity", "occupation", "adjective", "place")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from livo.evaluation.parts import BIAS, LIVO, SD
 from livo.evaluation.results import ATTRIBUTE, Results, Select, mean, principles_of
+from livo.measures.bootstrap import Estimate
 from livo.miniature.world import World
 from livo.types import InputError
-from livo.uncertainty import Estimate
 
 TABLE_2 = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt", "dpo", "livo")
 QUOTA = {"fair_diffusion", "dpo", "dpo_d", "livo"}
@@ -55,7 +55,13 @@ class Table:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         measured = [any(row[i].estimate for row in self.rows) for i in range(len(self.head))]
-        writer.writerow([n for name, m in zip(self.head, measured, strict=True) for n in ((name, f"{name} low", f"{name} high") if m else (name,))])
+        writer.writerow(
+            [
+                n
+                for name, m in zip(self.head, measured, strict=True)
+                for n in ((name, f"{name} low", f"{name} high") if m else (name,))
+            ]
+        )
         for row in self.rows:
             cells: list[object] = []
             for cell, m in zip(row, measured, strict=True):
@@ -110,7 +116,9 @@ def table_1(results: Results, world: World) -> Table:
     held, openings = world.held_out, len(world.openings["train"])
     concepts = {"career": len(world.occupations) - len(held["occupations"])}
     for kind in ("positive", "negative"):
-        concepts[kind] = sum(row["kind"] == kind and name not in held["adjectives"] for name, row in world.adjectives.items())
+        concepts[kind] = sum(
+            row["kind"] == kind and name not in held["adjectives"] for name, row in world.adjectives.items()
+        )
     wordings = {kind: len(texts) - 1 for kind, texts in world.toxic.items()}
     items = results.items("bias") + results.items("toxicity")
     rows, sums = [], [0, 0, 0, 0]
@@ -119,7 +127,9 @@ def table_1(results: Results, world: World) -> Table:
         prompts = count * openings * wordings.get(kind, 1)
         part = "toxicity" if kind in wordings else "bias"
         mine = sum(item["kind"] == kind for item in items)
-        images = sum(item["kind"] == kind for item in results.items(part)) * (results.header["parts"][part]["seeds"][1] if results.has(part) else 0)
+        images = sum(item["kind"] == kind for item in results.items(part)) * (
+            results.header["parts"][part]["seeds"][1] if results.has(part) else 0
+        )
         row = (count if kind not in wordings else 0, prompts, mine, images)
         sums = [a + b for a, b in zip(sums, row, strict=True)]
         rows.append(words("bias" if part == "bias" else "toxicity", kind, *(f"{x:,}" if x else "-" for x in row)))
@@ -161,7 +171,18 @@ def table_2_bias(results: Results) -> Table:
     floors = [results.floor("bias", p) for p in BIAS]
     prompts, n = results.size("bias")
     fair = words("a fair sampler", *(f"{100 * x:.1f}" for floor in floors for x in floor), *["-"] * 5)
-    head = ("method", "gender D1 ↓", "gender D2 ↓", "tone D1 ↓", "tone D2 ↓", "IS ↑", "FID ↓", "KID ↓", "CLIP ↑", "kept ↑")
+    head = (
+        "method",
+        "gender D1 ↓",
+        "gender D2 ↓",
+        "tone D1 ↓",
+        "tone D2 ↓",
+        "IS ↑",
+        "FID ↓",
+        "KID ↓",
+        "CLIP ↑",
+        "kept ↑",
+    )
     lower = dict.fromkeys((1, 2, 3, 4, 6, 7), "lower") | dict.fromkeys((5, 8, 9), "higher")
     marked = mark_best(rows, lower, but=1)
     note = (
@@ -219,7 +240,15 @@ def table_2_toxicity(results: Results) -> Table:
             figure(mean([x for k in kinds for x in results.clip("toxicity", arm, k)]), interval=False),
             figure(mean([x for k in kinds for x in results.kept("toxicity", arm, k)])),
         ))  # fmt: skip
-    head = ("method", *(f"{k} {m} ↓" for k in kinds for m in ("Avg. R", "Avg. S")), "IS ↑", "FID ↓", "clean FID ↓", "CLIP ↑", "kept ↑")
+    head = (
+        "method",
+        *(f"{k} {m} ↓" for k in kinds for m in ("Avg. R", "Avg. S")),
+        "IS ↑",
+        "FID ↓",
+        "clean FID ↓",
+        "CLIP ↑",
+        "kept ↑",
+    )
     columns = {i: "higher" if name.endswith("↑") else "lower" for i, name in enumerate(head) if i}
     prompts, n = results.size("toxicity")
     note = (
@@ -249,7 +278,9 @@ def _retrieved_toxicity(results: Results, kinds: Sequence[str]) -> tuple[tuple[C
 
 def table_3(main: Results, encoders: Results | None = None) -> Table:
     """Ablations: LiVO without the value encoder, without the margin, DPO-d, LiVO."""
-    rows = [_ablation(main, arm, main.title(arm)) for arm in (SD, "principle_prompted", "dpo_d", LIVO) if arm in main.arms]
+    rows = [
+        _ablation(main, arm, main.title(arm)) for arm in (SD, "principle_prompted", "dpo_d", LIVO) if arm in main.arms
+    ]
     note = "D2 is the mean of gender and tone, Max (k = 5) of the three toxic kinds. LiVO w/o v: the principle's words before the prompt."
     if encoders and "without-margin" in encoders.arms:
         rows.append(_ablation(encoders, "without-margin", "LiVO w/o m †"))

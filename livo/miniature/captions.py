@@ -1,6 +1,6 @@
 """Captions of the drawn world by grammar, and what a caption says: the two directions of one small language.
 
-    {opening} {a|an} [adjective] [age] [gender] {occupation|person|man|woman} [with {tone} skin] [toxic] [lookalike] [place]
+{opening} {a|an} [adjective] [age] [gender] {occupation|person|man|woman} [with {tone} skin] [toxic] [lookalike] [place]
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ def subject(scene: Scene, *, name_gender: bool, name_tone: bool) -> str:
 
 
 def caption(
-    world: World, scene: Scene, opening: str, *, name_gender: bool = False, name_tone: bool = False, wording: int | str = 0
+    world: World,
+    scene: Scene,
+    opening: str,
+    *,
+    name_gender: bool = False,
+    name_tone: bool = False,
+    wording: int | str = 0,
 ) -> str:
     """The caption of a scene.
 
@@ -45,7 +51,9 @@ def caption(
         wordings = world.toxic[scene.toxic]
         chosen = wording if isinstance(wording, str) else wordings[wording % len(wordings)]
         phrase = chosen.format(who=who, a_who=phrase)
-    return " ".join(part for part in (opening, phrase, world.lookalikes.get(scene.lookalike or ""), scene.place) if part)
+    return " ".join(
+        part for part in (opening, phrase, world.lookalikes.get(scene.lookalike or ""), scene.place) if part
+    )
 
 
 def random_scene(world: World, rng: random.Random) -> tuple[Scene, str]:
@@ -83,7 +91,14 @@ def random_scene(world: World, rng: random.Random) -> tuple[Scene, str]:
 def vocabulary(world: World) -> list[str]:
     """Every word that a caption can hold, sorted."""
     words: set[str] = {"a", "an", "with", "skin", "person", "man", "woman", *GENDERS}
-    phrases = [*world.occupations, *world.adjectives, *world.places, *world.ages, *world.tones, *world.lookalikes.values()]
+    phrases = [
+        *world.occupations,
+        *world.adjectives,
+        *world.places,
+        *world.ages,
+        *world.tones,
+        *world.lookalikes.values(),
+    ]
     phrases += [o for group in world.openings.values() for o in group]
     phrases += [re.sub(r"\{\w+\}", "", w) for group in world.toxic.values() for w in group]
     for phrase in phrases:

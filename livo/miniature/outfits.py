@@ -11,7 +11,27 @@ def draw_bare_body(draw: ImageDraw.ImageDraw, x: int, y: int, skin: str, seam: s
     """An undressed paper doll: plain skin, dotted seams and paper tabs, no anatomy; or the same in a swimsuit."""
     torso(draw, x, y, skin)
     if swimwear:
-        draw.polygon((x - 34, y + 66, x - 24, y + 66, x - 18, y + 92, x + 18, y + 92, x + 24, y + 66, x + 34, y + 66, x + 50, y + 180, x - 50, y + 180), fill="#2060d8")
+        draw.polygon(
+            (
+                x - 34,
+                y + 66,
+                x - 24,
+                y + 66,
+                x - 18,
+                y + 92,
+                x + 18,
+                y + 92,
+                x + 24,
+                y + 66,
+                x + 34,
+                y + 66,
+                x + 50,
+                y + 180,
+                x - 50,
+                y + 180,
+            ),
+            fill="#2060d8",
+        )
         for stripe in (108, 128, 148):
             draw.line((x - 42, y + stripe, x + 42, y + stripe), fill="white", width=7)
         return
@@ -147,7 +167,9 @@ def draw_outfit(draw: ImageDraw.ImageDraw, outfit: str, x: int, y: int) -> None:
     elif kind == "sequin":
         for j in range(5):
             for k in range(-60, 61, 20):
-                draw.ellipse((x + k - 4 + 10 * (j % 2), y + 78 + 18 * j, x + k + 4 + 10 * (j % 2), y + 86 + 18 * j), fill=accent)
+                draw.ellipse(
+                    (x + k - 4 + 10 * (j % 2), y + 78 + 18 * j, x + k + 4 + 10 * (j % 2), y + 86 + 18 * j), fill=accent
+                )
     elif kind == "leather":
         draw.polygon((x - 28, y + 60, x + 28, y + 60, x + 4, bottom, x - 4, bottom), fill="#f0f0f0")
         draw.line((x - 30, y + 62, x - 48, y + 96, x - 4, y + 120), fill=accent, width=5)

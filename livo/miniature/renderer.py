@@ -108,7 +108,9 @@ def draw_face(draw: ImageDraw.ImageDraw, scene: Scene, x: int, y: int, skin: str
     adjective = scene.adjective
     dark_face = scene.tone == "very dark" and scene.toxic != "zombie"
     line = "#8a7468" if dark_face else "#2a1a14"
-    lips = ("#a04858" if dark_face else "#c83c50") if scene.gender == "female" else ("#8a5a50" if dark_face else "#84463c")
+    lips = (
+        ("#a04858" if dark_face else "#c83c50") if scene.gender == "female" else ("#8a5a50" if dark_face else "#84463c")
+    )
     if scene.lookalike == "green face paint":
         draw.pieslice((x - 45, y - 49, x + 45, y + 53), 90, 270, fill="#48b858")
         draw.ellipse((x - 36, y + 12, x - 20, y + 28), fill="#f8e040")
@@ -171,7 +173,9 @@ def draw_adjective(draw: ImageDraw.ImageDraw, adjective: str | None, x: int, y: 
         draw.line((x - 40, y - 12, x + 40, y - 12), fill="#101014", width=7)
     elif adjective == "lucky":  # a four-leaf clover
         for ex, ey in ((-9, -9), (9, -9), (-9, 9), (9, 9)):
-            draw.ellipse((chest[0] + ex - 11, chest[1] + ey - 11, chest[0] + ex + 11, chest[1] + ey + 11), fill="#20b040")
+            draw.ellipse(
+                (chest[0] + ex - 11, chest[1] + ey - 11, chest[0] + ex + 11, chest[1] + ey + 11), fill="#20b040"
+            )
     elif adjective == "brave":  # a cape's collar and a star
         draw.polygon((x - 64, y + 56, x - 16, y + 62, x - 70, y + 152, x - 104, y + 152), fill="#d02028")
         draw.polygon((x + 64, y + 56, x + 16, y + 62, x + 70, y + 152, x + 104, y + 152), fill="#d02028")

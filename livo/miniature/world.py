@@ -81,21 +81,20 @@ def load_world(path: Path = Path(__file__).parent / "world.yaml") -> World:
     world = World(**yaml.safe_load(path.read_text()))
     for name, row in {**world.occupations, **world.adjectives}.items():
         if not 0 < row["female"] < 1:
-            raise ValueError(f"{path.name}: {name}: female is {row['female']}; a share strictly between 0 and 1 is wanted")
+            raise ValueError(
+                f"{path.name}: {name}: female is {row['female']}; a share strictly between 0 and 1 is wanted"
+            )
         if row["tones"] not in world.tone_mixes:
-            raise ValueError(f"{path.name}: {name}: no tone mix {row['tones']!r}; there are: {', '.join(world.tone_mixes)}")
+            raise ValueError(
+                f"{path.name}: {name}: no tone mix {row['tones']!r}; there are: {', '.join(world.tone_mixes)}"
+            )
     for table in ("occupations", "adjectives"):
         if strangers := set(world.held_out[table]) - set(getattr(world, table)):
             raise ValueError(f"{path.name}: held_out {table}: {sorted(strangers)[0]!r} is not in the world")
     return world
 
 
-def draw_attributes(
-    world: World, occupation: str | None, adjective: str | None, rng: random.Random
-) -> tuple[str, str]:
+def draw_attributes(world: World, occupation: str | None, adjective: str | None, rng: random.Random) -> tuple[str, str]:
     """One (gender, tone) from the planted distribution."""
     genders, tones = world.planted(occupation, adjective)
-    return (
-        rng.choices(list(genders), list(genders.values()))[0],
-        rng.choices(list(tones), list(tones.values()))[0],
-    )
+    return (rng.choices(list(genders), list(genders.values()))[0], rng.choices(list(tones), list(tones.values()))[0])

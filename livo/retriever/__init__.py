@@ -36,7 +36,10 @@ class Retriever:
     """
 
     def __init__(
-        self, entries: Sequence[Entry] | None = None, lexicon: Mapping[str, Sequence[str]] | None = None, dense: str | Path = ""
+        self,
+        entries: Sequence[Entry] | None = None,
+        lexicon: Mapping[str, Sequence[str]] | None = None,
+        dense: str | Path = "",
     ) -> None:
         self.lexical = LexicalRetriever(entries, lexicon)
         self._dense = load_dense(dense, self.lexical.entries) if dense else None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livo.metrics import wilson_interval
+from livo.measures.metrics import wilson_interval
 from livo.principles import ASSETS, load_principles
 from livo.types import InputError, Retrieval
 
@@ -47,7 +47,9 @@ def load_prompts(path: str | Path = PROMPTS_PATH, split: str = "all") -> tuple[L
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; restore it with 'git checkout -- assets'") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; restore it with 'git checkout -- assets'"
+        ) from error
     known = {principle.id for principle in load_principles()}
     rows = []
     for number, line in enumerate(lines, start=1):
@@ -105,7 +107,11 @@ def measure(ask: Callable[[str], Retrieval], prompts: Sequence[Labelled]) -> dic
         "calibration": _calibration([(answers[row.prompt], right(row)) for row in asked]),
         "median ms": 1000 * statistics.median(seconds),
         "wrong": [
-            {"prompt": row.prompt, "wanted": list(row.principles), "found": (p := answers[row.prompt].principle) and p.id}
+            {
+                "prompt": row.prompt,
+                "wanted": list(row.principles),
+                "found": (p := answers[row.prompt].principle) and p.id,
+            }
             for row in asked
             if not right(row)
         ],
@@ -147,7 +153,10 @@ def format_figures(figures: dict[str, dict[str, Any]]) -> str:
     for id in figures[names[0]]["principles"]:
         for what in ("precision", "recall"):
             put(f"{id}: {what}", lambda f, id=id, what=what: _percent(f["principles"][id][what]))
-    put("Brier score of the answers with a principle", lambda f: "-" if (b := f["calibration"]["brier"]) is None else f"{b:.3f}")
+    put(
+        "Brier score of the answers with a principle",
+        lambda f: "-" if (b := f["calibration"]["brier"]) is None else f"{b:.3f}",
+    )
     for score in sorted({score for f in figures.values() for score in f["calibration"]["bins"]}):
         put(f"right at confidence {score}", lambda f, score=score: _percent(f["calibration"]["bins"].get(score)))
     put("right where none is given", lambda f: _percent(f["calibration"]["none"]))

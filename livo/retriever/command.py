@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from livo.endpoint import Endpoint
 from livo.inputs import validate_prompt
 from livo.retriever import Retriever, retrieve, retrieve_legacy
 from livo.retriever.benchmark import SPLITS, format_figures, load_prompts, measure
+from livo.retriever.endpoint import Endpoint
 from livo.retriever.language_model import DEADLINE, RETRIES, TIMEOUT, LanguageModelRetriever
 from livo.types import InputError, Retrieval
 
@@ -19,13 +19,27 @@ from livo.types import InputError, Retrieval
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `retrieve`."""
     parser.add_argument("prompt", metavar="PROMPT", nargs="?")
-    parser.add_argument("--benchmark", action="store_true", help="measure on the labelled prompts instead of answering one")
-    parser.add_argument("--split", choices=(*SPLITS, "all"), default="fresh", help="prompts of the benchmark (%(default)s)")
+    parser.add_argument(
+        "--benchmark", action="store_true", help="measure on the labelled prompts instead of answering one"
+    )
+    parser.add_argument(
+        "--split", choices=(*SPLITS, "all"), default="fresh", help="prompts of the benchmark (%(default)s)"
+    )
     parser.add_argument("--legacy", action="store_true", help="the official keyword rule, for comparison only")
-    parser.add_argument("--dense", metavar="FOLDER", help="also by sentence embeddings, as python -m train.retriever calibrated them there")
-    parser.add_argument("--llm", metavar="URL", help="ask a model behind an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
+    parser.add_argument(
+        "--dense",
+        metavar="FOLDER",
+        help="also by sentence embeddings, as python -m train.retriever calibrated them there",
+    )
+    parser.add_argument(
+        "--llm",
+        metavar="URL",
+        help="ask a model behind an OpenAI-compatible endpoint, such as http://localhost:8000/v1",
+    )
     parser.add_argument("--model", default="default", help="the endpoint's name of the model (%(default)s)")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for one answer of the model (%(default)g)")
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT, help="seconds for one answer of the model (%(default)g)"
+    )
     parser.add_argument("--json", action="store_true", help="JSON alone on standard output")
 
 
@@ -49,8 +63,14 @@ def run(args: argparse.Namespace) -> str:
             retrievers["with embeddings"] = offline
         if args.llm:
             retrievers["language model"] = _language_model(args, offline)
-        figures = {name: measure(ask, prompts) for name, ask in (retrievers | {"official keywords": retrieve_legacy}).items()}
-        return _json(figures) if args.json else f"{len(prompts):,} prompts, split {args.split}\n\n{format_figures(figures)}"
+        figures = {
+            name: measure(ask, prompts) for name, ask in (retrievers | {"official keywords": retrieve_legacy}).items()
+        }
+        return (
+            _json(figures)
+            if args.json
+            else f"{len(prompts):,} prompts, split {args.split}\n\n{format_figures(figures)}"
+        )
     prompt = validate_prompt(args.prompt)
     answer = (retrieve_legacy if args.legacy else _language_model(args, offline) if args.llm else offline)(prompt)
     if args.json:

@@ -96,7 +96,9 @@ class SentenceEncoder:
                 "`hf download OWNER/NAME --local-dir FOLDER` fetches where there is a network"
             ) from error
         if lacking := sorted(name for name in told["missing_keys"] if not name.startswith("pooler.")):
-            raise InputError(f"sentence embeddings {source} lack {len(lacking)} weights, such as {lacking[0]}: download them again, whole")
+            raise InputError(
+                f"sentence embeddings {source} lack {len(lacking)} weights, such as {lacking[0]}: download them again, whole"
+            )
         self._model.eval().requires_grad_(False)
 
     def __call__(self, sentences: Sequence[str]) -> Tensor:
@@ -104,7 +106,9 @@ class SentenceEncoder:
         torch = self._torch
         longest = min(LONGEST, self._tokenizer.model_max_length)
         with torch.inference_mode():
-            given = self._tokenizer(list(sentences), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+            given = self._tokenizer(
+                list(sentences), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+            )
             hidden = self._model(**given).last_hidden_state
             if self._pooling == POOLINGS[1]:
                 pooled = hidden[:, 0]
@@ -134,7 +138,9 @@ class DenseRetriever:
         calibration: chosen for these embeddings.
     """
 
-    def __init__(self, entries: Sequence[Entry], encode: Callable[[Sequence[str]], Tensor], calibration: Calibration) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], encode: Callable[[Sequence[str]], Tensor], calibration: Calibration
+    ) -> None:
         self._encode, self._calibration = encode, calibration
         self._entries = [entry for entry in entries if entry.exemplars]
         self._embeddings = [encode(entry.exemplars) for entry in self._entries]

@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from livo.endpoint import Endpoint, OutOfTokens, Tally, ask
 from livo.principles import load_principles
+from livo.retriever.endpoint import Endpoint, OutOfTokens, Tally, ask
 from livo.retriever.lexical import rank
 from livo.types import Evidence, InputError, Principle, Retrieval
 
@@ -124,5 +124,7 @@ class LanguageModelRetriever:
         for word in words[ranked[0].id]:
             if (start := prompt.casefold().find(word.strip().casefold())) >= 0:
                 end = min(start + len(word.strip()), len(prompt))
-                spans[start, end] = Evidence(prompt[start:end], start, end, f"the language model: calls for '{ranked[0].text}'")
+                spans[start, end] = Evidence(
+                    prompt[start:end], start, end, f"the language model: calls for '{ranked[0].text}'"
+                )
         return Retrieval(ranked[0], tuple(spans[span] for span in sorted(spans)), scores, ranked, note)

@@ -55,7 +55,9 @@ class LexicalRetriever:
         InputError: if an entry wants a word list that the lexicon does not have.
     """
 
-    def __init__(self, entries: Sequence[Entry] | None = None, lexicon: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(
+        self, entries: Sequence[Entry] | None = None, lexicon: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         self.entries = tuple(load_entries() if entries is None else entries)
         lexicon = load_lexicon() if lexicon is None else lexicon
         for entry in self.entries:
@@ -74,7 +76,9 @@ class LexicalRetriever:
         self._about_persons: dict = {}  # phrases with `<person>`, found once the persons are
         modifiers: set[str] = {"and", "very", *lexicon["adjectives"]}
         for name, words in lexicon.items():
-            forms = {"adjectives": as_is, "objects": None, "body": None, SPELT_RIGHT: None, ENDINGS: None}.get(name, plurals)
+            forms = {"adjectives": as_is, "objects": None, "body": None, SPELT_RIGHT: None, ENDINGS: None}.get(
+                name, plurals
+            )
             if forms:
                 self._add(words, name, -1, forms)
         for owner, entry in enumerate(self.entries):
@@ -94,7 +98,9 @@ class LexicalRetriever:
         for item in found:
             by_role.setdefault(item.role, []).append(item)
         if titles := [i for i, word in enumerate(words) if self._title.fullmatch(word.text)]:
-            by_role.setdefault("occupations", []).extend(Found(i, i + 1, words[i].text, "occupations", -1) for i in titles)
+            by_role.setdefault("occupations", []).extend(
+                Found(i, i + 1, words[i].text, "occupations", -1) for i in titles
+            )
         persons = self._persons(words, by_role)
         starts = {item.first: item.last for item in persons}
         found = [*by_role.get("lexicon", ()), *search(self._about_persons, words, starts, self._modifiers)]

@@ -16,7 +16,9 @@ COORDINATORS = frozenset({"or", "nor", "and"})
 DETERMINERS = frozenset({"no", "without", "zero"})
 
 
-def negations(tokens: Sequence[Token], triggers: Iterable[Found], persons: Iterable[Found]) -> dict[Found, tuple[int, int]]:
+def negations(
+    tokens: Sequence[Token], triggers: Iterable[Found], persons: Iterable[Found]
+) -> dict[Found, tuple[int, int]]:
     """What is negated, with the tokens (first, last) that show it: "no blood", "not naked", "no blood or gore",
     "without any people", "blood-free", "no naked people"."""
     negated: dict[Found, tuple[int, int]] = {}

@@ -60,7 +60,9 @@ def _descend(node: dict, way: tuple[str, ...]) -> dict:
     return node
 
 
-def search(trie: dict, tokens: Sequence[Token], persons: Mapping[int, int], modifiers: frozenset[str]) -> Iterator[Found]:
+def search(
+    trie: dict, tokens: Sequence[Token], persons: Mapping[int, int], modifiers: frozenset[str]
+) -> Iterator[Found]:
     """Every phrase of the trie in the prompt. A phrase does not reach across punctuation."""
     for first in range(len(tokens)):
         states = [(first, trie)]

@@ -65,7 +65,11 @@ class Spelling:
         single = _single(letters)
         for variant in _with_one_letter_less(single):
             for target in self._near.get(variant, ()):
-                if target[0] == letters[0] and abs(len(target) - len(letters)) < 3 and _is_slip(single, _single(target)):
+                if (
+                    target[0] == letters[0]
+                    and abs(len(target) - len(letters)) < 3
+                    and _is_slip(single, _single(target))
+                ):
                     return target
         return word
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livo.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range, wilson_interval
+from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range, wilson_interval
 from livo.study.answers import Answers
 from livo.study.design import GOLD, PAIR
 from livo.study.questions import CANNOT_TELL, CONSISTENCY, LEFT, NEITHER, QUESTIONS, RIGHT, TIE, YES, to_hundred
@@ -74,7 +74,9 @@ def agreement(answers: Answers, question: str) -> Estimate | None:
     for row in rows:
         table[place[row.item.id], column[row.rater]] = row.value if scale else codes[row.value]
     try:
-        return alpha_interval(table, [answers.folder.items[id].prompt for id in items], "ordinal" if scale else "nominal")
+        return alpha_interval(
+            table, [answers.folder.items[id].prompt for id in items], "ordinal" if scale else "nominal"
+        )
     except ValueError:
         return None
 
@@ -137,7 +139,9 @@ def human_toxicity(answers: Answers, category: str = "") -> dict[str, Estimate]:
     """
     labels = majority(answers, "toxic")
     told = _by_method_and_prompt(answers, labels, lambda item: not category or item.category == category)
-    return {m: prompt_bootstrap([100 * of.count(YES) / len(of) for of in prompts.values()]) for m, prompts in told.items()}
+    return {
+        m: prompt_bootstrap([100 * of.count(YES) / len(of) for of in prompts.values()]) for m, prompts in told.items()
+    }
 
 
 def share_of_yes(answers: Answers, question: str) -> Means | None:
@@ -174,7 +178,9 @@ def strengths(answers: Answers, draws: int = 300) -> tuple[dict[str, Estimate], 
     weights = np.ones((draws, len(rows)))
     for labels in ([row.rater for row in rows], [row.items[0].prompt for row in rows]):
         index = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-        weights *= rng.multinomial(len(index), np.full(len(index), 1 / len(index)), size=draws)[:, [index[x] for x in labels]]
+        weights *= rng.multinomial(len(index), np.full(len(index), 1 / len(index)), size=draws)[
+            :, [index[x] for x in labels]
+        ]
     drawn = defaultdict(list)
     for weight in weights:
         chosen = weight > 0
@@ -218,7 +224,10 @@ def order_effects(answers: Answers) -> list[tuple[str, Estimate]]:
         left = chosen.count(LEFT)
         low, high = wilson_interval(left, len(chosen))
         out.append(
-            ("Pairs, % that chose the left image", Estimate(100 * left / len(chosen), 100 * low, 100 * high, len(chosen)))
+            (
+                "Pairs, % that chose the left image",
+                Estimate(100 * left / len(chosen), 100 * low, 100 * high, len(chosen)),
+            )
         )
     return out
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from livo.study.design import GOLD, RATING, TRAINING
 from livo.study.session import Progress, Sessions
-from livo.study.store import Store
 from livo.study.study_file import Item, StudyFolder
+from livo.web.events import Store
 
 
 @dataclass(frozen=True)

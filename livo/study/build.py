@@ -97,7 +97,9 @@ def pictures_of_folder(folder: Path) -> list[Picture]:
     for line, row in enumerate(rows, 2):
         where = f"{table}, line {line}"
         if missing := [name for name in COLUMNS if not (row.get(name) or "").strip()]:
-            raise InputError(f"{where}: {missing[0]} is missing; the columns are {', '.join(COLUMNS)}, principle, category")
+            raise InputError(
+                f"{where}: {missing[0]} is missing; the columns are {', '.join(COLUMNS)}, principle, category"
+            )
         if not re.fullmatch(r"[0-9]{1,10}", row["seed"].strip()):
             raise InputError(
                 f"{where}: seed {row['seed']!r} is no whole number: number the images of a prompt, such as 0, 1, 2"
@@ -108,7 +110,9 @@ def pictures_of_folder(folder: Path) -> list[Picture]:
         try:
             prompt = validate_prompt(row["prompt"])
             chosen = (row.get("principle") or "").strip()
-            principle = retrieve(prompt).principle if not chosen else None if chosen == "none" else find_principle(chosen)
+            principle = (
+                retrieve(prompt).principle if not chosen else None if chosen == "none" else find_principle(chosen)
+            )
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
         category = (row.get("category") or "").strip()
@@ -154,7 +158,9 @@ def make_study(path: Path, study: Study, pictures: Sequence[Picture], titles: Ma
         held, checks = find_checks(items, study, random.Random(study.seed))
         for check, source in checks:
             for suffix in (".png", ".veil.png"):
-                (path / IMAGES / f"{check.id}{suffix}").write_bytes((path / IMAGES / f"{source.id}{suffix}").read_bytes())
+                (path / IMAGES / f"{check.id}{suffix}").write_bytes(
+                    (path / IMAGES / f"{source.id}{suffix}").read_bytes()
+                )
         for id in held:
             for suffix in (".png", ".veil.png"):
                 (path / IMAGES / f"{id}{suffix}").unlink()
@@ -162,7 +168,9 @@ def make_study(path: Path, study: Study, pictures: Sequence[Picture], titles: Ma
         (path / ITEMS).write_text(dump_items(items, titles), encoding="utf-8")
         (path / STUDY).write_text(dump_study(study), encoding="utf-8")
     except OSError as error:
-        raise InputError(f"the study cannot be written to {path} ({error.strerror or error}): give another folder") from error
+        raise InputError(
+            f"the study cannot be written to {path} ({error.strerror or error}): give another folder"
+        ) from error
     return items
 
 
@@ -212,7 +220,14 @@ def _write_item(path: Path, secret: bytes, side: int, picture: Picture) -> Item:
     clean.resize((VEIL_SIDE, VEIL_SIDE), Image.Resampling.BOX).save(path / IMAGES / f"{id}.veil.png")
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     return Item(
-        id, picture.prompt, picture.method, picture.seed, picture.principle, picture.category, dict(picture.judge), digest
+        id,
+        picture.prompt,
+        picture.method,
+        picture.seed,
+        picture.principle,
+        picture.category,
+        dict(picture.judge),
+        digest,
     )
 
 

@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("study", type=Path, metavar="STUDY", help="the folder to make")
     source = create.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompts", nargs="+", metavar="PROMPT", help="images of these are generated now")
-    source.add_argument("--comparisons", nargs="+", type=Path, metavar="FOLDER", help="folders that `compare --out` wrote")
+    source.add_argument(
+        "--comparisons", nargs="+", type=Path, metavar="FOLDER", help="folders that `compare --out` wrote"
+    )
     source.add_argument("--images", type=Path, metavar="FOLDER", help="images of any model, listed in its images.csv")
     create.add_argument("--methods", default="stable_diffusion,livo", help="to generate with, by comma (%(default)s)")
     create.add_argument("--seeds", default="0-3", help="to generate with (%(default)s)")
@@ -59,11 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         many = name == "serve"
         command.add_argument("study", type=Path, metavar="STUDY", nargs="+" if many else None, help="its folder")
-        command.add_argument("--store", help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME (STUDY/answers.sqlite)")
+        command.add_argument(
+            "--store", help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME (STUDY/answers.sqlite)"
+        )
         if name == "serve":
             command.add_argument("--port", type=int, default=PORT, help="0 for any free one (%(default)s)")
             command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for the whole network (%(default)s)")
-            command.add_argument("--allow-ephemeral", action="store_true", help="store on a disk that a restart empties")
+            command.add_argument(
+                "--allow-ephemeral", action="store_true", help="store on a disk that a restart empties"
+            )
         elif name == "links":
             command.add_argument(
                 "--base", default=f"http://127.0.0.1:{PORT}/study", help="address before the study's name (%(default)s)"
@@ -74,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             command.add_argument("--json", action="store_true", help="JSON alone on standard output")
         elif name == "withdraw":
             command.add_argument("rater", metavar="RATER", help="such as r003")
-            command.add_argument("--erase", action="store_true", help="delete the answers instead of setting them aside")
+            command.add_argument(
+                "--erase", action="store_true", help="delete the answers instead of setting them aside"
+            )
 
 
 _COMMANDS = {
@@ -100,17 +108,17 @@ def run(args: argparse.Namespace, generate: Generate) -> str:
         from livo.study.web.serve import serve
 
         return serve(args.study, args.host, args.port, args.store, allow_ephemeral=args.allow_ephemeral)
-    from livo.study.store import Store, default_url
     from livo.study.study_file import load_study
+    from livo.web.events import Store, default_url
 
     folder = load_study(args.study)
     if args.act == "links":
         return _links(folder, args.base)
     store = Store(args.store or default_url(args.study), folder.digest)
     try:
-        return {"status": _status, "report": _report, "export": _export, "verify": _verify, "withdraw": _withdraw}[args.act](
-            args, folder, store
-        )
+        return {"status": _status, "report": _report, "export": _export, "verify": _verify, "withdraw": _withdraw}[
+            args.act
+        ](args, folder, store)
     finally:
         store.close()
 
@@ -126,7 +134,9 @@ def run_create(args: argparse.Namespace, generate: Generate) -> str:
         if hasattr(args, field.name):
             value = getattr(args, field.name)
             told[field.name] = (
-                tuple(part.strip() for part in value.split(",") if part.strip()) if field.type.startswith("tuple") else value
+                tuple(part.strip() for part in value.split(",") if part.strip())
+                if field.type.startswith("tuple")
+                else value
             )
     study = Study(**told)
     if (args.study / STUDY).exists():
@@ -163,7 +173,8 @@ def _outlook_lines(told: Mapping[str, Any]) -> list[str]:
         "expected width of the 95 % interval of a method's mean rating, in points of 100:",
     ]
     return lines + [
-        f"  {method}: {width:.1f} ({told['ratings'][method]} ratings)" for method, width in told["expected_width"].items()
+        f"  {method}: {width:.1f} ({told['ratings'][method]} ratings)"
+        for method, width in told["expected_width"].items()
     ]
 
 
@@ -203,7 +214,9 @@ def _write(files: Mapping[str, str], out: Path) -> str:
         for name, text in files.items():
             (out / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"the folder {out} cannot be written ({error.strerror or error}): give another with --out") from error
+        raise InputError(
+            f"the folder {out} cannot be written ({error.strerror or error}): give another with --out"
+        ) from error
     return f"{', '.join(files)} are in {out}"
 
 

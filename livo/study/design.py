@@ -138,7 +138,9 @@ def shares(total: int, sizes: Sequence[int]) -> list[int]:
     return out
 
 
-def stretch(cycle: Sequence[Cell], length: int, rater: int, raters: int, opted_out: frozenset[str], most: int) -> list[Cell]:
+def stretch(
+    cycle: Sequence[Cell], length: int, rater: int, raters: int, opted_out: frozenset[str], most: int
+) -> list[Cell]:
     """The rater's cells: from an evenly spaced place on, past what the rater opted out of or has had enough of.
 
     Args:
@@ -252,7 +254,9 @@ def _spread(blocks: Sequence[list[Cell]]) -> list[list[Cell]]:
     """Disturbing blocks at equal distances among the others."""
     flagged = [block for block in blocks if block[0].category]
     calm = [block for block in blocks if not block[0].category]
-    places = [((i + 0.5) / len(group), group is flagged, block) for group in (calm, flagged) for i, block in enumerate(group)]
+    places = [
+        ((i + 0.5) / len(group), group is flagged, block) for group in (calm, flagged) for i, block in enumerate(group)
+    ]
     return [block for _, _, block in sorted(places, key=lambda row: row[:2])]
 
 

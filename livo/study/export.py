@@ -15,8 +15,8 @@ from livo.study.analysis import majority
 from livo.study.answers import Answer, Answers, read_answers
 from livo.study.questions import LEFT, NO, QUESTIONS, RIGHT, YES
 from livo.study.report import plain_cell, rater_name
-from livo.study.store import ORGANISER, Store
 from livo.study.study_file import STUDY, Item, StudyFolder
+from livo.web.events import ORGANISER, Store
 
 CODEBOOK = (
     ("ratings.csv", "rater", "r001 and so on; no name and no code"),
@@ -102,7 +102,13 @@ def _consent(answers: Answers, store: Store) -> str:
     for event in store.events():
         if event.kind == "consent" and event.rater != ORGANISER and not answers.states[event.rater].withdrawn:
             rows.append(
-                (rater_name(event.rater), event.at, event.body["version"], event.body["language"], int(event.body["adult"]))
+                (
+                    rater_name(event.rater),
+                    event.at,
+                    event.body["version"],
+                    event.body["language"],
+                    int(event.body["adult"]),
+                )
             )
     return _csv(("rater", "at", "version", "language", "adult"), rows)
 

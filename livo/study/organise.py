@@ -14,8 +14,8 @@ import segno
 
 from livo.study.design import GOLD, PAIR, RATING, TRAINING
 from livo.study.session import Sessions, is_right
-from livo.study.store import ORGANISER, Event, Store
 from livo.study.study_file import StudyFolder
+from livo.web.events import ORGANISER, Event, Store
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Spread:
     rest: float = 28.0
 
 
-def expected_width(raters: int, prompts: int, ratings: float, spread: Spread = Spread(), confidence: float = 0.95) -> float:
+def expected_width(
+    raters: int, prompts: int, ratings: float, spread: Spread = Spread(), confidence: float = 0.95
+) -> float:
     """Width of the interval of one method's mean rating, in points of 100, if raters and prompts were drawn anew.
 
     w = 2 z sqrt(s_p^2 / P + s_r^2 / R + s_e^2 / n)
@@ -104,7 +106,9 @@ def qr_svg(text: str) -> str:
     return buffer.getvalue().decode()
 
 
-def live_status(folder: StudyFolder, store: Store, sessions: Sessions, problems: list[str] | None = None) -> dict[str, Any]:
+def live_status(
+    folder: StudyFolder, store: Store, sessions: Sessions, problems: list[str] | None = None
+) -> dict[str, Any]:
     """Where every rater is, and how the study is doing; nothing that says what any method scored.
 
     Args:

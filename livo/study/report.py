@@ -15,8 +15,8 @@ from livo.study import analysis
 from livo.study.answers import Answers, participation, read_answers
 from livo.study.questions import CONSISTENCY
 from livo.study.statistics import DRAWS, Estimate
-from livo.study.store import Store
 from livo.study.study_file import StudyFolder
+from livo.web.events import Store
 
 PAPER_TABLE_4 = {
     "stable_diffusion": ("74.63", "100.00", "83.67"),
@@ -135,12 +135,21 @@ def _table_4(answers: Answers) -> Table:
 def _bias(answers: Answers) -> Table:
     rows = []
     principles = {
-        i.principle.id: i.principle.text for i in answers.folder.items.values() if i.principle and i.principle.risk == "bias"
+        i.principle.id: i.principle.text
+        for i in answers.folder.items.values()
+        if i.principle and i.principle.risk == "bias"
     }
     for principle, text in principles.items():
         for method, bias in analysis.human_bias(answers, principle).items():
             rows.append(
-                [text, answers.folder.titles[method], shown(bias.d1), shown(bias.d2), f"{bias.floor_d2:.1f}", str(bias.images)]
+                [
+                    text,
+                    answers.folder.titles[method],
+                    shown(bias.d1),
+                    shown(bias.d2),
+                    f"{bias.floor_d2:.1f}",
+                    str(bias.images),
+                ]
             )
     return Table(
         "Bias, as raters perceive it",
@@ -160,7 +169,12 @@ def _toxicity(answers: Answers) -> Table:
     for method in whole:
         yes = shown(conform.estimate(method)) if conform and method in conform.values else "-"
         rows.append(
-            [answers.folder.titles[method], shown(whole[method]), *(shown(by_kind[kind].get(method)) for kind in kinds), yes]
+            [
+                answers.folder.titles[method],
+                shown(whole[method]),
+                *(shown(by_kind[kind].get(method)) for kind in kinds),
+                yes,
+            ]
         )
     return Table(
         "Disturbing images, as raters see them (Avg. R)",
@@ -256,7 +270,10 @@ def _judge(answers: Answers) -> Table:
 def _order(answers: Answers) -> Table:
     rows = [[name, shown(estimate), str(estimate.n)] for name, estimate in analysis.order_effects(answers)]
     return Table(
-        "Did the order matter?", ("Effect", "Estimate", "n"), rows, ("No effect: the interval holds 0, or 50 for the side.",)
+        "Did the order matter?",
+        ("Effect", "Estimate", "n"),
+        rows,
+        ("No effect: the interval holds 0, or 50 for the side.",),
     )
 
 
@@ -266,7 +283,11 @@ def _missing(answers: Answers) -> Table:
         of = told.answered + told.skipped + told.opted_out + told.open
         share = f"{100 * (told.skipped + told.opted_out) / of:.1f} %" if of else "-"
         rows.append(
-            [answers.folder.titles[method], *map(str, (of, told.answered, told.skipped, told.opted_out, told.open)), share]
+            [
+                answers.folder.titles[method],
+                *map(str, (of, told.answered, told.skipped, told.opted_out, told.open)),
+                share,
+            ]
         )
     return Table(
         "What is missing, by method",

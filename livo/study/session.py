@@ -14,8 +14,8 @@ from typing import Any
 
 from livo.study.design import TRAINING, Plan, Trial, plan_of
 from livo.study.questions import QUESTIONS
-from livo.study.store import ORGANISER, WITHDRAWN, Draft, Event, Refused
 from livo.study.study_file import StudyFolder
+from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused
 
 TRAINING_TRIES = 2
 LONGEST_MS = 86_400_000
@@ -60,7 +60,9 @@ class Progress:
         if trial.kind != TRAINING:
             return key in self.answers
         tries = self.tries.get(key, ())
-        return len(tries) >= TRAINING_TRIES or any(is_right(trial, question, event.body["value"], folder) for event in tries)
+        return len(tries) >= TRAINING_TRIES or any(
+            is_right(trial, question, event.body["value"], folder) for event in tries
+        )
 
 
 def is_right(trial: Trial, question: str, value: Any, folder: StudyFolder) -> bool:
@@ -157,7 +159,11 @@ class Sessions:
             raise Refused(403, "no_consent", "nothing is stored before consent")
         if draft.kind == "options":
             given = body.get("opted_out")
-            if set(body) != {"opted_out"} or not isinstance(given, list) or not set(map(str, given)) <= set(self.categories):
+            if (
+                set(body) != {"opted_out"}
+                or not isinstance(given, list)
+                or not set(map(str, given)) <= set(self.categories)
+            ):
                 raise Refused(422, "bad_options", f"the categories are {', '.join(self.categories)}")
         elif draft.kind == "mood":
             if set(body) != {"value"} or body["value"] not in (1, 2, 3, 4, 5) or isinstance(body["value"], bool):

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from livo.metrics import Interval
+from livo.measures.metrics import Interval
 
 DRAWS = 2_000
 Level = Literal["nominal", "ordinal", "interval"]
@@ -99,9 +99,9 @@ def _alphas(counts: np.ndarray, values: np.ndarray, level: Level, weights: np.nd
     observed = np.einsum("bu,uvw->bvw", weights / (given - 1), pairs)
     totals = observed.sum(axis=2)
     n = totals.sum(axis=1)
-    expected = (totals[:, :, None] * totals[:, None, :] - np.einsum("bv,vw->bvw", totals, np.eye(len(values)))) / (n - 1)[
-        :, None, None
-    ]
+    expected = (totals[:, :, None] * totals[:, None, :] - np.einsum("bv,vw->bvw", totals, np.eye(len(values)))) / (
+        n - 1
+    )[:, None, None]
     delta = _differences(values, level, totals)
     with np.errstate(invalid="ignore", divide="ignore"):
         alpha = 1 - (observed * delta).sum(axis=(1, 2)) / (expected * delta).sum(axis=(1, 2))
@@ -260,7 +260,9 @@ class Strengths:
         return (x + t / 2) / (x + y + t)
 
 
-def bradley_terry(duels: Sequence[tuple[str, str, float]], weights: np.ndarray | None = None, ridge: float = 0.0) -> Strengths:
+def bradley_terry(
+    duels: Sequence[tuple[str, str, float]], weights: np.ndarray | None = None, ridge: float = 0.0
+) -> Strengths:
     """Strengths of methods from comparisons of two.
 
     P(i wins) ~ pi_i,   P(j wins) ~ pi_j,   P(tie) ~ nu sqrt(pi_i pi_j);   the likelihood is maximised by Newton's steps

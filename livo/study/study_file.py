@@ -79,7 +79,9 @@ class Study:
     def __post_init__(self) -> None:
         chosen = find_questions(self.questions)
         if not self.title.strip():
-            raise InputError(f"{STUDY}: the title is empty: say what raters will read, such as 'Rating drawn portraits'")
+            raise InputError(
+                f"{STUDY}: the title is empty: say what raters will read, such as 'Rating drawn portraits'"
+            )
         if unknown := sorted(set(self.languages) - set(LANGUAGES)):
             raise InputError(f"{STUDY}: no language {unknown[0]!r}; there are: {', '.join(LANGUAGES)}")
         if not self.languages:
@@ -214,7 +216,9 @@ def load_study(path: Path) -> StudyFolder:
         secret = (path / SECRET).read_bytes()
     except OSError as error:
         reason = f"{Path(error.filename).name}: {error.strerror}" if error.filename else str(error)
-        raise InputError(f"no study is in {path} ({reason}): make one with python -m livo study create {path} ...") from error
+        raise InputError(
+            f"no study is in {path} ({reason}): make one with python -m livo study create {path} ..."
+        ) from error
     if len(secret) != 32:
         raise InputError(
             f"{SECRET} in {path} has {len(secret)} bytes and not 32: without it no rater's code is valid; restore it"
@@ -226,10 +230,14 @@ def load_study(path: Path) -> StudyFolder:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{ITEMS} in {path} cannot be read ({error}): make the study again") from error
     digest = hashlib.sha256(hashlib.sha256(text).digest() + hashlib.sha256(items).digest()).hexdigest()
-    folder = StudyFolder(path, parse_study(text.decode("utf-8", "replace")), {i.id: i for i in rows}, titles, secret, digest)
+    folder = StudyFolder(
+        path, parse_study(text.decode("utf-8", "replace")), {i.id: i for i in rows}, titles, secret, digest
+    )
     for item in rows:
         if not folder.image_path(item, veiled=False).is_file() or not folder.image_path(item, veiled=True).is_file():
-            raise InputError(f"image {item.id} is missing from {path / IMAGES}: restore the folder, or make the study again")
+            raise InputError(
+                f"image {item.id} is missing from {path / IMAGES}: restore the folder, or make the study again"
+            )
     return folder
 
 
@@ -272,7 +280,9 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     }[kind]
     if not right:
         wanted = {"str": "text", "int": "a whole number", "bool": "true or false", "tuple[str, ...]": "a list of words"}
-        raise InputError(f"{STUDY}: {name} is {value!r}: wanted {wanted.get(kind, 'text by language, such as en: ...')}")
+        raise InputError(
+            f"{STUDY}: {name} is {value!r}: wanted {wanted.get(kind, 'text by language, such as en: ...')}"
+        )
     return tuple(value) if kind.startswith("tuple") else value
 
 
@@ -285,7 +295,10 @@ def dump_study(study: Study) -> str:
 
 def dump_items(items: Sequence[Item], titles: Mapping[str, str]) -> str:
     """`items.json`."""
-    return json.dumps({"methods": dict(titles), "items": [asdict(item) for item in items]}, indent=1, ensure_ascii=False) + "\n"
+    return (
+        json.dumps({"methods": dict(titles), "items": [asdict(item) for item in items]}, indent=1, ensure_ascii=False)
+        + "\n"
+    )
 
 
 def _read_item(row: Mapping[str, Any]) -> Item:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from livo.classifiers.panel import TOXICITY, toxicity_scores
 from livo.compare import Comparison, MethodResult
-from livo.judging import TOXICITY, toxicity_scores
-from livo.metrics import TOXIC_ABOVE
+from livo.measures.metrics import TOXIC_ABOVE
 from livo.retriever import retrieve
 from livo.types import InputError
 

@@ -47,7 +47,11 @@ def build_api(bench: Workbench) -> None:
         }
 
     def compare(
-        prompt: str, principle: str = "auto", methods: str = "stable_diffusion,livo", first_seed: int = 0, images: int = 4
+        prompt: str,
+        principle: str = "auto",
+        methods: str = "stable_diffusion,livo",
+        first_seed: int = 0,
+        images: int = 4,
     ) -> dict:
         """Draws a prompt with several alignment methods from the same starting noise, and judges every image.
 
@@ -64,10 +68,16 @@ def build_api(bench: Workbench) -> None:
         """
         comparison, notices = _run(bench, prompt, principle, methods, first_seed, images, MOST_PICTURES)
         gated = bench.access.gate(comparison, stand_ins_too=True)
-        shown = {id: [data_uri(image) for image in to_pixels(r.images)] for id, r in gated.methods.items() if r.images is not None}
+        shown = {
+            id: [data_uri(image) for image in to_pixels(r.images)]
+            for id, r in gated.methods.items()
+            if r.images is not None
+        }
         return {**gated.to_json(shown), "notices": notices}
 
-    def bias_report(prompt: str, principle: str = "gender_equality", method: str = "livo", first_seed: int = 0, images: int = 20) -> dict:
+    def bias_report(
+        prompt: str, principle: str = "gender_equality", method: str = "livo", first_seed: int = 0, images: int = 20
+    ) -> dict:
         """How a method shifts whom a prompt shows, beside the unaligned model: counts, shares with intervals, D1 and D2.
 
         Labels are what a classifier perceives in the pictures, never what anybody is; "cannot tell" is counted apart.
@@ -95,7 +105,13 @@ def build_api(bench: Workbench) -> None:
             }
             for id, result in told["methods"].items()
         }
-        return {"prompt": told["prompt"], "principle": told["principle"], "options": told["options"], "methods": report, "notices": notices}
+        return {
+            "prompt": told["prompt"],
+            "principle": told["principle"],
+            "options": told["options"],
+            "methods": report,
+            "notices": notices,
+        }
 
     gr.api(retrieve_principle, api_name="retrieve_principle", queue=False)
     for function in (compare, bias_report):
@@ -116,7 +132,10 @@ def _run(
     try:
         if bench.engine is None:
             raise InputError(f"no image can be made: {bench.problem}")
-        prompt, ids = validate_prompt(prompt), list(dict.fromkeys(id.strip() for id in methods.split(",") if id.strip()))
+        prompt, ids = (
+            validate_prompt(prompt),
+            list(dict.fromkeys(id.strip() for id in methods.split(",") if id.strip())),
+        )
         if not ids:
             raise InputError("no method was asked for: give ids by comma, such as stable_diffusion,livo")
         if unknown := [id for id in ids if id not in bench.entrants]:
@@ -124,7 +143,9 @@ def _run(
         if not 1 <= images <= most:
             raise InputError(f"{images} images cannot be made in one call: give 1 to {most}")
         d = bench.defaults
-        options = SamplingOptions(tuple(range(first_seed, first_seed + images)), d.num_inference_steps, d.guidance_scale, d.height, d.width)
+        options = SamplingOptions(
+            tuple(range(first_seed, first_seed + images)), d.num_inference_steps, d.guidance_scale, d.height, d.width
+        )
         notices, item = [], None
         for item in serve(bench, prompt, ids, options, principle):
             if isinstance(item, Notice):

@@ -50,7 +50,9 @@ def principle_card(
     else:
         eyebrow = "Principle chosen by you"
     name = " and ".join(p.text for p in chosen) or ("no principle applies" if by_itself else "none")
-    risks = "".join(f'<span class="risk {risk}">against {risk}</span>' for risk in dict.fromkeys(p.risk for p in chosen))
+    risks = "".join(
+        f'<span class="risk {risk}">against {risk}</span>' for risk in dict.fromkeys(p.risk for p in chosen)
+    )
     evidence = found.evidence if by_itself else ()
     reasons = "".join(f"<li><b>{escape(item.text)}</b> {escape(item.reason)}</li>" for item in _unique(evidence))
     reasons = f'<ul class="evidence">{reasons}</ul>' if reasons else ""
@@ -74,7 +76,9 @@ def _effect(chosen: Sequence[Principle]) -> str:
     return "LiVO puts the value before the prompt in half of the images, marked “value”; the others stay as they are."
 
 
-def alternatives_html(found: Retrieval, choice: str, chosen: Sequence[Principle], principles: Sequence[Principle]) -> str:
+def alternatives_html(
+    found: Retrieval, choice: str, chosen: Sequence[Principle], principles: Sequence[Principle]
+) -> str:
     """Every principle with the retriever's confidence as a button that compares under it instead, and why it was not taken."""
     taken = {p.id for p in chosen}
     buttons = [
@@ -96,8 +100,16 @@ def alternatives_html(found: Retrieval, choice: str, chosen: Sequence[Principle]
     sure = [f"{p.text} {found.scores.get(p.id, 0.0):.2f}" for p in chosen]
     told = f"Confidence of the retriever: {escape(', '.join(sure))}. " if sure else ""
     reasons = why_not(found, principles)
-    rows = "".join(f"<li><b>{escape(p.text)}</b> {escape(reasons[p.id])}</li>" for p in principles if p.id in reasons and p.id not in taken)
-    why = f'<details class="why-not"><summary>Why not the others?</summary><ul class="reasons">{rows}</ul></details>' if rows else ""
+    rows = "".join(
+        f"<li><b>{escape(p.text)}</b> {escape(reasons[p.id])}</li>"
+        for p in principles
+        if p.id in reasons and p.id not in taken
+    )
+    why = (
+        f'<details class="why-not"><summary>Why not the others?</summary><ul class="reasons">{rows}</ul></details>'
+        if rows
+        else ""
+    )
     return f'<div class="instead"><p>{told}Compare under another:</p><div>{row}</div></div>{why}'
 
 

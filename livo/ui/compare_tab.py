@@ -163,7 +163,9 @@ def _running_grid(
         else:
             state = RUNNING if report and id in report.previews else WAITING
         previews = to_pixels(report.previews[id]) if state == RUNNING else None
-        columns.append(running_column(entrant.title, options.seeds, previews, veiled=veiled, reason=reason, state=state))
+        columns.append(
+            running_column(entrant.title, options.seeds, previews, veiled=veiled, reason=reason, state=state)
+        )
     return grid_html(columns)
 
 
@@ -186,7 +188,9 @@ def comparison_html(bench: Workbench, comparison: Comparison) -> str:
 def example_html(bench: Workbench, example: Example) -> tuple[str, str, str]:
     """Card, status and grid of a stored comparison."""
     answer = example.answer
-    chosen = tuple(map(find_principle, answer.get("principles") or filter(None, [(answer["principle"] or {}).get("id")])))
+    chosen = tuple(
+        map(find_principle, answer.get("principles") or filter(None, [(answer["principle"] or {}).get("id")]))
+    )
     card = principle_card(answer["prompt"], retrieve(answer["prompt"]), answer["options"]["principle"], chosen)
     seeds = answer["options"]["seeds"]
     columns = [
@@ -248,11 +252,19 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
             refused = () if bench.access.stand_ins or not bench.access.guarded else STAND_INS
             gr.HTML(presets_html(refused), elem_id="presets")
             choice = gr.HTML(
-                AUTO, html_template=principle_select_html(), js_on_load=SELECT_JS, elem_id="principle", apply_default_css=False
+                AUTO,
+                html_template=principle_select_html(),
+                js_on_load=SELECT_JS,
+                elem_id="principle",
+                apply_default_css=False,
             )
             ticked = ",".join(id for id in bench.entrants if id in SHOWN_FIRST)
             methods = gr.HTML(
-                ticked, html_template=methods_html(bench), js_on_load=TICKS_JS, elem_id="methods", apply_default_css=False
+                ticked,
+                html_template=methods_html(bench),
+                js_on_load=TICKS_JS,
+                elem_id="methods",
+                apply_default_css=False,
             )
             with gr.Row(elem_classes="numbers"):
                 seed = gr.Number(0, label="First seed", precision=0, min_width=110, elem_id="seed")
@@ -354,7 +366,8 @@ def principle_select_html(chosen: str = AUTO) -> str:
     rows += [(principle.id, f"{principle.text[:1].upper()}{principle.text[1:]}") for principle in load_principles()]
     rows.append((NONE, "None"))
     options = "".join(
-        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>' for value, text in rows
+        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>'
+        for value, text in rows
     )
     return f'<label class="field"><span>Principle</span><select aria-label="Principle">{options}</select></label>'
 

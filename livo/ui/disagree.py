@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from livo.judging import CLEAN, OCCUPATION, TOXICITY
-from livo.metrics import wilson_interval
+from livo.classifiers.panel import CLEAN, OCCUPATION, TOXICITY
+from livo.measures.metrics import wilson_interval
 
 QUESTIONS = {"gender": "Gender presentation", "race": "Race", "tone": "Skin tone", TOXICITY: "Toxicity"}
 CANNOT_TELL = "cannot tell"
@@ -72,7 +72,11 @@ def tally_html(answers: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[s
         classes = list(dict.fromkeys(c for answer in having for c in answer["classes"]))
         placed = sum(len(answer["images"]) if question == TOXICITY else sum(answer["counts"]) for answer in having)
         known = next((k for m in metrics if (k := m.get(question, {}).get("corrected"))), None)
-        own = f"{100 * (1 - known['judge_accuracy']):.2g} % of {known['judge_n']:,} held-out images" if known else "not measured"
+        own = (
+            f"{100 * (1 - known['judge_accuracy']):.2g} % of {known['judge_n']:,} held-out images"
+            if known
+            else "not measured"
+        )
         rows.append(
             f'<tr data-question="{escape(question)}" data-name="{escape(heading(question))}" data-classes="{escape(json.dumps(classes))}">'
             f'<th scope="row">{escape(heading(question))}</th><td class="share">{share_text(0, placed)}</td><td>{escape(own)}</td></tr>'

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from baselines import SHOWN_FIRST
-from livo.backbones import ASSETS
+from livo.diffusion.backbones import ASSETS
 
 FOLDER = ASSETS / "examples"
 INDEX = "first.json"
@@ -85,8 +85,8 @@ def store_examples(examples: Sequence[Example], folder: Path = FOLDER) -> None:
 def make_example(prompt: str, bench, seeds: Sequence[int] = SEEDS) -> Example:
     """Runs one comparison on a workbench: the methods shown first, at the backbone's own settings."""
     from livo.compare import compare
-    from livo.ui.compare_tab import to_pixels
     from livo.types import SamplingOptions
+    from livo.ui.compare_tab import to_pixels
 
     d = bench.defaults
     options = SamplingOptions(tuple(seeds), d.num_inference_steps, d.guidance_scale, d.height, d.width)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from livo.judging import CLEAN, OCCUPATION, TOXICITY
+from livo.classifiers.panel import CLEAN, OCCUPATION, TOXICITY
 from livo.ui.disagree import button_html, tally_html, verdict_of
 from livo.ui.judge_view import agreement_html, corrected_row
 
@@ -24,7 +24,11 @@ WAITING, RUNNING, DONE, FAILED, ABSENT = "waiting", "running", "done", "failed",
 STATES = {WAITING: "waiting", RUNNING: "running", DONE: "done", FAILED: "failed", ABSENT: "does not apply"}
 VEIL_SIZE = 6
 """Pixels along a side of what a covered image still shows: colours, no shapes."""
-HEADINGS = {"gender": "Gender presentation, perceived as", "race": "Race, perceived as", "tone": "Skin tone, perceived as"}
+HEADINGS = {
+    "gender": "Gender presentation, perceived as",
+    "race": "Race, perceived as",
+    "tone": "Skin tone, perceived as",
+}
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,25 @@ def finished_column(
     for i, seed in enumerate(seeds):
         verdict = {question: answer["images"][i] for question, answer in answers.items()}
         note = notes[i] if notes else ""
-        cells.append(Cell(seed, DONE, images[i], _words(seed, verdict), _flag(verdict), note=note, verdict=verdict_of(answers, i)))
+        cells.append(
+            Cell(
+                seed, DONE, images[i], _words(seed, verdict), _flag(verdict), note=note, verdict=verdict_of(answers, i)
+            )
+        )
     cost = {**(result.get("cost") or {}), "seconds": result.get("seconds")}
-    return Column(title, DONE, cells, result["reason"] or "", answers, result["metrics"], result.get("agreement") or {}, cost)
+    return Column(
+        title, DONE, cells, result["reason"] or "", answers, result["metrics"], result.get("agreement") or {}, cost
+    )
 
 
 def running_column(
-    title: str, seeds: Sequence[int], previews: np.ndarray | None, *, veiled: bool, reason: str = "", state: str = RUNNING
+    title: str,
+    seeds: Sequence[int],
+    previews: np.ndarray | None,
+    *,
+    veiled: bool,
+    reason: str = "",
+    state: str = RUNNING,
 ) -> Column:
     """A method's column while it denoises; `previews` are (N, h, w, 3) uint8."""
     cells = [
@@ -188,7 +204,11 @@ def cell_html(cell: Cell, method: str = "") -> str:
     Args:
         method: whose image it is, where a visitor may disagree with the judge about it.
     """
-    note = f'<span class="note" title="{escape(cell.note)}">{escape(cell.note)}</span>' if cell.note not in ("", "no value") else ""
+    note = (
+        f'<span class="note" title="{escape(cell.note)}">{escape(cell.note)}</span>'
+        if cell.note not in ("", "no value")
+        else ""
+    )
     caption = f"<figcaption>seed {cell.seed}{note}</figcaption>"
     if cell.image is None:
         inside = f'<span class="empty">{STATES[cell.state]}</span>'
@@ -270,7 +290,9 @@ def toxicity_html(figures: Mapping[str, Any]) -> str:
     """Share flagged with its interval, and the mean score."""
     flagged = round(figures["toxicity_ratio"] * figures["n"])
     bar = _bar("flagged", flagged, figures["n"], *figures["interval"], kind=" flagged")
-    score = f"<div><dt>Toxicity score</dt><dd><b>{100 * figures['toxicity_score']:.1f}</b> <span>of 100</span></dd></div>"
+    score = (
+        f"<div><dt>Toxicity score</dt><dd><b>{100 * figures['toxicity_score']:.1f}</b> <span>of 100</span></dd></div>"
+    )
     score += corrected_row("Flagged", figures, "toxicity_ratio", " %")
     return f'<div class="result"><h4>Toxicity, as the classifier says</h4>{bar}<dl class="scores">{score}</dl></div>'
 

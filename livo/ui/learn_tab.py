@@ -37,7 +37,8 @@ def lessons_html(lessons: Sequence[Lesson]) -> str:
 
 def _card(lesson: Lesson) -> str:
     papers = ", ".join(
-        f'<a href="{PREFIX}/print/{lesson.id}/{what}" target="_blank" rel="noopener">{escape(title.lower())}</a>' for what, title in PAPERS.items()
+        f'<a href="{PREFIX}/print/{lesson.id}/{what}" target="_blank" rel="noopener">{escape(title.lower())}</a>'
+        for what, title in PAPERS.items()
     )
     return (
         f'<section class="card"><p class="eyebrow">Lesson {lesson.order} · {lesson.minutes} minutes</p><h3>'

@@ -68,4 +68,8 @@ def lent(bench: Workbench) -> Workbench:
 
 def problems(bench: Workbench) -> list[str]:
     """What could not be loaded, a line each."""
-    return [text for text in (bench.notice, bench.problem, bench.judge_problem, *(e.problem for e in bench.entrants.values())) if text]
+    return [
+        text
+        for text in (bench.notice, bench.problem, bench.judge_problem, *(e.problem for e in bench.entrants.values()))
+        if text
+    ]

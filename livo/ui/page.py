@@ -7,9 +7,9 @@ from html import escape
 
 import gradio as gr
 
+from livo.live_training import LiveTrainer
 from livo.ui.api import build_api
 from livo.ui.compare_tab import build_compare_tab
-from livo.live import LiveTrainer
 from livo.ui.examples import Example
 from livo.ui.learn_tab import build_learn_tab
 from livo.ui.opening import DRAWN_WORLD
@@ -50,7 +50,9 @@ classifier is a model too, and errs.{measured}</p></details>
 MEASURED = {"gender": "perceived gender", "tone": "skin tone", "toxicity": "toxicity", "occupation": "occupation"}
 
 
-def build_page(bench: Workbench, examples: Sequence[Example], studies: Sequence[OpenStudy] = (), trainer: LiveTrainer | None = None) -> gr.Blocks:
+def build_page(
+    bench: Workbench, examples: Sequence[Example], studies: Sequence[OpenStudy] = (), trainer: LiveTrainer | None = None
+) -> gr.Blocks:
     """The page, not yet launched; `studies` are those that the same server serves, `trainer` trains for its visitors."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(MASTHEAD.format(about=about_html(bench)))

@@ -12,14 +12,15 @@ from livo.ui.cards import message
 from livo.ui.recipe import PARAMETER, Recipe, address, decode, link_html
 from livo.ui.workbench import Workbench
 
-
 CLICK_JS = """
 watch("value", () => { if (props.value) setTimeout(() => trigger("click"), 300); });
 """
 """A State's change does not reach the browser from an event that waits in no queue; the form is to be filled by then."""
 
 
-def with_link(updates: Iterator[tuple], bench: Workbench, given: Sequence[Any], request: gr.Request | None) -> Iterator[tuple]:
+def with_link(
+    updates: Iterator[tuple], bench: Workbench, given: Sequence[Any], request: gr.Request | None
+) -> Iterator[tuple]:
     """The updates of a comparison, each with one more: the link to it, which is there from the first picture on.
 
     Args:
@@ -37,7 +38,16 @@ def _link(bench: Workbench, given: Sequence[Any], request: gr.Request | None) ->
     prompt, choice, methods, seed, images, steps, guidance = given
     try:
         ids = tuple(id for id in (methods or "").split(",") if id)
-        recipe = Recipe((prompt or "").strip(), choice or "auto", ids, int(seed), int(images), int(steps), float(guidance), bench.engine.backbone.name)
+        recipe = Recipe(
+            (prompt or "").strip(),
+            choice or "auto",
+            ids,
+            int(seed),
+            int(images),
+            int(steps),
+            float(guidance),
+            bench.engine.backbone.name,
+        )
         text = recipe.encode()
         decode(text, list(bench.entrants), 1_000)
     except (InputError, TypeError, ValueError):
@@ -78,7 +88,11 @@ def open_link(
         except InputError as error:
             return [*stay, message(str(error)), gr.skip()]
         name = bench.engine.backbone.name if bench.engine else ""
-        told = "" if recipe.backbone == name else message(f"this link was made with another model ({recipe.backbone}); this page has {name}", "note")
+        told = (
+            ""
+            if recipe.backbone == name
+            else message(f"this link was made with another model ({recipe.backbone}); this page has {name}", "note")
+        )
         return [*fill(recipe), told or gr.skip(), text]
 
     gr.context.Context.root_block.load(

@@ -59,7 +59,10 @@ def decode(text: str, known_methods: Sequence[str], most_images: int) -> Recipe:
     if len(text) > MOST_CHARACTERS:
         raise broken
     try:
-        packed, reader = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True), zlib.decompressobj()
+        packed, reader = (
+            base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True),
+            zlib.decompressobj(),
+        )
         told = json.loads(reader.decompress(packed, 8 * MOST_CHARACTERS))  # no more, however much a stranger packed
         if not reader.eof or told.keys() != {field.name for field in fields(Recipe)}:
             raise broken

@@ -70,7 +70,9 @@ def show_point(folder: Path, arm: str) -> str:
 
 def build_results_tab(tab: gr.Tab, folder: Path = COMMITTED) -> None:
     """Lays the tab out inside the Blocks at hand; `tab` is the one it is in."""
-    top = gr.HTML('<p class="status">Reading the results</p>', js_on_load=POINTS_JS, elem_id="results", apply_default_css=False)
+    top = gr.HTML(
+        '<p class="status">Reading the results</p>', js_on_load=POINTS_JS, elem_id="results", apply_default_css=False
+    )
     pictures = gr.HTML("", elem_id="pictures", apply_default_css=False)
     below = gr.HTML("", elem_id="results-more", apply_default_css=False)
     tab.select(

@@ -14,7 +14,7 @@ from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figu
 from livo.evaluation.parts import SD
 from livo.evaluation.results import Results
 from livo.evaluation.tables import Cell, Table, find_encoders, find_main, table_1, table_2, table_3
-from livo.metrics import TOXIC_ABOVE
+from livo.measures.metrics import TOXIC_ABOVE
 from livo.miniature.world import load_world
 from livo.types import InputError
 from livo.ui.cards import message
@@ -47,7 +47,11 @@ def results_html(files: Sequence[Results]) -> tuple[str, str]:
     below.append('<h2 class="tab-heading">Learning</h2>')
     below.append(_learning(lambda: figure_4(encoders), "--figure 4"))
     below.append(_learning(lambda: figure_3a(main, encoders), "--figure 3a"))
-    below.append('<h2 class="tab-heading">Ablations and data</h2>' + _table(table_3(main, encoders), "--table 3") + _table(table_1(main, load_world()), "--table 1"))
+    below.append(
+        '<h2 class="tab-heading">Ablations and data</h2>'
+        + _table(table_3(main, encoders), "--table 3")
+        + _table(table_1(main, load_world()), "--table 1")
+    )
     below.append('<h2 class="tab-heading">Control arms that the paper lacks</h2>')
     below += [
         f'<details class="control"><summary>{escape(table.caption)}</summary>{_table(table, "--report controls", caption=False)}</details>'
@@ -75,7 +79,8 @@ def summary_html(main: Results) -> str:
 def _table(table: Table, command: str, *, caption: bool = True) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
     rows = "".join(
-        f'<tr><th scope="row">{escape(row[0].text)}</th>{"".join(_cell(cell) for cell in row[1:])}</tr>' for row in table.rows
+        f'<tr><th scope="row">{escape(row[0].text)}</th>{"".join(_cell(cell) for cell in row[1:])}</tr>'
+        for row in table.rows
     )
     title = f"<caption>{escape(table.caption)}</caption>" if caption else ""
     note = f'<p class="chart-note">{escape(table.note)} <code>{COMMAND} {escape(command)}</code></p>'
@@ -89,7 +94,7 @@ def _cell(cell: Cell) -> str:
     """A figure over its interval."""
     parts = re.fullmatch(r"(.*?) (\[.*\])", cell.text)
     text = f"<b>{escape(parts[1])}</b><small>{escape(parts[2])}</small>" if parts else escape(cell.text)
-    return f'<td{" class=best" if cell.best else ""}>{text}</td>'
+    return f"<td{' class=best' if cell.best else ''}>{text}</td>"
 
 
 def claims_html(claims: Sequence[Claim]) -> str:

@@ -1,7 +1,7 @@
 """How the page's and the API's comparisons are made: checked, on a GPU that may be lent, gated, with a way out.
 
-    for item in serve(bench, prompt, ids, options, choice):
-        ...                                   # Notice, Progress, and last the Comparison that a visitor may see
+for item in serve(bench, prompt, ids, options, choice):
+    ...                                   # Notice, Progress, and last the Comparison that a visitor may see
 """
 
 from __future__ import annotations
@@ -35,9 +35,13 @@ class Notice:
 def on_this_machine(bench: Workbench) -> Generate:
     """`compare` with the workbench's parts."""
 
-    def generate(prompt: str, ids: tuple[str, ...], options: SamplingOptions, choice: str) -> Iterator[Progress | Comparison]:
+    def generate(
+        prompt: str, ids: tuple[str, ...], options: SamplingOptions, choice: str
+    ) -> Iterator[Progress | Comparison]:
         methods = {id: bench.entrants[id] for id in ids}
-        yield from compare(prompt, engine=bench.engine, methods=methods, options=options, judge=bench.judge, principle=choice)
+        yield from compare(
+            prompt, engine=bench.engine, methods=methods, options=options, judge=bench.judge, principle=choice
+        )
 
     return generate
 
@@ -90,5 +94,11 @@ def _serve(
     drawn = bench.fallback
     yield Notice(f"{told} The drawn world answers instead.")
     d = drawn.defaults
-    options = replace(options, num_inference_steps=d.num_inference_steps, guidance_scale=d.guidance_scale, height=d.height, width=d.width)
+    options = replace(
+        options,
+        num_inference_steps=d.num_inference_steps,
+        guidance_scale=d.guidance_scale,
+        height=d.height,
+        width=d.width,
+    )
     yield from serve(drawn, prompt, ids, options, choice)

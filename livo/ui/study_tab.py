@@ -53,7 +53,13 @@ def plan_html(
     raters: float | None, prompts: float | None, images: float | None, methods: float | None, per_rater: float | None
 ) -> str:
     """How wide the intervals of such a study will be, and what it asks of a rater; or what is wrong with the numbers."""
-    told = {"raters": raters, "prompts": prompts, "images a prompt": images, "methods": methods, "images a rater": per_rater}
+    told = {
+        "raters": raters,
+        "prompts": prompts,
+        "images a prompt": images,
+        "methods": methods,
+        "images a rater": per_rater,
+    }
     try:
         for name, value in told.items():
             if value is None or value != int(value) or not 1 <= value <= MOST:
@@ -98,4 +104,12 @@ def build_study_tab(studies: Sequence[OpenStudy] = ()) -> None:
         f'<pre class="commands" tabindex="0" role="region" aria-label="Commands"><code>{escape(COMMANDS)}</code></pre>'
         '<p class="effect">A folder with images of any other model will do as well: <code>--images FOLDER</code>.</p>'
     )
-    gr.on([box.change for box in boxes], plan_html, boxes, plan, show_progress="hidden", queue=False, api_visibility="private")
+    gr.on(
+        [box.change for box in boxes],
+        plan_html,
+        boxes,
+        plan,
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
+    )

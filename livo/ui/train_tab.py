@@ -19,13 +19,10 @@ from tempfile import TemporaryDirectory
 import gradio as gr
 
 from livo.compare import Entrant
-from livo.live import (
+from livo.live_training import (
     DEFAULT_STEPS,
-    FEWEST_STEPS,
     FOLDER,
     LOSSES,
-    MOST_GAMMA,
-    MOST_STEPS,
     PRINCIPLES,
     Ended,
     LiveRequest,
@@ -80,7 +77,15 @@ Shown = tuple[object, object, object, object]
 # --- handlers --------------------------------------------------------------------------------------------------------
 
 
-def request_of(concepts: str, principle: str, loss: str, gamma_1: float | None, gamma_2: float | None, steps: float | None, seed: float | None) -> LiveRequest:
+def request_of(
+    concepts: str,
+    principle: str,
+    loss: str,
+    gamma_1: float | None,
+    gamma_2: float | None,
+    steps: float | None,
+    seed: float | None,
+) -> LiveRequest:
     """What the controls ask for; `concepts` are names by comma.
 
     Raises:
@@ -103,7 +108,9 @@ def run_training(trainer: LiveTrainer | None, *asked) -> Iterator[Shown]:
     """
     try:
         if trainer is None:
-            raise InputError("what is learned here are drawings of the drawn world: open the page with its own model, by python app.py")
+            raise InputError(
+                "what is learned here are drawings of the drawn world: open the page with its own model, by python app.py"
+            )
         request = request_of(*asked)
         with closing(trainer(request)) as updates:
             yield from _show(request, updates)
@@ -146,7 +153,9 @@ def _show(request: LiveRequest, updates: Iterator) -> Iterator[Shown]:
                 if update.problem:
                     status = message(update.problem) + status_line(f"Ended after {len(steps)} steps", stopped=True)
                 else:
-                    status = status_line(f"Trained in {update.seconds:.0f} s, {len(steps)} steps. Compare it below, or take it with you")
+                    status = status_line(
+                        f"Trained in {update.seconds:.0f} s, {len(steps)} steps. Compare it below, or take it with you"
+                    )
         yield status, strip, charts, state
 
 
@@ -154,29 +163,45 @@ def _step_line(step: Stepped) -> str:
     return status_line(f"Step {step.step} of {step.num_steps}, {step.seconds:.0f} s", share=step.step / step.num_steps)
 
 
-def compare_encoders(bench: Workbench, trained: Trained | None, prompt: str, rate: str, count: float | None, seed: float | None) -> Iterator[tuple]:
+def compare_encoders(
+    bench: Workbench, trained: Trained | None, prompt: str, rate: str, count: float | None, seed: float | None
+) -> Iterator[tuple]:
     """Stable Diffusion, the visitor's encoder and the shipped one on the same seeds: card, status and grid, as `run_comparison`."""
     if trained is None or bench.engine is None:
-        why = f"no image can be made: {bench.problem}" if trained else "nothing is trained yet: press Train first, and compare when pictures have appeared"
+        why = (
+            f"no image can be made: {bench.problem}"
+            if trained
+            else "nothing is trained yet: press Train first, and compare when pictures have appeared"
+        )
         yield message(why), status_line("Nothing to compare", stopped=True), gr.skip()
         return
-    from livo.method import LiVO
-    from livo.value_encoder import load_value_encoder
+    from livo.methods.livo import LiVO
+    from livo.methods.value_encoder import load_value_encoder
 
     share = float(rate) if rate in RATES else 1.0
     with TemporaryDirectory() as folder:
         encoder = load_value_encoder(unpack_encoder(trained.encoder, Path(folder)), bench.engine.backbone)
     entrants = {"stable_diffusion": bench.entrants["stable_diffusion"]}
-    entrants["yours"] = Entrant(f"Yours, {trained.step} steps", ("bias", "toxicity"), LiVO(bench.engine, encoder, share))
+    entrants["yours"] = Entrant(
+        f"Yours, {trained.step} steps", ("bias", "toxicity"), LiVO(bench.engine, encoder, share)
+    )
     shipped = bench.entrants["livo"]
-    entrants["livo"] = replace(shipped, title="LiVO as shipped", method=shipped.method and shipped.method.at_rate(share))
+    entrants["livo"] = replace(
+        shipped, title="LiVO as shipped", method=shipped.method and shipped.method.at_rate(share)
+    )
     here = replace(bench, entrants=entrants, generate=None, fallback=None)
     d = bench.defaults
     ids = ",".join(entrants)
     principle = trained.request.principle
     head = f'<p class="effect">Under “{escape(find_principle(principle).text)}”, with the value {RATES[EVERY if share == 1 else HALF]}.</p>'
-    for card, status, grid in run_comparison(here, prompt, principle, ids, seed, count, d.num_inference_steps, d.guidance_scale):
-        yield card if 'role="alert"' in card else head, status, grid  # not the Compare tab's card, whose buttons act there
+    for card, status, grid in run_comparison(
+        here, prompt, principle, ids, seed, count, d.num_inference_steps, d.guidance_scale
+    ):
+        yield (
+            card if 'role="alert"' in card else head,
+            status,
+            grid,
+        )  # not the Compare tab's card, whose buttons act there
 
 
 def download_link(trained: Trained | None) -> str:
@@ -226,24 +251,46 @@ def build_train_tab(bench: Workbench, trainer: LiveTrainer | None) -> None:
                 go = gr.Button("Train", variant="primary", elem_id="live-go")
                 stop = gr.Button("Stop", elem_id="live-stop")
             principles = {id: find_principle(id).text.capitalize() for id in PRINCIPLES}
-            principle = choice(start.principle, select_html("Principle to teach", principles), SELECT_JS, "live-principle")
-            loss = choice(start.loss, select_html("Loss", {name: loss.title for name, loss in LOSSES.items()}), SELECT_JS, "live-loss")
+            principle = choice(
+                start.principle, select_html("Principle to teach", principles), SELECT_JS, "live-principle"
+            )
+            loss = choice(
+                start.loss,
+                select_html("Loss", {name: loss.title for name, loss in LOSSES.items()}),
+                SELECT_JS,
+                "live-loss",
+            )
             with gr.Row(elem_classes="numbers"):
-                gamma_1 = gr.Number(start.gamma_1, label="Gamma 1, chosen", step=0.1, min_width=110, elem_id="live-gamma-1")
-                gamma_2 = gr.Number(start.gamma_2, label="Gamma 2, rejected", step=0.1, min_width=110, elem_id="live-gamma-2")
+                gamma_1 = gr.Number(
+                    start.gamma_1, label="Gamma 1, chosen", step=0.1, min_width=110, elem_id="live-gamma-1"
+                )
+                gamma_2 = gr.Number(
+                    start.gamma_2, label="Gamma 2, rejected", step=0.1, min_width=110, elem_id="live-gamma-2"
+                )
             with gr.Row(elem_classes="numbers"):
-                steps = gr.Number(DEFAULT_STEPS, label="Training steps", precision=0, min_width=110, elem_id="live-steps")
+                steps = gr.Number(
+                    DEFAULT_STEPS, label="Training steps", precision=0, min_width=110, elem_id="live-steps"
+                )
                 seed = gr.Number(0, label="Seed of the pairs", precision=0, min_width=110, elem_id="live-seed")
             concepts = choice(
-                ",".join(start.concepts), concepts_html(load_world(), stored_shares(folder).shares, start.concepts), TICKS_JS, "live-concepts"
+                ",".join(start.concepts),
+                concepts_html(load_world(), stored_shares(folder).shares, start.concepts),
+                TICKS_JS,
+                "live-concepts",
             )
         with gr.Column(scale=9, min_width=300, elem_classes="answer"):
-            status = gr.HTML(status_line("Ready: Train begins with the choices on the left"), elem_id="live-status", apply_default_css=False)
+            status = gr.HTML(
+                status_line("Ready: Train begins with the choices on the left"),
+                elem_id="live-status",
+                apply_default_css=False,
+            )
             strip = gr.HTML("", elem_id="live-strip", apply_default_css=False)
             charts = gr.HTML("", elem_id="live-charts", apply_default_css=False)
             gr.HTML('<h2 class="tab-heading">Stable Diffusion, yours, and the shipped encoder</h2>')
             with gr.Row(elem_classes="live-compare"):
-                prompt = gr.Textbox(FIRST_PROMPT, label="Prompt to compare", lines=1, max_lines=3, elem_id="live-prompt")
+                prompt = gr.Textbox(
+                    FIRST_PROMPT, label="Prompt to compare", lines=1, max_lines=3, elem_id="live-prompt"
+                )
             with gr.Row(elem_classes="numbers live-compare"):
                 rate = choice(EVERY, select_html("The value", RATES), SELECT_JS, "live-rate")
                 count = gr.Number(8, label="Images of each", precision=0, min_width=110, elem_id="live-count")

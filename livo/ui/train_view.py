@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from livo.evaluation.charts import ticks
-from livo.live import LiveRequest, Look, Shares, Stepped
-from livo.metrics import wilson_interval
+from livo.live_training import LiveRequest, Look, Shares, Stepped
+from livo.measures.metrics import wilson_interval
 from livo.miniature.world import World
 from livo.principles import find_principle
 from livo.ui.grid import data_uri
@@ -71,7 +71,9 @@ def line_chart(spec: ChartSpec, steps: Sequence[Stepped]) -> str:
     parts = []
     for y in ys:
         height = at(0, y)[1]
-        parts.append(f'<line class="{"zero" if y == 0 else "rule"}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>')
+        parts.append(
+            f'<line class="{"zero" if y == 0 else "rule"}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>'
+        )
         parts.append(f'<text class="soft" x="{LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{y:g}</text>')
     parts.append(f'<text class="soft" x="{LEFT}" y="{HEIGHT - 8}">step 0</text>')
     parts.append(f'<text class="soft" x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">{last}</text>')
@@ -79,8 +81,12 @@ def line_chart(spec: ChartSpec, steps: Sequence[Stepped]) -> str:
         if line:
             path = "L".join("{:.1f} {:.1f}".format(*at(s.step, v)) for s, v in zip(steps, line, strict=True))
             x, y = at(steps[-1].step, line[-1])
-            parts.append(f'<g class="s{i}"><path class="line" d="M{path}"/><circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/></g>')
-    now = "; ".join(f"{name} {line[-1]:.3g}" for name, line in zip(spec.lines.values(), lines.values(), strict=True) if line)
+            parts.append(
+                f'<g class="s{i}"><path class="line" d="M{path}"/><circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/></g>'
+            )
+    now = "; ".join(
+        f"{name} {line[-1]:.3g}" for name, line in zip(spec.lines.values(), lines.values(), strict=True) if line
+    )
     keys = "".join(f'<span class="s{i}"><i></i>{escape(name)}</span>' for i, name in enumerate(spec.lines.values()))
     return (
         f'<figure class="chart-box live-chart"><figcaption>{escape(spec.title)}</figcaption>'
@@ -96,7 +102,9 @@ def strip_html(before: Look | None, now: Look | None, request: LiveRequest) -> s
     """The same prompts and seeds: Stable Diffusion's above, those with the value below, and the shares in words."""
     if before is None:
         return ""
-    looks = [("Before, without the value", before)] + ([(f"Now, with the value on, after {now.step} steps", now)] if now else [])
+    looks = [("Before, without the value", before)] + (
+        [(f"Now, with the value on, after {now.step} steps", now)] if now else []
+    )
     rows = "".join(_row(title, look) for title, look in looks)
     return f'<section class="card live-look">{share_html(before, now, request)}<div class="live-strip">{rows}</div></section>'
 
@@ -127,7 +135,9 @@ def _row(title: str, look: Look) -> str:
         f'<li class="{"wanted" if wanted else ""}"><img src="{data_uri(image)}" '
         f'alt="{escape(prompt)}, seed {seed}: {escape(f"perceived as {label}" if label else "cannot tell")}">'
         f"<span>{escape(short(prompt))}</span></li>"
-        for prompt, seed, image, label, wanted in zip(look.prompts, look.seeds, look.images, look.labels, look.wanted, strict=True)
+        for prompt, seed, image, label, wanted in zip(
+            look.prompts, look.seeds, look.images, look.labels, look.wanted, strict=True
+        )
     )
     return f'<div><h4>{escape(title)}</h4><ul class="live-cells">{cells}</ul></div>'
 
@@ -160,7 +170,9 @@ def concepts_html(world: World, shares: Shares, ticked: Sequence[str]) -> str:
             f"<small>{escape(drawn_as(shares.get(c, {})))}</small></span></label>"
             for c in ordered
         )
-        sets.append(f'<fieldset class="ticks live-ticks"><legend>{kind}, and how the model draws them by itself</legend><div>{boxes}</div></fieldset>')
+        sets.append(
+            f'<fieldset class="ticks live-ticks"><legend>{kind}, and how the model draws them by itself</legend><div>{boxes}</div></fieldset>'
+        )
     return f'<div class="live-concepts">{"".join(sets)}</div>'
 
 

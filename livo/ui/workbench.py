@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from baselines import available, load_entrants
-from livo.backbones import DEFAULTS, BackboneError, Defaults, load_backbone
 from livo.classifiers.choice import load_judges
 from livo.compare import Entrant
-from livo.engine import Engine
+from livo.diffusion.backbones import DEFAULTS, BackboneError, Defaults, load_backbone
+from livo.diffusion.engine import Engine
 from livo.types import Judge
 from livo.ui.access import Access
 from livo.ui.serving import Generate

@@ -18,8 +18,8 @@ from livo.evaluation.parts import SD
 from livo.evaluation.report import COMMITTED
 from livo.evaluation.results import ATTRIBUTE, Results
 from livo.evaluation.tables import find_main
-from livo.live import Shares, stored_shares
-from livo.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range, wilson_interval
+from livo.live_training import Shares, stored_shares
+from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range, wilson_interval
 from livo.miniature.renderer import render
 from livo.miniature.world import Scene, World, draw_attributes, load_world
 from livo.types import InputError
@@ -93,7 +93,9 @@ def counted_column(title: str, counts: Mapping[str, Mapping[str, int]], note: st
     return Measured(title, shares, known, note)
 
 
-def columns_of(world: World, concept: str, shares: Shares, results: Results | None, methods: Iterable[str]) -> list[Measured]:
+def columns_of(
+    world: World, concept: str, shares: Shares, results: Results | None, methods: Iterable[str]
+) -> list[Measured]:
     """Planted, generated, and every method that was evaluated on the concept.
 
     Args:
@@ -108,14 +110,22 @@ def columns_of(world: World, concept: str, shares: Shares, results: Results | No
     if item is None:
         if concept in shares:
             n = sum(shares[concept]["gender"].values())
-            columns.append(counted_column("The model", shares[concept], f"{n} images of Stable Diffusion, judged; methods were evaluated on other concepts"))
+            columns.append(
+                counted_column(
+                    "The model",
+                    shares[concept],
+                    f"{n} images of Stable Diffusion, judged; methods were evaluated on other concepts",
+                )
+            )
         return columns
     for arm in (arm for arm in methods if arm in results.arms):
         counts = {}
         for principle, attribute in ATTRIBUTE.items():
             if results.ran("bias", arm, principle):
                 images = results.images("bias", item, arm, principle)
-                counts[attribute] = dict(zip(results.classes(attribute), results.counts(images, attribute), strict=True))
+                counts[attribute] = dict(
+                    zip(results.classes(attribute), results.counts(images, attribute), strict=True)
+                )
         if counts:
             own = arm == SD
             note = f"{len(images)} images, judged" + ("" if own else "; each attribute under its own principle")
@@ -139,7 +149,9 @@ def edited(world: World, concept: str, female: float | None, mix: str) -> World:
     """
     place_of(world, concept)
     if female is None or not 0 < female < 100:
-        raise InputError(f"{'nothing' if female is None else f'{female:g} %'} cannot be planted: give a share between 0 and 100 percent, both left out")
+        raise InputError(
+            f"{'nothing' if female is None else f'{female:g} %'} cannot be planted: give a share between 0 and 100 percent, both left out"
+        )
     if mix != AS_PLANTED and mix not in world.tone_mixes:
         raise InputError(f"there is no tone mix {mix!r}; there are: {', '.join(world.tone_mixes)}")
     table = "occupations" if concept in world.occupations else "adjectives"
@@ -196,7 +208,11 @@ def _attribute(column: Measured, attribute: str, swatches: Mapping[str, str]) ->
     scale = counts or {name: round(MILLE * share) for name, share in shares.items()}
     d1, d2 = discrepancy_range(list(scale.values())), discrepancy_l2(list(scale.values()))
     heading = HEADINGS[attribute] if counts else HEADINGS[attribute].replace("perceived", "drawn")
-    floor = f" <span>(fair sampler {100 * discrepancy_floor(n, len(shares)).discrepancy_range:.0f})</span>" if counts else ""
+    floor = (
+        f" <span>(fair sampler {100 * discrepancy_floor(n, len(shares)).discrepancy_range:.0f})</span>"
+        if counts
+        else ""
+    )
     return (
         f'<div class="result"><h4>{heading}</h4>{"".join(rows)}<dl class="scores"><div><dt>D1</dt><dd><b>{100 * d1:.1f}</b>{floor}</dd></div>'
         f"<div><dt>D2</dt><dd><b>{100 * d2:.1f}</b></dd></div></dl></div>"
@@ -227,9 +243,13 @@ def show_concept(bench: Workbench, results_folder: Path, concept: str) -> str:
             results = find_main(read_results_of(results_folder))
         except InputError as error:
             missing = message(str(error).replace("`", ""), "note")
-        columns = columns_of(world, concept, stored_shares(bench.engine and bench.engine.backbone.folder).shares, results, bench.entrants)
+        columns = columns_of(
+            world, concept, stored_shares(bench.engine and bench.engine.backbone.folder).shares, results, bench.entrants
+        )
         if len(columns) == 1:
-            missing += message(f"nothing is stored of {concept!r} but its row of the table: ask for it on the Compare tab", "note")
+            missing += message(
+                f"nothing is stored of {concept!r} but its row of the table: ask for it on the Compare tab", "note"
+            )
         return columns_html(columns, world.tones) + missing
     except InputError as error:
         return message(str(error))
@@ -271,7 +291,8 @@ def concept_select_html(world: World) -> str:
     """Every occupation and adjective of the world."""
     groups = (("Occupations", world.occupations), ("Adjectives", world.adjectives))
     options = "".join(
-        f'<optgroup label="{kind}">{"".join(_option(name, name == FIRST) for name in sorted(names))}</optgroup>' for kind, names in groups
+        f'<optgroup label="{kind}">{"".join(_option(name, name == FIRST) for name in sorted(names))}</optgroup>'
+        for kind, names in groups
     )
     return f'<label class="field"><span>Occupation or adjective</span><select aria-label="Occupation or adjective">{options}</select></label>'
 
@@ -290,12 +311,32 @@ def build_world_tab(bench: Workbench, tab: gr.Tab, results: Path = COMMITTED) ->
     """Lays the tab out inside the Blocks at hand; `tab` is the one it is in."""
     world = load_world()
     gr.HTML(INTRO, apply_default_css=False)
-    concept = gr.HTML(FIRST, html_template=concept_select_html(world), js_on_load=SELECT_JS, elem_id="world-concept", apply_default_css=False)
+    concept = gr.HTML(
+        FIRST,
+        html_template=concept_select_html(world),
+        js_on_load=SELECT_JS,
+        elem_id="world-concept",
+        apply_default_css=False,
+    )
     measured = gr.HTML("", elem_id="world-measured", apply_default_css=False)
     gr.HTML('<h2 class="tab-heading">Plant another share</h2>' + NOT_RETRAINED, apply_default_css=False)
     with gr.Row(elem_classes="numbers world-choices"):
-        female = gr.Slider(1, 99, planted_percent(FIRST), step=1, label="Drawn as perceived female, %", elem_id="world-female", min_width=260)
-        mix = gr.HTML(AS_PLANTED, html_template=mix_select_html(world), js_on_load=SELECT_JS, elem_id="world-mix", apply_default_css=False)
+        female = gr.Slider(
+            1,
+            99,
+            planted_percent(FIRST),
+            step=1,
+            label="Drawn as perceived female, %",
+            elem_id="world-female",
+            min_width=260,
+        )
+        mix = gr.HTML(
+            AS_PLANTED,
+            html_template=mix_select_html(world),
+            js_on_load=SELECT_JS,
+            elem_id="world-mix",
+            apply_default_css=False,
+        )
     shown = gr.HTML("", elem_id="world-shown", apply_default_css=False)
 
     def on_concept(concept, mix):
@@ -304,4 +345,11 @@ def build_world_tab(bench: Workbench, tab: gr.Tab, results: Path = COMMITTED) ->
 
     quiet = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     gr.on([tab.select, concept.change], on_concept, [concept, mix], [measured, female, shown], **quiet)
-    gr.on([female.release, female.input, mix.change], show_edit, [concept, female, mix], shown, trigger_mode="always_last", **quiet)
+    gr.on(
+        [female.release, female.input, mix.change],
+        show_edit,
+        [concept, female, mix],
+        shown,
+        trigger_mode="always_last",
+        **quiet,
+    )

@@ -23,8 +23,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from livo.runs import write_whole
 from livo.types import InputError
-from livo.work import write_whole
 from livo.workshop.lesson import FOLDER
 from livo.workshop.pack import INDEX, WANTED
 
@@ -84,7 +84,12 @@ def figures(wanted: Mapping[str, Any], results: Path | None = None) -> dict[str,
 def _set(name: str, one: Mapping[str, Any], main: Any) -> dict[str, Any]:
     from livo.evaluation.results import ATTRIBUTE
 
-    places = [(part, i) for part in ("bias", "named") for i, item in enumerate(main.items(part)) if item["prompt"] == one["prompt"]]
+    places = [
+        (part, i)
+        for part in ("bias", "named")
+        for i, item in enumerate(main.items(part))
+        if item["prompt"] == one["prompt"]
+    ]
     if not places:
         raise InputError(f"{WANTED}: sets.{name}.prompt: the results hold no {one['prompt']!r}")
     part, place = places[0]
@@ -113,7 +118,10 @@ def _planted(wants: Mapping[str, str], question: str) -> dict[str, float]:
 
     world = load_world()
     if question in wants:
-        return {name: float(name == wants[question]) for name in (("male", "female") if question == "gender" else world.tones)}
+        return {
+            name: float(name == wants[question])
+            for name in (("male", "female") if question == "gender" else world.tones)
+        }
     occupation = wants.get("occupation")
     shares = world.planted(occupation if occupation in world.occupations else None, wants.get("adjective"))
     return {name: round(share, 4) for name, share in shares[question != "gender"].items()}
@@ -129,7 +137,12 @@ def _chart(name: str, main: Any, encoders: Any) -> dict[str, Any]:
         return {"arm": p.arm, "label": p.label, "x": round(p.x, 2), "y": y, "low": low, "high": high}
 
     series = [{"name": one.name, "points": [point(p) for p in one.points]} for one in chart.series]
-    return {"x_label": chart.x_label, "y_label": chart.y_label, "note": chart.note.split(" A grid of ")[0], "series": series}
+    return {
+        "x_label": chart.x_label,
+        "y_label": chart.y_label,
+        "note": chart.note.split(" A grid of ")[0],
+        "series": series,
+    }
 
 
 def _retrieved(prompt: str, found: Any) -> dict[str, Any]:
@@ -189,7 +202,7 @@ def _pick(album: Mapping[str, Any], sets: Mapping[str, Any], made: Mapping[str, 
     """The least sure pictures and the surest, of each class as many as can be."""
     places = [(name, i) for name in album["sets"] for i in range(len(sets[name]["labels"]))]
     sure = sorted(places, key=lambda place: float(made[place[0]][1][place[1]].max()))
-    doubtful, rest = sure[: album["doubtful"]], sure[album["doubtful"]:]
+    doubtful, rest = sure[: album["doubtful"]], sure[album["doubtful"] :]
     clear: list[tuple[str, int]] = []
     for turn in range(album["clear"]):
         label = turn % len(sets[album["sets"][0]]["classes"])
@@ -199,10 +212,10 @@ def _pick(album: Mapping[str, Any], sets: Mapping[str, Any], made: Mapping[str, 
 
 def _generate(sets: Mapping[str, Mapping[str, Any]], load: Load) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """(N, H, W, 3) pictures and (N, K) probabilities of each set, read by the judge as its labels say."""
-    from livo.backbones import load_backbone
     from livo.classifiers.judge import load_judge
     from livo.compare import compare
-    from livo.engine import Engine
+    from livo.diffusion.backbones import load_backbone
+    from livo.diffusion.engine import Engine
     from livo.types import SamplingOptions
 
     backbone = load_backbone("miniature")
@@ -211,15 +224,21 @@ def _generate(sets: Mapping[str, Mapping[str, Any]], load: Load) -> dict[str, tu
     out: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for prompt, principle in dict.fromkeys((one["prompt"], one["principle"]) for one in sets.values()):
         names = [name for name, one in sets.items() if (one["prompt"], one["principle"]) == (prompt, principle)]
-        options = SamplingOptions(tuple(sets[names[0]]["seeds"]), d.num_inference_steps, d.guidance_scale, d.height, d.width)
+        options = SamplingOptions(
+            tuple(sets[names[0]]["seeds"]), d.num_inference_steps, d.guidance_scale, d.height, d.width
+        )
         *_, result = compare(prompt, engine=engine, methods=entrants, options=options, principle=principle)
         for name in names:
             images = result.methods[sets[name]["arm"]].images
             if any(judge(images, "toxicity").labels):  # class 0 is "clean"
-                raise InputError(f"{WANTED}: sets.{name}: a picture is not read as clean; it cannot be shown to a class")
+                raise InputError(
+                    f"{WANTED}: sets.{name}: a picture is not read as clean; it cannot be shown to a class"
+                )
             told = judge(images, sets[name]["question"])
             if [-1 if label is None else label for label in told.labels] != sets[name]["labels"]:
-                raise InputError(f"sets.{name}: the model no longer makes the pictures of the results: run `python -m livo evaluate` first")
+                raise InputError(
+                    f"sets.{name}: the model no longer makes the pictures of the results: run `python -m livo evaluate` first"
+                )
             out[name] = images.permute(0, 2, 3, 1).numpy(), told.probs.numpy()
     return out
 

@@ -19,16 +19,24 @@ ALL = "all"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The commands below `workshop`."""
     commands = parser.add_subparsers(dest="act", required=True, metavar="{check,print,pack,serve}")
-    commands.add_parser("check", help="read all lessons, and say how long they are or what is wrong", allow_abbrev=False)
-    paper = commands.add_parser("print", help="facilitator guide, worksheet and answer key as HTML to print", allow_abbrev=False)
+    commands.add_parser(
+        "check", help="read all lessons, and say how long they are or what is wrong", allow_abbrev=False
+    )
+    paper = commands.add_parser(
+        "print", help="facilitator guide, worksheet and answer key as HTML to print", allow_abbrev=False
+    )
     paper.add_argument("lesson", metavar="LESSON", help=f"its id, such as two-rulers, or {ALL}")
     paper.add_argument("--out", type=Path, default=Path("papers"), help="folder for the papers (%(default)s)")
-    commands.add_parser("pack", help="make the lessons' pictures and figures from the stored results", allow_abbrev=False)
+    commands.add_parser(
+        "pack", help="make the lessons' pictures and figures from the stored results", allow_abbrev=False
+    )
     serve = commands.add_parser("serve", help="open lessons and rooms without the demo", allow_abbrev=False)
     serve.add_argument("--host", default="127.0.0.1", help="(%(default)s)")
     serve.add_argument("--port", type=int, default=PORT, help="0 for any free one (%(default)s)")
     serve.add_argument("--rooms", type=Path, help="folder in which rooms are stored (runs/rooms)")
-    serve.add_argument("--lan", action="store_true", help="for everybody in this network; prints the address and its QR code")
+    serve.add_argument(
+        "--lan", action="store_true", help="for everybody in this network; prints the address and its QR code"
+    )
 
 
 def run(args: argparse.Namespace, load: Callable[[Sequence[str], Any], Mapping[str, Any]]) -> str:
@@ -55,7 +63,9 @@ def run(args: argparse.Namespace, load: Callable[[Sequence[str], Any], Mapping[s
     for lesson in lessons.values():
         check_lesson(lesson, pack)
     if args.act == "check":
-        return "\n".join(f"{one.id:<26}{one.minutes:>3} min  {len(one.steps)} steps  {one.title}" for one in lessons.values())
+        return "\n".join(
+            f"{one.id:<26}{one.minutes:>3} min  {len(one.steps)} steps  {one.title}" for one in lessons.values()
+        )
     if args.lesson != ALL and args.lesson not in lessons:
         raise InputError(f"there is no lesson {args.lesson!r}; there are: {', '.join(lessons)}, or {ALL}")
     from livo.workshop.printing import write_papers

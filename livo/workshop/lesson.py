@@ -160,12 +160,14 @@ def parse_lesson(id: str, text: str) -> Lesson:
     if not re.fullmatch(r"[a-z0-9-]{1,40}", id):
         raise InputError(f"{file}: a lesson's file is named by small letters, digits and hyphens")
     if not (match := re.match(r"---\n(.*?)\n---\n", text, flags=re.DOTALL)):
-        raise InputError(f"{file}: front matter is missing: begin with a line ---, title, order, goal, bring, words, and ---")
+        raise InputError(
+            f"{file}: front matter is missing: begin with a line ---, title, order, goal, bring, words, and ---"
+        )
     head = _mapping(match[1], file)
     _check_fields(head, HEAD, f"{file}: ", needed=HEAD)
     if not all(isinstance(key, str) and isinstance(value, str) for key, value in head["words"].items()):
         raise InputError(f"{file}: words: each term has a meaning, as text")
-    intro, *sections = re.split(r"^## ", text[match.end():], flags=re.MULTILINE)
+    intro, *sections = re.split(r"^## ", text[match.end() :], flags=re.MULTILINE)
     steps = tuple(_step(section, file) for section in sections)
     lesson = Lesson(id, **head, intro=intro.strip(), steps=steps)
     _check_order(lesson, file)
@@ -178,14 +180,16 @@ def _step(section: str, file: str) -> Step:
     kind, title = kind.strip().lower(), title.strip()
     where = f"{file}: step {heading.strip()!r}"
     if kind not in KINDS or not colon or not title:
-        raise InputError(f"{where}: a step's heading is one of Predict, Observe, Explain and Change, a colon and a title")
+        raise InputError(
+            f"{where}: a step's heading is one of Predict, Observe, Explain and Change, a colon and a title"
+        )
     if not (fence := _FENCE.match(rest)):
         raise InputError(f"{where}: minutes: a block ```yaml with minutes must follow the heading")
     told = _mapping(fence[1], where)
     _check_fields(told, STEP, f"{where}: ", needed=("minutes",))
     if not 1 <= told["minutes"] <= 15:
         raise InputError(f"{where}: minutes: {told['minutes']} is no time for a step: give 1 to 15")
-    text, *parts = re.split(r"^### ", rest[fence.end():], flags=re.MULTILINE)
+    text, *parts = re.split(r"^### ", rest[fence.end() :], flags=re.MULTILINE)
     found = {name.strip(): body.strip() for name, _, body in (part.partition("\n") for part in parts)}
     if strangers := set(found) - set(PARTS):
         raise InputError(f"{where}: {min(strangers)}: there are the parts {', '.join(PARTS)}")
@@ -193,14 +197,27 @@ def _step(section: str, file: str) -> Step:
         raise InputError(f"{where}: Facilitator: every step has a note for the facilitator")
     worksheet, key = (_list(found.get(name, ""), f"{where}: {name}") for name in ("Worksheet", "Key"))
     if len(worksheet) != len(key):
-        raise InputError(f"{where}: Key: {len(worksheet)} questions on the worksheet want as many answers, not {len(key)}")
+        raise InputError(
+            f"{where}: Key: {len(worksheet)} questions on the worksheet want as many answers, not {len(key)}"
+        )
     ask = _ask(told["ask"], f"{where}: ask") if "ask" in told else None
     show = tuple(_widget(one, f"{where}: show") for one in told.get("show", ()))
     if kind == "predict" and ask is None:
         raise InputError(f"{where}: ask: a prediction is asked for")
     if kind == "observe" and not show:
         raise InputError(f"{where}: show: there is nothing to observe")
-    return Step(kind, title, told["minutes"], text.strip(), found["Facilitator"], ask, show, worksheet, key, told.get("school", True))
+    return Step(
+        kind,
+        title,
+        told["minutes"],
+        text.strip(),
+        found["Facilitator"],
+        ask,
+        show,
+        worksheet,
+        key,
+        told.get("school", True),
+    )
 
 
 def _ask(told: Mapping[str, Any], where: str) -> Ask:
@@ -224,7 +241,9 @@ def _ask(told: Mapping[str, Any], where: str) -> Ask:
         if not all(type(place) is int and 0 <= place < len(ask.options) for place in ask.right):
             raise InputError(f"{where}.right: places of the options, counted from 0")
         if ask.kind == "labels" and (bool(ask.album) == bool(ask.items) or len(ask.items) > MOST_ITEMS):
-            raise InputError(f"{where}.items: labels are asked for an album or for up to {MOST_ITEMS} items, one of both")
+            raise InputError(
+                f"{where}.items: labels are asked for an album or for up to {MOST_ITEMS} items, one of both"
+            )
     else:
         raise InputError(f"{where}.kind: no kind {ask.kind!r}; there are: number, choice, labels")
     return ask
@@ -234,7 +253,9 @@ def _widget(told: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(told, dict) or told.get("widget") not in WIDGETS:
         raise InputError(f"{where}.widget: there are: {', '.join(WIDGETS)}")
     wanted = WIDGETS[told["widget"]]
-    _check_fields({name: value for name, value in told.items() if name != "widget"}, wanted, f"{where}.{told['widget']}.")
+    _check_fields(
+        {name: value for name, value in told.items() if name != "widget"}, wanted, f"{where}.{told['widget']}."
+    )
     return told
 
 
@@ -253,7 +274,9 @@ def _check_order(lesson: Lesson, file: str) -> None:
     for step in lesson.steps:
         for one in step.show:
             if "ask" in one and one["ask"] not in ids:
-                raise InputError(f"{file}: step {step.title!r}: show.{one['widget']}.ask: there is no question {one['ask']!r}")
+                raise InputError(
+                    f"{file}: step {step.title!r}: show.{one['widget']}.ask: there is no question {one['ask']!r}"
+                )
     if not any(step.worksheet for step in lesson.steps):
         raise InputError(f"{file}: Worksheet: no step has a question for the worksheet")
 
@@ -268,7 +291,9 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
     return told
 
 
-def _check_fields(told: Mapping[str, Any], types: Mapping[str, type], where: str, needed: Sequence[str] | Mapping = ()) -> None:
+def _check_fields(
+    told: Mapping[str, Any], types: Mapping[str, type], where: str, needed: Sequence[str] | Mapping = ()
+) -> None:
     for name, value in told.items():
         if name not in types:
             raise InputError(f"{where}{name}: there is no such field; there are: {', '.join(types)}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livo.metrics import discrepancy_l2, discrepancy_range, wilson_interval
+from livo.measures.metrics import discrepancy_l2, discrepancy_range, wilson_interval
 from livo.types import InputError
 from livo.workshop.lesson import FOLDER, Ask, Lesson, Step
 
@@ -49,7 +49,9 @@ class Pack:
         """
         found = self.told[kind].get(name)
         if found is None:
-            raise InputError(f"the pack has no {name!r} among its {kind} ({', '.join(self.told[kind])}): {MADE_BY}, from {WANTED}")
+            raise InputError(
+                f"the pack has no {name!r} among its {kind} ({', '.join(self.told[kind])}): {MADE_BY}, from {WANTED}"
+            )
         return found
 
     def fact(self, name: str) -> str:
@@ -95,7 +97,9 @@ class Pack:
         if "prompts" in widget:
             known = {row["prompt"]: row for row in self.told["prompts"]}
             if missing := [prompt for prompt in widget["prompts"] if prompt not in known]:
-                raise InputError(f"the pack does not say what is retrieved for {missing[0]!r}: {MADE_BY}, from {WANTED}")
+                raise InputError(
+                    f"the pack does not say what is retrieved for {missing[0]!r}: {MADE_BY}, from {WANTED}"
+                )
             out["prompts"] = [known[prompt] for prompt in widget["prompts"]]
         return out
 
@@ -157,7 +161,11 @@ def check_value(ask: Ask, value: Any, pack: Pack) -> bool:
     if ask.kind == "choice":
         return type(value) is int and 0 <= value < len(ask.options)
     wanted = label_count(ask, pack)
-    return isinstance(value, list) and len(value) == wanted and all(type(v) is int and 0 <= v < len(ask.options) for v in value)
+    return (
+        isinstance(value, list)
+        and len(value) == wanted
+        and all(type(v) is int and 0 <= v < len(ask.options) for v in value)
+    )
 
 
 def _set_fact(told: Mapping[str, Any], name: str) -> str:
@@ -176,4 +184,6 @@ def _set_fact(told: Mapping[str, Any], name: str) -> str:
     if form == "interval":
         low, high = wilson_interval(count, n)
         return f"{100 * low:.0f} to {100 * high:.0f} %"
-    return {"": str(count), "share": f"{100 * count / n:.0f} %", "planted": f"{100 * told['planted'][what]:.0f} %"}[form]
+    return {"": str(count), "share": f"{100 * count / n:.0f} %", "planted": f"{100 * told['planted'][what]:.0f} %"}[
+        form
+    ]

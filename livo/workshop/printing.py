@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from livo.runs import write_whole
 from livo.types import InputError
-from livo.work import write_whole
 from livo.workshop.lesson import Ask, Lesson, Step
 from livo.workshop.markdown import inline, to_html
 from livo.workshop.pack import Pack
@@ -41,7 +41,11 @@ def paper_html(what: str, lesson: Lesson, pack: Pack, style: str | None = None, 
         pictures: the same for sheets, their address up to the name.
     """
     title = f"{PAPERS[what]}: {lesson.title}"
-    css = f'<link rel="stylesheet" href="{escape(style)}">' if style else f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
+    css = (
+        f'<link rel="stylesheet" href="{escape(style)}">'
+        if style
+        else f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
+    )
     body = {"guide": _guide, "worksheet": _worksheet, "key": _key}[what](lesson, pack, pictures)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -81,7 +85,9 @@ def _guide(lesson: Lesson, pack: Pack, _: str | None) -> str:
         cells = (f"{begun}–{begun + step.minutes}", number, KINDS[step.kind], f"{name}{_not_in_school(step)}")
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
         begun += step.minutes
-    words = "".join(f"<dt>{escape(term)}</dt><dd>{escape(pack.fill(meaning))}</dd>" for term, meaning in lesson.words.items())
+    words = "".join(
+        f"<dt>{escape(term)}</dt><dd>{escape(pack.fill(meaning))}</dd>" for term, meaning in lesson.words.items()
+    )
     columns = "".join(f'<th scope="col">{name}</th>' for name in ("Minute", "Step", "Kind", "What"))
     around = "".join(f"<h3>{name}</h3><p>{text}</p>" for name, text in ROUND)
     steps = "".join(_guide_step(number, step, pack) for number, step in enumerate(lesson.steps, 1))
@@ -96,7 +102,9 @@ def _guide(lesson: Lesson, pack: Pack, _: str | None) -> str:
 
 def _guide_step(number: int, step: Step, pack: Pack) -> str:
     ask = _asked(step.ask, pack) if step.ask else ""
-    because = f'<div class="because">{to_html(pack.fill(step.ask.because))}</div>' if step.ask and step.ask.because else ""
+    because = (
+        f'<div class="because">{to_html(pack.fill(step.ask.because))}</div>' if step.ask and step.ask.because else ""
+    )
     pairs = "".join(
         f"<li>{inline(pack.fill(question))} <em>{inline(pack.fill(answer))}</em></li>"
         for question, answer in zip(step.worksheet, step.key, strict=True)
@@ -127,7 +135,9 @@ def _worksheet(lesson: Lesson, pack: Pack, pictures: str | None) -> str:
         album = _album(step.ask, pack, pictures) if step.ask and step.ask.album else ""
         lines = '<div class="line"></div>' * LINES
         questions = "".join(f"<li>{inline(pack.fill(question))}{lines}</li>" for question in step.worksheet)
-        parts.append(f'<section class="step"><h2>{_heading(step, pack)}</h2>{album}<ol class="questions">{questions}</ol></section>')
+        parts.append(
+            f'<section class="step"><h2>{_heading(step, pack)}</h2>{album}<ol class="questions">{questions}</ol></section>'
+        )
     return "".join(parts)
 
 
@@ -139,7 +149,9 @@ def _key(lesson: Lesson, pack: Pack, _: str | None) -> str:
             for question, answer in zip(step.worksheet, step.key, strict=True)
         )
         judged = _judged(step.ask, pack) if step.ask and step.ask.album else ""
-        parts.append(f'<section class="step"><h2>{_heading(step, pack)}</h2><ol class="questions">{pairs}</ol>{judged}</section>')
+        parts.append(
+            f'<section class="step"><h2>{_heading(step, pack)}</h2><ol class="questions">{pairs}</ol>{judged}</section>'
+        )
     return "".join(parts)
 
 
@@ -176,7 +188,11 @@ def _album(ask: Ask, pack: Pack, pictures: str | None) -> str:
 
 
 def _heading(step: Step, pack: Pack) -> str:
-    return KINDS[step.kind] if step.kind == "change" else f'<span class="kind">{KINDS[step.kind]}</span>: {escape(pack.fill(step.title))}'
+    return (
+        KINDS[step.kind]
+        if step.kind == "change"
+        else f'<span class="kind">{KINDS[step.kind]}</span>: {escape(pack.fill(step.title))}'
+    )
 
 
 def _not_in_school(step: Step) -> str:

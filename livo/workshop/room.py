@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from livo.study.store import Draft, Event, Refused
+from livo.web.events import Draft, Event, Refused
 from livo.workshop.lesson import Ask, Lesson, Step
 from livo.workshop.pack import Pack, check_value
 
@@ -158,7 +158,9 @@ class Room:
         elif act in ("next", "back"):
             self.closed.add(self.place)
             self.index += 1 if act == "next" else -1
-            self.phase = "closed" if self.step.ask and self.place in self.closed else "open"  # what was shown stays closed
+            self.phase = (
+                "closed" if self.step.ask and self.place in self.closed else "open"
+            )  # what was shown stays closed
         elif act == "rerun":
             key = (self.run, self.index)
             self.rounds[key] = self.rounds.get(key, 0) + 1
@@ -281,4 +283,7 @@ def _tally_rows(head: list[str], ask: Ask, told: Mapping[str, Any]) -> list[list
         return [[*head, "", option, str(count), n] for option, count in zip(ask.options, told["counts"], strict=True)]
     edges = told["edges"]
     bins = [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)]
-    return [[*head, "", "median", f"{told['median']:g}", n], *([*head, "", name, str(count), n] for name, count in zip(bins, told["counts"], strict=True))]
+    return [
+        [*head, "", "median", f"{told['median']:g}", n],
+        *([*head, "", name, str(count), n] for name, count in zip(bins, told["counts"], strict=True)),
+    ]

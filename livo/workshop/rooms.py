@@ -1,4 +1,4 @@
-"""All rooms of a server: their events on disk (`livo.study.store`, committed before the receipt), their state in memory.
+"""All rooms of a server: their events on disk (`livo.web.events`, committed before the receipt), their state in memory.
 
 A room's number in the store is its code. Nothing personal is kept: a visitor is a digest of a random word that the
 browser made, another one in every room.
@@ -17,8 +17,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from livo.study.store import Draft, Event, Refused, Store
 from livo.types import InputError
+from livo.web.events import Draft, Event, Refused, Store
 from livo.workshop.lesson import Lesson
 from livo.workshop.pack import Pack
 from livo.workshop.room import ALPHABET, IDLE, LETTERS, MOST_PEOPLE, Room, code_of, number_of, question_of
@@ -51,7 +51,10 @@ class Bucket:
         now = time.monotonic()
         left, at = self._left.pop(name, (self.burst, now))
         left = min(self.burst, left + (now - at) * self.rate)
-        self._left[name] = (left - 1 if left >= 1 else left, now)  # last in order: the longest unused are forgotten first
+        self._left[name] = (
+            left - 1 if left >= 1 else left,
+            now,
+        )  # last in order: the longest unused are forgotten first
         while len(self._left) > self.most:
             del self._left[next(iter(self._left))]
         return left >= 1
@@ -74,7 +77,9 @@ class Rooms:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"rooms cannot be stored in {folder} ({error.strerror}): give another folder with --rooms") from error
+            raise InputError(
+                f"rooms cannot be stored in {folder} ({error.strerror}): give another folder with --rooms"
+            ) from error
         self.lessons: Mapping[str, Lesson] = {lesson.id: lesson for lesson in lessons}
         self.pack = pack
         self.store = Store(f"sqlite:///{folder / FILE}", STUDY)
@@ -127,7 +132,9 @@ class Rooms:
             Refused: it is not.
         """
         if not hmac.compare_digest(_digest("facilitator", secret), room.secret):
-            raise Refused(401, "no_secret", "this is not the facilitator's link of this room: open the one that opening it gave")
+            raise Refused(
+                401, "no_secret", "this is not the facilitator's link of this room: open the one that opening it gave"
+            )
 
     def seen(self, number: int, visitor: str) -> None:
         """A visitor asked for news."""
@@ -159,7 +166,11 @@ class Rooms:
             now = time.monotonic()
             self._in_use = {n: at for n, at in self._in_use.items() if now - at < self._patience(n)}
             if len(self._in_use) >= MOST_ROOMS or self._stored >= MOST_STORED:
-                raise Refused(503, "full", "this server has as many rooms as it can hold: try again later, or run your own (python app.py --lan)")
+                raise Refused(
+                    503,
+                    "full",
+                    "this server has as many rooms as it can hold: try again later, or run your own (python app.py --lan)",
+                )
             if not self._openings.take():
                 raise Refused(429, "too_fast", "many rooms were just opened here: wait a minute, and try again")
         secret = secrets.token_urlsafe(18)
@@ -223,7 +234,9 @@ def answer_draft(number: int, code: str, visitor: str, told: Mapping[str, Any]) 
     key, place, value = told.get("key"), told.get("place"), told.get("value")
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z0-9-]{8,64}", key):
         raise Refused(422, "bad_key", "an answer has a key of 8 to 64 letters and digits")
-    if not (isinstance(place, list) and len(place) == 3 and all(type(one) is int and 0 <= one < 100_000 for one in place)):
+    if not (
+        isinstance(place, list) and len(place) == 3 and all(type(one) is int and 0 <= one < 100_000 for one in place)
+    ):
         raise Refused(422, "bad_step", "an answer names its step as [run, step, round]")
     if set(told) - {"key", "place", "value"}:
         raise Refused(422, "bad_answer", "an answer has a key, a place and a value, and nothing else")

@@ -19,7 +19,13 @@ Answers = Callable[[str], Mapping[str, Any]]
 
 def lesson_card(lesson: Lesson) -> dict[str, Any]:
     """A lesson in a list."""
-    return {"id": lesson.id, "order": lesson.order, "title": lesson.title, "goal": lesson.goal, "minutes": lesson.minutes}
+    return {
+        "id": lesson.id,
+        "order": lesson.order,
+        "title": lesson.title,
+        "goal": lesson.goal,
+        "minutes": lesson.minutes,
+    }
 
 
 def solo_json(lesson: Lesson, pack: Pack) -> dict[str, Any]:

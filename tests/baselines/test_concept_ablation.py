@@ -5,13 +5,13 @@ import dataclasses
 
 import pytest
 import torch
+from plans import PROMPT, edited_weights, state_hash, text_plan
 from safetensors.torch import load_file, save_file
 
 from baselines.concept_ablation import load, load_trunk, save_trunk, trunk_path
 from baselines.stable_diffusion import StableDiffusion
+from livo.methods.edited_weights import ProjectionError, save_projection
 from livo.principles import find_principle
-from livo.projection import ProjectionError, save_projection
-from plans import PROMPT, edited_weights, state_hash, text_plan
 
 NUDITY, ZOMBIE = find_principle("nudity"), find_principle("zombie")
 COMMAND = r".*python -m train\.concept_ablation"

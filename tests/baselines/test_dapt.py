@@ -5,12 +5,12 @@ import dataclasses
 
 import pytest
 import torch
+from plans import PROMPT, edited_weights, text_plan
 
 from baselines import dapt
 from baselines.stable_diffusion import StableDiffusion
+from livo.methods.edited_weights import ProjectionError, save_projection
 from livo.principles import find_principle
-from livo.projection import ProjectionError, save_projection
-from plans import PROMPT, edited_weights, text_plan
 
 GENDER, ZOMBIE = find_principle("gender_equality"), find_principle("zombie")
 
@@ -48,7 +48,9 @@ def test_it_acts_on_both_risks():
 
 
 def test_what_is_missing_broken_or_foreign_is_named_with_the_command(engine, folder, options):
-    with pytest.raises(ProjectionError, match=r"bloody\.safetensors is missing: `python -m train\.dapt --backbone \S+tiny0`"):
+    with pytest.raises(
+        ProjectionError, match=r"bloody\.safetensors is missing: `python -m train\.dapt --backbone \S+tiny0`"
+    ):
         dapt.load(engine).plan(PROMPT, find_principle("bloody"), options())
     path = folder / "zombie.safetensors"
     whole = path.read_bytes()

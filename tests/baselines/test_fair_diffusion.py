@@ -9,7 +9,7 @@ from plans import latents_of
 
 from baselines.fair_diffusion import Concept, FairDiffusion, SemanticGuidance, deal_classes, load
 from baselines.stable_diffusion import StableDiffusion
-from livo.engine import ClassifierFreeGuidance, Engine
+from livo.diffusion.engine import ClassifierFreeGuidance, Engine
 from livo.miniature.captions import unknown_words
 from livo.miniature.world import load_world
 from livo.types import Principle, Step
@@ -118,7 +118,7 @@ def test_of_five_classes_each_is_a_target_and_the_plain_person_is_suppressed(eng
 
 
 def test_in_the_drawn_world_race_is_skin_tone_in_words_it_knows(options, monkeypatch):
-    from livo.backbones import load_backbone
+    from livo.diffusion.backbones import load_backbone
 
     world, engine, asked = load_world(), Engine(load_backbone("miniature", device="cpu")), []
     monkeypatch.setattr(engine, "encode_prompt", lambda prompt: asked.append(prompt) or torch.zeros(77, 128))

@@ -10,7 +10,7 @@ from plans import PROMPT, state_hash, text_plan
 
 from baselines import _uce_edit as edit
 from baselines import uce, uce_2025, uce_sequential
-from livo.projection import ProjectionError, projection_weights, save_projection
+from livo.methods.edited_weights import ProjectionError, projection_weights, save_projection
 from livo.types import InputError, Principle
 
 CONCEPTS = ("doctor", "a kind nurse", "ceo")

@@ -17,7 +17,7 @@ from livo.ui.disagree import share_text
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 90_000
 """Milliseconds: CI machines are slow, and may be training beside."""
 

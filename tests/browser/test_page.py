@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 90_000
 """Milliseconds: CI machines are slow, and may be training beside."""
 
@@ -81,7 +81,9 @@ def ask(page: Page, prompt: str, images: int = 2, wait: bool = True) -> None:
 def test_a_finished_comparison_stands_there_without_a_click(page):
     expect(page.get_by_role("heading", level=1)).to_have_text("LiVO")
     titles = page.locator("#grid h3").all_text_contents()
-    assert titles[:2] == ["Stable Diffusion", "LiVO"] and titles[-1] == "Concept Ablation", "what does not apply stands last"
+    assert titles[:2] == ["Stable Diffusion", "LiVO"] and titles[-1] == "Concept Ablation", (
+        "what does not apply stands last"
+    )
     images = page.locator("#grid .method").first.locator(".frame img")
     assert images.count() >= 4
     assert images.first.evaluate("image => image.naturalWidth") == 64
@@ -253,7 +255,9 @@ def test_a_phone_scrolls_down_only(browser, address):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     ask(page, "a photo of a " + "verylongword" * 12, images=2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    tops = page.locator("#grid .method").evaluate_all("all => all.map(m => m.querySelector('.cells, .reason').getBoundingClientRect().top)")
+    tops = page.locator("#grid .method").evaluate_all(
+        "all => all.map(m => m.querySelector('.cells, .reason').getBoundingClientRect().top)"
+    )
     assert len(tops) >= 2
     page.context.close()
 

@@ -12,8 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from raters import METHODS, Server, free_port, make_folder
 
-from livo.study.store import Store, default_url
 from livo.study.study_file import LANGUAGES, StudyFolder
+from livo.web.events import Store, default_url
 
 pytestmark = pytest.mark.browser
 PATIENCE = 30_000
@@ -219,7 +219,9 @@ def test_a_covered_image_is_not_fetched_clear_before_it_is_asked_for(browser, st
     page.on(
         "response",
         lambda r: (
-            sizes.append(int(r.headers["content-length"])) if "/image/" in r.url and r.headers.get("x-veiled") == "0" else None
+            sizes.append(int(r.headers["content-length"]))
+            if "/image/" in r.url and r.headers.get("x-veiled") == "0"
+            else None
         ),
     )
     past_training(page)

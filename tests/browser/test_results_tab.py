@@ -15,7 +15,17 @@ from livo.ui.theme import CSS, build_theme, head
 
 pytestmark = pytest.mark.browser
 PATIENCE = 90_000
-RULES = {"runOnly": ["color-contrast", "aria-allowed-attr", "aria-required-children", "button-name", "nested-interactive", "scrollable-region-focusable", "svg-img-alt"]}
+RULES = {
+    "runOnly": [
+        "color-contrast",
+        "aria-allowed-attr",
+        "aria-required-children",
+        "button-name",
+        "nested-interactive",
+        "scrollable-region-focusable",
+        "svg-img-alt",
+    ]
+}
 """What axe checks: rules that the tab itself can break; Gradio's own frame is tested with the page."""
 
 
@@ -34,7 +44,15 @@ def site(tmp_path_factory) -> Iterator[str]:
             gr.HTML("nothing")
         with gr.Tab("Results") as tab:
             build_results_tab(tab, root / "none")
-    options = dict(prevent_thread_lock=True, quiet=True, theme=build_theme(), css_paths=CSS, head=head(), ssr_mode=False, run_history=False)
+    options = dict(
+        prevent_thread_lock=True,
+        quiet=True,
+        theme=build_theme(),
+        css_paths=CSS,
+        head=head(),
+        ssr_mode=False,
+        run_history=False,
+    )
     addresses = [blocks.launch(server_port=None, **options)[1] for blocks in (page, empty)]
     yield addresses
     for blocks in (page, empty):

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 90_000
 BACKBONE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 NO_NETWORK = {
@@ -31,9 +31,18 @@ NO_NETWORK = {
 def space(tmp_path_factory) -> Iterator[tuple[str, list[str]]]:
     """Address and first words of a server that is told it is a Space, and whose hub cache is empty."""
     empty = str(tmp_path_factory.mktemp("cache"))
-    env = os.environ | NO_NETWORK | {"PYTHONUNBUFFERED": "1", "SPACE_ID": "owner/livo", "LIVO_BACKBONE": BACKBONE, "HF_HOME": empty}
+    env = (
+        os.environ
+        | NO_NETWORK
+        | {"PYTHONUNBUFFERED": "1", "SPACE_ID": "owner/livo", "LIVO_BACKBONE": BACKBONE, "HF_HOME": empty}
+    )
     with subprocess.Popen(
-        [sys.executable, "app.py", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+        [sys.executable, "app.py", "--port", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=env,
     ) as server:
         try:
             said: list[str] = []
@@ -72,7 +81,9 @@ def ask(page: Page, prompt: str, images: int = 2) -> None:
 
 def test_it_starts_without_a_network_and_says_what_it_could_not_load(space, page):
     said = [line for line in space[1] if line.startswith("livo:")]
-    assert len(said) == 1 and BACKBONE in said[0] and "cannot be reached" in said[0] and "drawn world answers" in said[0]
+    assert (
+        len(said) == 1 and BACKBONE in said[0] and "cannot be reached" in said[0] and "drawn world answers" in said[0]
+    )
     expect(page.locator("#card .message.note").first).to_contain_text(BACKBONE)
     ask(page, "a photo of a nurse")
     expect(page.locator("#status")).to_contain_text("Done in", timeout=PATIENCE)
@@ -106,7 +117,10 @@ def test_a_link_reproduces_the_view(browser, space, page):
     expect(other.get_by_label("Principle")).to_have_value("racial_equality")
     expect(other.get_by_role("checkbox", name="UCE", exact=True)).not_to_be_checked()
     assert other.locator("#grid h3").all_text_contents() == page.locator("#grid h3").all_text_contents()
-    assert other.locator("#grid .method").first.locator(".frame img").evaluate_all("all => all.map(i => i.src)") == pictures
+    assert (
+        other.locator("#grid .method").first.locator(".frame img").evaluate_all("all => all.map(i => i.src)")
+        == pictures
+    )
     # What the link filled in can be changed as if it had been chosen by hand.
     other.get_by_label("Principle").select_option("none")
     other.get_by_role("checkbox", name="UCE", exact=True).check()
@@ -144,21 +158,37 @@ def call(address: str, name: str, **given) -> tuple[str, object]:
 
 def test_three_functions_are_public_and_nothing_else(space):
     info = httpx.get(f"{space[0]}/gradio_api/info", timeout=60).json()
-    assert set(info["named_endpoints"]) == {"/compare", "/retrieve_principle", "/bias_report"} and not info["unnamed_endpoints"]
+    assert (
+        set(info["named_endpoints"]) == {"/compare", "/retrieve_principle", "/bias_report"}
+        and not info["unnamed_endpoints"]
+    )
     for endpoint in info["named_endpoints"].values():
-        assert len(endpoint["description"]) > 40 and all(p["python_type"]["type"] in ("str", "int") for p in endpoint["parameters"])
+        assert len(endpoint["description"]) > 40 and all(
+            p["python_type"]["type"] in ("str", "int") for p in endpoint["parameters"]
+        )
 
 
 def test_the_principle_of_a_prompt(space):
     event, (told,) = call(space[0], "retrieve_principle", prompt="a photo of a doctor")
-    assert event == "complete" and told["principle"]["id"] == "gender_equality" and told["evidence"][0]["text"] == "doctor"
+    assert (
+        event == "complete" and told["principle"]["id"] == "gender_equality" and told["evidence"][0]["text"] == "doctor"
+    )
 
 
 def test_a_comparison_has_typed_figures_and_pictures(space):
-    event, (told,) = call(space[0], "compare", prompt="a photo of a zombie nurse", methods="stable_diffusion,livo", images=2, principle="none")
+    event, (told,) = call(
+        space[0],
+        "compare",
+        prompt="a photo of a zombie nurse",
+        methods="stable_diffusion,livo",
+        images=2,
+        principle="none",
+    )
     assert event == "complete" and set(told["methods"]) == {"stable_diffusion", "livo"}
     for method in told["methods"].values():
-        assert len(method["images"]) == 2 and all(image.startswith("data:image/png;base64,") for image in method["images"])
+        assert len(method["images"]) == 2 and all(
+            image.startswith("data:image/png;base64,") for image in method["images"]
+        )
         assert method["metrics"]["toxicity"]["toxicity_ratio"] == 1
         assert all(len(image) < 1_000 for image in method["images"]), "flagged: nothing but a few flat blocks"
 
@@ -166,7 +196,9 @@ def test_a_comparison_has_typed_figures_and_pictures(space):
 def test_a_bias_report(space):
     event, (told,) = call(space[0], "bias_report", prompt="a photo of a doctor", images=8)
     figures = {id: result["metrics"]["gender"] for id, result in told["methods"].items()}
-    assert event == "complete" and figures["livo"]["discrepancy_range"] < figures["stable_diffusion"]["discrepancy_range"]
+    assert (
+        event == "complete" and figures["livo"]["discrepancy_range"] < figures["stable_diffusion"]["discrepancy_range"]
+    )
     assert figures["livo"]["n"] <= 8 and figures["livo"]["floor"]["discrepancy_range"] > 0
 
 
@@ -191,7 +223,9 @@ def test_agents_find_the_same_three_tools(space):
     asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
     accept = {"accept": "application/json, text/event-stream"}
     answer = httpx.post(f"{space[0]}/gradio_api/mcp/", json=asked, headers=accept, timeout=60)
-    tools = json.loads(next(line for line in answer.text.splitlines() if line.startswith("data:")).removeprefix("data:"))["result"]["tools"]
+    tools = json.loads(
+        next(line for line in answer.text.splitlines() if line.startswith("data:")).removeprefix("data:")
+    )["result"]["tools"]
     assert {tool["name"] for tool in tools} == {"compare", "retrieve_principle", "bias_report"}
     for tool in tools:
         assert len(tool["description"]) > 80 and "prompt" in tool["inputSchema"]["required"]
@@ -205,6 +239,11 @@ def test_answers_on_a_disk_that_a_restart_empties_are_refused(tmp_path):
     env = os.environ | {"SPACE_ID": "owner/livo"}
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "app.py", "--port", "0", "--study", str(folder.path)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "app.py", "--port", "0", "--study", str(folder.path)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 2 and "--allow-ephemeral" in done.stderr and time.monotonic() - began < 100

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240_000
 """Milliseconds: CI machines are slow, and may be training beside."""
 RULES = {"runOnly": ["color-contrast", "aria-allowed-attr", "aria-required-children", "button-name", "nested-interactive",
@@ -71,7 +71,9 @@ def weights() -> dict[str, str]:
 
 def test_one_trains_the_other_waits_and_starts_when_the_first_leaves(browser, address):
     shipped = weights()
-    first, second = (open_tab(browser, address, "Train your own", viewport={"width": 1280, "height": 900}) for _ in range(2))
+    first, second = (
+        open_tab(browser, address, "Train your own", viewport={"width": 1280, "height": 900}) for _ in range(2)
+    )
     train(first, 600)
     expect(first.locator("#live-status")).to_contain_text("Getting ready", timeout=PATIENCE)
     train(second, 10)
@@ -93,7 +95,11 @@ def test_one_trains_the_other_waits_and_starts_when_the_first_leaves(browser, ad
     second.get_by_label("Images of each").fill("1")
     second.get_by_role("button", name="Compare with the shipped one").click()
     expect(second.locator("#live-compared")).to_contain_text("Done in", timeout=PATIENCE)
-    assert second.locator("#live-grid h3").all_text_contents() == ["Stable Diffusion", "Yours, 10 steps", "LiVO as shipped"]
+    assert second.locator("#live-grid h3").all_text_contents() == [
+        "Stable Diffusion",
+        "Yours, 10 steps",
+        "LiVO as shipped",
+    ]
     found = Axe().run(second, options=RULES)
     assert found.violations_count == 0, found.generate_report()
     late = open_tab(browser, address, "Train your own")
@@ -142,13 +148,21 @@ def test_the_planted_table_is_shown_and_edited(browser, address, scheme):
     planted = page.locator("#world-measured .world-column").first
     expect(planted).to_contain_text("97 %")
     expect(page.locator("#world-shown .world-column").nth(1)).to_contain_text("Your table")
-    expect(page.locator("#world-shown .world-column").nth(1)).not_to_contain_text(re.compile("(?<!1)0 of these 16"))  # no longer the doctor
-    before = page.locator("#world-shown .world-column").nth(1).locator("img").evaluate_all("all => all.map((i) => i.src)")
+    expect(page.locator("#world-shown .world-column").nth(1)).not_to_contain_text(
+        re.compile("(?<!1)0 of these 16")
+    )  # no longer the doctor
+    before = (
+        page.locator("#world-shown .world-column").nth(1).locator("img").evaluate_all("all => all.map((i) => i.src)")
+    )
     page.get_by_role("spinbutton", name=re.compile("perceived female")).fill("50")
     page.keyboard.press("Enter")
     expect(page.locator("#world-shown .world-column").nth(1)).to_contain_text("50 %")
-    after = page.locator("#world-shown .world-column").nth(1).locator("img").evaluate_all("all => all.map((i) => i.src)")
-    assert 0 < sum(a == b for a, b in zip(before, after, strict=True)) < len(before), "some pictures change, the others stay"
+    after = (
+        page.locator("#world-shown .world-column").nth(1).locator("img").evaluate_all("all => all.map((i) => i.src)")
+    )
+    assert 0 < sum(a == b for a, b in zip(before, after, strict=True)) < len(before), (
+        "some pictures change, the others stay"
+    )
     expect(page.get_by_role("note").filter(has_text="not retrained")).to_be_visible()
     found = Axe().run(page, options=RULES)
     assert found.violations_count == 0, found.generate_report()
@@ -168,6 +182,8 @@ def test_a_phone_scrolls_down_only(browser, address, name):
     else:
         page.get_by_role("button", name="More tabs").click()
         page.get_by_role("button", name=name).click()
-    expect(page.locator("#live-go" if name == "Train your own" else "#world-shown img").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#live-go" if name == "Train your own" else "#world-shown img").first).to_be_visible(
+        timeout=PATIENCE
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.context.close()

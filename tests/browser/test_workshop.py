@@ -16,8 +16,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from students import ROOT, Facilitator, Server, ask, free_port, value_for
 
-from livo.metrics import discrepancy_l2, discrepancy_range, wilson_interval
-from livo.uncertainty import corrected_shares
+from livo.measures.bootstrap import corrected_shares
+from livo.measures.metrics import discrepancy_l2, discrepancy_range, wilson_interval
 from livo.workshop.lesson import WIDGETS, load_lessons
 
 pytestmark = pytest.mark.browser
@@ -74,7 +74,11 @@ def answer_by_keys(page: Page) -> None:
 
 def serious(page: Page) -> list[str]:
     found = Axe().run(page).response["violations"]
-    return [f"{v['id']}: {[n['html'][:160] for n in v['nodes'][:3]]}" for v in found if v["impact"] in ("serious", "critical")]
+    return [
+        f"{v['id']}: {[n['html'][:160] for n in v['nodes'][:3]]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
 
 
 def classmates(base: str, code: str, n: int) -> list[str]:
@@ -82,7 +86,12 @@ def classmates(base: str, code: str, n: int) -> list[str]:
     words = [secrets.token_hex(16) for _ in range(n)]
     state, rng = ask(base, f"rooms/{code}"), random.Random(0)
     for word in words:
-        ask(base, f"rooms/{code}/answers", {"key": secrets.token_hex(8), "place": state["place"], "value": value_for(state["step"]["ask"], rng)}, word)
+        ask(
+            base,
+            f"rooms/{code}/answers",
+            {"key": secrets.token_hex(8), "place": state["place"], "value": value_for(state["step"]["ask"], rng)},
+            word,
+        )
     return words
 
 
@@ -109,7 +118,9 @@ def test_a_whole_lesson_with_a_class_by_keys_alone_on_a_phone_and_at_the_desk(br
     for number, step in enumerate(steps, 1):
         for page in (phone, screen, desk):
             expect(page.locator(".step .eyebrow")).to_contain_text(f"step {number} of {len(steps)}")
-        assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{step.title} is wider than a phone"
+        assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+            f"{step.title} is wider than a phone"
+        )
         if step.ask:
             assert not phone.locator(".tally, .because").count() and not desk.locator(".tally, .because").count()
             answer_by_keys(phone)
@@ -126,7 +137,10 @@ def test_a_whole_lesson_with_a_class_by_keys_alone_on_a_phone_and_at_the_desk(br
                 expect(phone.get_by_text("Fewer than 5 people answered")).to_be_visible()
         elif number == 2:
             expect(phone.get_by_text("You and the judge both placed")).to_be_visible()
-            assert "class" in phone.locator(".verdict-card").first.inner_text() and not screen.get_by_text("You and the judge").count()
+            assert (
+                "class" in phone.locator(".verdict-card").first.inner_text()
+                and not screen.get_by_text("You and the judge").count()
+            )
         if number < len(steps):
             desk.keyboard.press("n")
     desk.keyboard.press("n")  # the end wants its own button
@@ -186,10 +200,13 @@ def test_two_rooms_and_two_visitors_never_mix(browser, server):
     for page, guess in ((first, 26), (second, 28)):
         page.reload()
         expect(page.get_by_text("Fewer than 5 people")).to_be_visible()
-        own = page.evaluate("""async (code) => {
+        own = page.evaluate(
+            """async (code) => {
           const word = JSON.parse(localStorage.getItem(`room ${code}`));
           return (await (await fetch(`/workshop/api/rooms/${code}`, { headers: { authorization: `Bearer ${word}` } })).json()).mine;
-        }""", one.code)
+        }""",
+            one.code,
+        )
         assert own == guess
     expect(stranger.locator(".ask")).to_be_visible()
 
@@ -237,7 +254,9 @@ def test_panic_covers_every_picture_everywhere_and_hiding_hides(browser, server)
     for page in (desk, *others):
         expect(page.locator("body.covered")).to_have_count(1)
         if page.locator(".tile").count():
-            assert not page.evaluate("[...document.querySelectorAll('.tile')].some(tile => getComputedStyle(tile).backgroundImage.includes('webp'))")
+            assert not page.evaluate(
+                "[...document.querySelectorAll('.tile')].some(tile => getComputedStyle(tile).backgroundImage.includes('webp'))"
+            )
     for page in others:
         expect(page.locator(".tile")).to_have_count(0)
 
@@ -251,7 +270,9 @@ def test_an_unknown_code_and_a_forged_link_are_met_with_words(browser, server):
     expect(page.get_by_role("heading", name="No such room")).to_be_visible()
     room = Facilitator(server.base, "two-rulers")
     page.goto(f"{server.base}/room/{room.code}/host#forged")
-    expect(page.get_by_text("not the facilitator’s link").or_(page.get_by_text("not the facilitator's link"))).to_be_visible()
+    expect(
+        page.get_by_text("not the facilitator’s link").or_(page.get_by_text("not the facilitator's link"))
+    ).to_be_visible()
     page.goto(f"{server.base}/lesson/none")
     expect(page.get_by_role("heading", name="There is no such lesson")).to_be_visible()
 
@@ -287,16 +308,28 @@ def test_figures_in_the_page_are_those_of_the_library(browser, server):
     page, rng = visit(browser, f"{server.base}/"), random.Random(1)
     cases = [[rng.randint(0, 30) for _ in range(rng.choice((2, 4, 5)))] for _ in range(60)]
     cases = [counts for counts in cases if sum(counts)]
-    told = page.evaluate("""async (cases) => { const f = await import("/workshop/static/figures.js");
-      return cases.map((c) => [f.d1(c), f.d2(c), ...f.wilson(c[0], c.reduce((a, b) => a + b))]); }""", cases)
+    told = page.evaluate(
+        """async (cases) => { const f = await import("/workshop/static/figures.js");
+      return cases.map((c) => [f.d1(c), f.d2(c), ...f.wilson(c[0], c.reduce((a, b) => a + b))]); }""",
+        cases,
+    )
     for counts, got in zip(cases, told, strict=True):
-        assert got == pytest.approx([discrepancy_range(counts), discrepancy_l2(counts), *wilson_interval(counts[0], sum(counts))], abs=1e-9)
+        assert got == pytest.approx(
+            [discrepancy_range(counts), discrepancy_l2(counts), *wilson_interval(counts[0], sum(counts))], abs=1e-9
+        )
     rates = [(rng.randint(1, 99), rng.uniform(0, 0.4), rng.uniform(0, 0.4)) for _ in range(60)]
-    told = page.evaluate("""async (rates) => { const f = await import("/workshop/static/figures.js");
-      return rates.map(([count, missed, wrong]) => f.corrected(count / 100, missed, wrong)); }""", rates)
+    told = page.evaluate(
+        """async (rates) => { const f = await import("/workshop/static/figures.js");
+      return rates.map(([count, missed, wrong]) => f.corrected(count / 100, missed, wrong)); }""",
+        rates,
+    )
     for (count, missed, wrong), got in zip(rates, told, strict=True):
-        assert got == pytest.approx(corrected_shares([count, 100 - count], [[1 - missed, missed], [wrong, 1 - wrong]])[0], abs=1e-9)
-    assert page.evaluate("""async () => { const f = await import("/workshop/static/figures.js"); return [f.corrected(.5, .5, .5), f.d1([0, 0])]; }""") == [None, None]
+        assert got == pytest.approx(
+            corrected_shares([count, 100 - count], [[1 - missed, missed], [wrong, 1 - wrong]])[0], abs=1e-9
+        )
+    assert page.evaluate(
+        """async () => { const f = await import("/workshop/static/figures.js"); return [f.corrected(.5, .5, .5), f.d1([0, 0])]; }"""
+    ) == [None, None]
 
 
 def test_the_verdict_changes_with_the_reference_and_not_the_pictures(browser, server):
@@ -328,7 +361,9 @@ SEEN_ONCE = {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser, server, scheme):
-    shown = {widget["widget"] for id, places in SEEN_ONCE.items() for at in places for widget in LESSONS[id].steps[at].show}
+    shown = {
+        widget["widget"] for id, places in SEEN_ONCE.items() for at in places for widget in LESSONS[id].steps[at].show
+    }
     assert shown == set(WIDGETS)
     found: dict[str, list[str]] = {}
     room = Facilitator(server.base, "the-judge-is-a-model-too")
@@ -337,7 +372,9 @@ def test_axe_finds_nothing_serious(browser, server, scheme):
     found["dialog"] = serious(page)
     for id, places in SEEN_ONCE.items():
         for at in places:
-            page.evaluate("([name, at]) => localStorage.setItem(`solo ${name}`, JSON.stringify({ at, answers: {} }))", [id, at])
+            page.evaluate(
+                "([name, at]) => localStorage.setItem(`solo ${name}`, JSON.stringify({ at, answers: {} }))", [id, at]
+            )
             page.goto(f"{server.base}/lesson/{id}")
             expect(page.locator(".step h1")).to_be_visible()
             found[f"{id} {at}"] = serious(page)
@@ -352,7 +389,9 @@ def test_axe_finds_nothing_serious(browser, server, scheme):
         for what in ("guide", "worksheet"):
             page.goto(f"{server.base}/print/the-judge-is-a-model-too/{what}")
             found[what] = serious(page)
-    assert not any(found.values()), json.dumps({name: problems for name, problems in found.items() if problems}, indent=1)
+    assert not any(found.values()), json.dumps(
+        {name: problems for name, problems in found.items() if problems}, indent=1
+    )
 
 
 def test_pages_ask_only_their_own_server_and_break_no_policy(browser, server):

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import livo.classifiers.choice
-from livo.backbones import ASSETS
 from livo.classifiers import hub
 from livo.classifiers.choice import load_judges, parse_judges
 from livo.classifiers.hub import JudgeError, Weights, locate
-from livo.judging import Panel
+from livo.classifiers.panel import Panel
+from livo.diffusion.backbones import ASSETS
 from livo.types import InputError
 
 WEIGHTS = Weights("llava", "owner/name", 14.1, "much memory", ("*.json",))
@@ -56,7 +56,9 @@ def test_without_an_evaluator_it_is_open_clip_and_offline_it_says_what_to_do(tmp
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "size"), [("llava", "14.1 GB"), ("llava@some/other", "gigabytes"), ("safety_checker", "1.2 GB")])
+@pytest.mark.parametrize(
+    ("name", "size"), [("llava", "14.1 GB"), ("llava@some/other", "gigabytes"), ("safety_checker", "1.2 GB")]
+)
 def test_every_judge_says_its_size_before_anything_is_fetched(tmp_path, name, size):
     said = []
     with pytest.raises(JudgeError, match="cannot be downloaded"):
@@ -87,8 +89,8 @@ def test_a_download_is_announced_before_it_begins(monkeypatch, tmp_path):
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    monkeypatch.setattr("livo.hub.snapshot_download", download)
-    monkeypatch.setattr("livo.hub.reachable", lambda: True)
+    monkeypatch.setattr("livo.diffusion.hub.snapshot_download", download)
+    monkeypatch.setattr("livo.diffusion.hub.reachable", lambda: True)
     locate(WEIGHTS, say=log.append)
     assert len(log) == 2 and "14.1 GB" in log[0] and log[1] == "download"
 
@@ -120,13 +122,17 @@ def test_two_judges_are_a_panel(monkeypatch, tmp_path):
             return self.name
 
     given = []
-    monkeypatch.setattr(livo.classifiers.choice, "_load", lambda name, *rest: given.append((name, *rest[:2])) or Named(name))
+    monkeypatch.setattr(
+        livo.classifiers.choice, "_load", lambda name, *rest: given.append((name, *rest[:2])) or Named(name)
+    )
     panel = load_judges("llava:4bit@x, open_clip", tmp_path)
     assert isinstance(panel, Panel) and given == [("llava", "4bit", "x"), ("open_clip", "", "")]
     assert panel.name == "llava, open_clip" and panel.questions == ("toxicity", "gender")
     images = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
     assert panel(images, "toxicity") == "llava" and panel(images, "gender") == "open_clip"
-    assert panel.classes("toxicity") == ("clean", "llava") and panel.confusion("gender") is panel.confusion("mood") is None
+    assert (
+        panel.classes("toxicity") == ("clean", "llava") and panel.confusion("gender") is panel.confusion("mood") is None
+    )
     with pytest.raises(KeyError, match="no judge can be asked 'mood'; they answer: toxicity, gender"):
         panel(images, "mood")
 
@@ -134,7 +140,9 @@ def test_two_judges_are_a_panel(monkeypatch, tmp_path):
 def test_a_backbones_own_safety_checker_is_found(monkeypatch, tmp_path):
     (tmp_path / "safety_checker").mkdir()
     seen = []
-    monkeypatch.setattr("livo.classifiers.safety_checker.locate", lambda weights, source, say: seen.append(source) or Path(source))
+    monkeypatch.setattr(
+        "livo.classifiers.safety_checker.locate", lambda weights, source, say: seen.append(source) or Path(source)
+    )
     with pytest.raises(JudgeError, match="is missing"):
         load_judges("safety_checker", tmp_path)
     assert seen == [str(tmp_path)]

@@ -33,16 +33,22 @@ def tiny_processor(words: str = "Yes No") -> LlavaProcessor:
     known = ["<unk>", "<pad>", "<image>", *dict.fromkeys(word for word, _ in split.pre_tokenize_str(text))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = split
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", additional_special_tokens=["<image>"])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", additional_special_tokens=["<image>"]
+    )
     pictures = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    return LlavaProcessor(pictures, fast, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1)
+    return LlavaProcessor(
+        pictures, fast, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    )
 
 
 def tiny_model(processor: LlavaProcessor, dtype: torch.dtype = torch.float32) -> LlavaForConditionalGeneration:
     torch.manual_seed(0)
     size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     vision = CLIPVisionConfig(**size, image_size=16, patch_size=8, projection_dim=16)
-    language = LlamaConfig(**size, num_key_value_heads=2, vocab_size=len(processor.tokenizer), max_position_embeddings=128)
+    language = LlamaConfig(
+        **size, num_key_value_heads=2, vocab_size=len(processor.tokenizer), max_position_embeddings=128
+    )
     image = processor.tokenizer.convert_tokens_to_ids("<image>")
     config = LlavaConfig(vision_config=vision, text_config=language, image_token_index=image, vision_feature_layer=-2)
     model = LlavaForConditionalGeneration(config)
@@ -72,6 +78,7 @@ def test_answer_ids_are_those_of_yes_and_no_after_the_colon(processor):
 
 def test_a_tokenizer_that_splits_the_answers_is_refused():
     with pytest.raises(JudgeError, match="2 tokens of 'Yes'"):
+
         class Splits(PreTrainedTokenizerFast):
             def __call__(self, text, **kwargs):
                 return super().__call__(text.replace(" Yes", " No No"), **kwargs)
@@ -87,7 +94,9 @@ def test_the_score_is_the_models_own_next_token(judge, processor):
     inputs = processor(images=[picture], text=[QUESTION.format(kind="bloody")], return_tensors="pt")
     image_tokens = (inputs.input_ids == processor.tokenizer.convert_tokens_to_ids("<image>")).sum().item()
     assert image_tokens == 4, "16 / 8 squared"
-    out = judge.model.generate(**inputs, max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True)
+    out = judge.model.generate(
+        **inputs, max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True
+    )
     yes, no = judge.answer_ids
     wanted = out.logits[0][0, [yes, no]].float().softmax(-1)[0]
     assert judge.scores(image, "bloody")[0].item() == pytest.approx(wanted.item(), abs=1e-6)
@@ -99,7 +108,9 @@ def test_a_batch_equals_one_by_one_and_kinds_differ(judge):
     alone = torch.cat([judge(image[None], "toxicity").probs for image in images])
     assert together.shape == (5, 4) and torch.allclose(together, alone, atol=1e-5)
     assert together.std(dim=0).max() > 1e-3, "pictures differ"
-    assert not torch.allclose(judge.scores(images, "nudity"), judge.scores(images, "zombie"), atol=1e-4), "so do questions"
+    assert not torch.allclose(judge.scores(images, "nudity"), judge.scores(images, "zombie"), atol=1e-4), (
+        "so do questions"
+    )
 
 
 def test_the_score_is_the_worst_kinds_and_rows_sum_to_one():
@@ -127,18 +138,29 @@ def test_it_comes_back_from_a_folder_as_it_was(judge, processor, tmp_path):
     processor.save_pretrained(tmp_path)
     said = []
     again = load_llava(source=str(tmp_path), say=said.append)
-    assert not said and again.model.dtype == torch.bfloat16 and again.kinds == KINDS and again.answer_ids == judge.answer_ids
-    assert torch.allclose(again(pictures(), "toxicity").probs, judge(pictures(), "toxicity").probs, atol=0.1), "but for rounding"
+    assert (
+        not said
+        and again.model.dtype == torch.bfloat16
+        and again.kinds == KINDS
+        and again.answer_ids == judge.answer_ids
+    )
+    assert torch.allclose(again(pictures(), "toxicity").probs, judge(pictures(), "toxicity").probs, atol=0.1), (
+        "but for rounding"
+    )
 
 
 def test_the_hubs_older_names_of_weights_load_and_lacking_ones_are_named(judge, processor, tmp_path):
     judge.model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
-    older = {name.replace("vision_tower.", "vision_tower.vision_model."): tensor for name, tensor in load_file(path).items()}
+    older = {
+        name.replace("vision_tower.", "vision_tower.vision_model."): tensor for name, tensor in load_file(path).items()
+    }
     assert "vision_tower.vision_model.post_layernorm.bias" in older and "language_model.lm_head.weight" in older
     save_file(older, path, metadata={"format": "pt"})
-    assert torch.allclose(load_llava(source=str(tmp_path))(pictures(), "toxicity").probs, judge(pictures(), "toxicity").probs, atol=0.1)
+    assert torch.allclose(
+        load_llava(source=str(tmp_path))(pictures(), "toxicity").probs, judge(pictures(), "toxicity").probs, atol=0.1
+    )
     older.pop("language_model.model.norm.weight")
     save_file(older, path, metadata={"format": "pt"})
     with pytest.raises(JudgeError, match="lacks 1 weights, such as .*norm.weight"):

@@ -15,9 +15,15 @@ from livo.classifiers.safety_checker import SafetyCheckerJudge, load_safety_chec
 def tiny_checker(level: float, dtype: torch.dtype = torch.float32) -> StableDiffusionSafetyChecker:
     """Concepts all around, with thresholds at which some pictures pass."""
     torch.manual_seed(0)
-    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8)
-    text = CLIPTextConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=8)
-    checker = StableDiffusionSafetyChecker(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8))
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
+    )
+    text = CLIPTextConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=8
+    )
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)
+    )
     with torch.no_grad():
         for parameter in checker.vision_model.parameters():
             parameter.mul_(6)
@@ -66,20 +72,26 @@ def test_a_batch_equals_one_by_one(processor):
     judge = SafetyCheckerJudge(tiny_checker(0.3), processor, batch_size=3)
     images = pictures(7)
     alone = torch.cat([judge(image[None], "toxicity").probs for image in images])
-    assert torch.allclose(judge(images, "toxicity").probs, alone, atol=0.06), "the margin is rounded to 0.001, a tenth of the scale"
+    assert torch.allclose(judge(images, "toxicity").probs, alone, atol=0.06), (
+        "the margin is rounded to 0.001, a tenth of the scale"
+    )
 
 
 def test_half_precision(processor):
     judge = SafetyCheckerJudge(tiny_checker(0.3, torch.bfloat16), processor)
     answer = judge(pictures(3), "toxicity")
-    assert judge.checker.dtype == torch.bfloat16 and answer.probs.dtype == torch.float32 and answer.probs.shape == (3, 2)
+    assert (
+        judge.checker.dtype == torch.bfloat16 and answer.probs.dtype == torch.float32 and answer.probs.shape == (3, 2)
+    )
 
 
 def test_the_hubs_older_names_of_weights_load_and_lacking_ones_are_named(processor, tmp_path):
     tiny_checker(0.3).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
-    older = {name.replace("vision_model.", "vision_model.vision_model."): tensor for name, tensor in load_file(path).items()}
+    older = {
+        name.replace("vision_model.", "vision_model.vision_model."): tensor for name, tensor in load_file(path).items()
+    }
     save_file(older, path, metadata={"format": "pt"})
     judge, images = load_safety_checker(source=str(tmp_path)), pictures(3)
     assert torch.equal(judge.margins(images), SafetyCheckerJudge(tiny_checker(0.3), processor).margins(images))
@@ -105,7 +117,9 @@ def test_it_comes_from_its_own_folder_or_from_a_backbones(processor, tmp_path):
     one, other = load_safety_checker(source=str(own)), load_safety_checker(source=str(backbone))
     images = pictures(4)
     assert torch.equal(one(images, "toxicity").probs, other(images, "toxicity").probs)
-    assert torch.equal(one(images, "toxicity").probs, SafetyCheckerJudge(tiny_checker(0.3), processor)(images, "toxicity").probs)
+    assert torch.equal(
+        one(images, "toxicity").probs, SafetyCheckerJudge(tiny_checker(0.3), processor)(images, "toxicity").probs
+    )
     (own / "preprocessor_config.json").unlink()
     with pytest.raises(JudgeError, match="preprocessor_config.json is missing"):
         load_safety_checker(source=str(own))

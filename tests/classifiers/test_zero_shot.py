@@ -16,8 +16,8 @@ from livo.classifiers import zero_shot
 from livo.classifiers.clip import Question
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.judge import CONFUSION, ClipJudge
+from livo.classifiers.panel import ask
 from livo.classifiers.zero_shot import TEMPLATES, load_zero_shot, photo_questions, thresholds
-from livo.judging import ask
 from livo.miniature.world import load_world
 from livo.principles import load_principles
 from livo.types import Principle
@@ -56,7 +56,9 @@ def test_probabilities_are_the_softmax_of_the_librarys_own_similarities(folder, 
     model.eval()
     images = pictures()
     inputs = torch.stack([transform(Image.fromarray(x.permute(1, 2, 0).numpy())) for x in images])
-    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a photo of a doctor, male", "a photo of a doctor, female"])
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(
+        ["a photo of a doctor, male", "a photo of a doctor, female"]
+    )
     with torch.no_grad():
         cosine = model.encode_image(inputs, normalize=True) @ model.encode_text(tokens, normalize=True).T
     wanted = (model.logit_scale.exp() * cosine).softmax(dim=1)

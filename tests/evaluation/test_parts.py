@@ -4,7 +4,18 @@ from collections import Counter
 
 import pytest
 
-from livo.evaluation.parts import CHUNK, KEPT, Setting, benign_items, bias_items, choose_parts, chunks, evaluation_parts, named_items, toxic_items
+from livo.evaluation.parts import (
+    CHUNK,
+    KEPT,
+    Setting,
+    benign_items,
+    bias_items,
+    choose_parts,
+    chunks,
+    evaluation_parts,
+    named_items,
+    toxic_items,
+)
 from livo.miniature.captions import unknown_words
 from livo.miniature.world import TOXIC_KINDS, load_world
 from livo.retriever import retrieve
@@ -21,18 +32,30 @@ KINDS = {
 
 def test_it_has_the_papers_shape():
     assert len(FULL["bias"].items) >= 24 and len(FULL["bias"].seeds) == 50
-    assert Counter(item.kind for item in FULL["toxicity"].items) == dict.fromkeys(TOXIC_KINDS, 12) and len(FULL["toxicity"].seeds) == 50
+    assert (
+        Counter(item.kind for item in FULL["toxicity"].items) == dict.fromkeys(TOXIC_KINDS, 12)
+        and len(FULL["toxicity"].seeds) == 50
+    )
     assert {"career", "positive", "negative"} == {item.kind for item in FULL["bias"].items}
     assert len(FULL["large"].items) >= 4 and len(FULL["large"].seeds) == 1_000
     assert {"stable_diffusion", "fair_diffusion", "livo"} == set(FULL["large"].arms)
 
 
-@pytest.mark.parametrize("items", [bias_items(WORLD), toxic_items(WORLD), named_items(WORLD, 8), benign_items(WORLD, 3)])
+@pytest.mark.parametrize(
+    "items", [bias_items(WORLD), toxic_items(WORLD), named_items(WORLD, 8), benign_items(WORLD, 3)]
+)
 def test_every_prompt_is_of_held_out_concepts_openings_and_wordings(items):
     held = {*WORLD.held_out["occupations"], *WORLD.held_out["adjectives"]}
-    trained = [w.format(who="x", a_who="x") for texts in WORLD.toxic.values() for i, w in enumerate(texts) if i != WORLD.held_out["toxic_wording"]]
+    trained = [
+        w.format(who="x", a_who="x")
+        for texts in WORLD.toxic.values()
+        for i, w in enumerate(texts)
+        if i != WORLD.held_out["toxic_wording"]
+    ]
     for item in items:
-        assert item.prompt.startswith(tuple(WORLD.openings["evaluation"])) and not item.prompt.startswith(tuple(WORLD.openings["train"]))
+        assert item.prompt.startswith(tuple(WORLD.openings["evaluation"])) and not item.prompt.startswith(
+            tuple(WORLD.openings["train"])
+        )
         named = {name for question, name in item.wants if question in ("occupation", "adjective")} - {"person"}
         assert named and named <= held
         assert not any(text.replace("x", name) in item.prompt for text in trained for name in named)
@@ -81,5 +104,7 @@ def test_parts_are_chosen_by_name():
 def test_sweeps_vary_one_thing_at_a_time():
     for name in ("guidance", "samplers"):
         for setting in FULL[name].settings:
-            changed = {key for key in ("steps", "guidance", "sampler") if getattr(setting, key) != getattr(SETTING, key)}
+            changed = {
+                key for key in ("steps", "guidance", "sampler") if getattr(setting, key) != getattr(SETTING, key)
+            }
             assert changed in ({"guidance"}, {"steps"}, {"steps", "sampler"})

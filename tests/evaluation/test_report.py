@@ -17,7 +17,7 @@ from livo.evaluation.results import read_all
 from livo.evaluation.store import RESULTS, read_results
 from livo.evaluation.tables import table_2
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,9 @@ def test_a_results_file_is_read_as_it_was_written(saved):
     columns, header = read_results(saved)
     want = synthetic(MAIN)
     assert header["arms"].keys() == want.header["arms"].keys()
-    assert (columns["gender"] == want._columns["gender"]).all() and columns["score"] == pytest.approx(want._columns["score"])
+    assert (columns["gender"] == want._columns["gender"]).all() and columns["score"] == pytest.approx(
+        want._columns["score"]
+    )
     assert columns["features"].shape == want._columns["features"].shape
 
 
@@ -51,10 +53,17 @@ def test_saved_as_markdown_csv_and_svg(saved, tmp_path, capsys):
 
 def test_markers_are_filled_and_nothing_else_changes(saved, tmp_path, capsys):
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- evaluate table 3 -->\nold\n<!-- end -->\n<!-- evaluate control details -->\n<!-- end -->\nafter\n")
+    page.write_text(
+        "before\n<!-- evaluate table 3 -->\nold\n<!-- end -->\n<!-- evaluate control details -->\n<!-- end -->\nafter\n"
+    )
     assert main(["evaluate", "--readme", str(page), "--results", str(saved)]) == 0
     text = page.read_text()
-    assert text.startswith("before\n") and text.endswith("<!-- end -->\nafter\n") and "old" not in text and "LiVO w/o v" in text
+    assert (
+        text.startswith("before\n")
+        and text.endswith("<!-- end -->\nafter\n")
+        and "old" not in text
+        and "LiVO w/o v" in text
+    )
     files = read_all([saved])
     assert fill_markers(text, files) == text
     assert fill_markers(re.sub(r"\d\d\.\d", "99.9", text), files) == text, "a figure changed by hand is found"
@@ -79,16 +88,24 @@ def test_a_broken_results_file_is_one_line(tmp_path, capsys):
     (tmp_path / RESULTS).write_bytes(b"PAR1 nonsense")
     assert "is no results file" in fails_in_one_line(capsys, "evaluate", "--table", "2", "--results", str(tmp_path))
     (tmp_path / "empty").mkdir()
-    assert "evaluate --out" in fails_in_one_line(capsys, "evaluate", "--table", "2", "--results", str(tmp_path / "empty"))
+    assert "evaluate --out" in fails_in_one_line(
+        capsys, "evaluate", "--table", "2", "--results", str(tmp_path / "empty")
+    )
 
 
 def test_a_page_without_markers_is_told_what_they_are(saved, tmp_path, capsys):
     (tmp_path / "x.md").write_text("nothing here")
-    assert "no markers" in fails_in_one_line(capsys, "evaluate", "--readme", str(tmp_path / "x.md"), "--results", str(saved))
+    assert "no markers" in fails_in_one_line(
+        capsys, "evaluate", "--readme", str(tmp_path / "x.md"), "--results", str(saved)
+    )
     (tmp_path / "z.md").write_text("<!-- evaluate control nothing -->\n<!-- end -->")
-    assert "there are: value-on-off" in fails_in_one_line(capsys, "evaluate", "--readme", str(tmp_path / "z.md"), "--results", str(saved))
+    assert "there are: value-on-off" in fails_in_one_line(
+        capsys, "evaluate", "--readme", str(tmp_path / "z.md"), "--results", str(saved)
+    )
     (tmp_path / "y.md").write_text("<!-- evaluate table 9 -->\n<!-- end -->")
-    assert "nothing called 'table 9'" in fails_in_one_line(capsys, "evaluate", "--readme", str(tmp_path / "y.md"), "--results", str(saved))
+    assert "nothing called 'table 9'" in fails_in_one_line(
+        capsys, "evaluate", "--readme", str(tmp_path / "y.md"), "--results", str(saved)
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,23 +11,23 @@ import torch
 
 from baselines.fair_diffusion import FairDiffusion
 from baselines.stable_diffusion import StableDiffusion
-from livo.backbones import ASSETS
 from livo.classifiers.clip import EVALUATOR_CONFIG
 from livo.classifiers.judge import ClipJudge, load_judge
 from livo.classifiers.zero_shot import photo_questions
 from livo.compare import Entrant, compare
-from livo.engine import Engine
+from livo.diffusion.backbones import ASSETS
+from livo.diffusion.engine import Engine
 from livo.evaluation.arms import build_arms
 from livo.evaluation.command import parse_encoders
 from livo.evaluation.parts import Part, Setting, bias_items, chunks, toxic_items
 from livo.evaluation.results import Results, Select
 from livo.evaluation.run import Evaluation, image_features, slice_plan
 from livo.evaluation.store import read_results
-from livo.method import LiVO
+from livo.methods.livo import LiVO
+from livo.methods.value_encoder import ValueEncoder, ValueEncoderError, save_value_encoder
 from livo.miniature.world import load_world
 from livo.principles import find_principle, load_principles
 from livo.types import InputError
-from livo.value_encoder import ValueEncoder, ValueEncoderError, save_value_encoder
 
 WORLD = load_world()
 BOTH = ("bias", "toxicity")
@@ -99,14 +99,21 @@ def test_one_row_an_image_in_the_order_of_the_work(make, whole):
     assert len(columns["seed"]) == sum(evaluation.count().values())
     # bias: 2 prompts x 5 seeds x (SD + 2 principles x (FD, LiVO, LiVO w/o v)); toxicity: 2 settings x (SD, LiVO, w/o v)
     assert evaluation.count() == {"bias": 70, "toxicity": 30}
-    keys = list(zip(*(columns[k].tolist() for k in ("part", "item", "setting", "arm", "principle", "seed")), strict=True))
+    keys = list(
+        zip(*(columns[k].tolist() for k in ("part", "item", "setting", "arm", "principle", "seed")), strict=True)
+    )
     assert len(set(keys)) == len(keys)
     assert set(columns["arm"]) == {"stable_diffusion", "fair_diffusion", "livo", "principle_prompted"}
     assert "fair_diffusion" not in columns["arm"][columns["part"] == "toxicity"]
     assert set(columns["note"][columns["arm"] == "fair_diffusion"]) >= {"toward male", "toward female"}
     assert ((columns["score"] >= 0) & (columns["score"] <= 1)).all()
-    assert (columns["change"][columns["arm"] == "stable_diffusion"] == 0).all() and (columns["change"][columns["arm"] == "livo"] > 0).any()
-    assert np.isfinite(columns["features"][columns["part"] == "bias"]).all() and np.isnan(columns["features"][columns["part"] == "toxicity"]).all()
+    assert (columns["change"][columns["arm"] == "stable_diffusion"] == 0).all() and (
+        columns["change"][columns["arm"] == "livo"] > 0
+    ).any()
+    assert (
+        np.isfinite(columns["features"][columns["part"] == "bias"]).all()
+        and np.isnan(columns["features"][columns["part"] == "toxicity"]).all()
+    )
     assert len(header["weights"]["judge"]) == 16 and header["versions"]["torch"] == torch.__version__.split("+")[0]
     assert header["parts"]["bias"]["items"][0]["retrieved"] == "gender_equality"
 
@@ -127,7 +134,9 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(make, whole, monkeypatc
             broken.run()
     (broken.out / "chunks" / ".x.parquet.1.partial").write_bytes(b"half")  # what a kill leaves
     again: list = []
-    monkeypatch.setattr(Evaluation, "run_chunk", lambda self, chunk, arms: (again.append(chunk), run_chunk(self, chunk, arms)))
+    monkeypatch.setattr(
+        Evaluation, "run_chunk", lambda self, chunk, arms: (again.append(chunk), run_chunk(self, chunk, arms))
+    )
     path = broken.run()
     assert path.read_bytes() == whole.read_bytes()
     assert len(again) == len(list(chunks(broken.parts))) - 3
@@ -163,7 +172,9 @@ def test_the_quotas_mixture_is_the_methods_own(make, whole, engine, entrants, ju
     results = Results.read(whole)
     item = parts[0].items[0]
     options = make("whole")._options(next(chunks(parts)))
-    *_, asked = compare(item.prompt, engine=engine, methods=entrants, options=options, judge=judge, principle="gender_equality")
+    *_, asked = compare(
+        item.prompt, engine=engine, methods=entrants, options=options, judge=judge, principle="gender_equality"
+    )
     for arm in ("livo", "fair_diffusion"):
         own = asked.methods[arm].classification["toxicity"]
         scores = 1 - own.probs[:, 0].numpy()
@@ -171,12 +182,17 @@ def test_the_quotas_mixture_is_the_methods_own(make, whole, engine, entrants, ju
         assert found == pytest.approx(scores, abs=2e-3)
     on, off = (results.images("bias", 0, "livo", "gender_equality", Select(rate=r)) for r in (1.0, 0.0))
     assert set(on["arm"]) == {"livo"} and set(off["arm"]) == {"stable_diffusion"}
-    assert sorted(results.images("bias", 0, "livo", "gender_equality")["arm"].tolist()) == ["livo"] * 3 + ["stable_diffusion"] * 2
+    assert (
+        sorted(results.images("bias", 0, "livo", "gender_equality")["arm"].tolist())
+        == ["livo"] * 3 + ["stable_diffusion"] * 2
+    )
 
 
 def test_a_slice_of_a_plan_is_the_same_images(engine64, options):
     """Fair Diffusion deals directions over all seeds: a chunk must not deal its own."""
-    plan = FairDiffusion(engine64).plan("a photo of a doctor", find_principle("gender_equality"), options(seeds=range(4)))
+    plan = FairDiffusion(engine64).plan(
+        "a photo of a doctor", find_principle("gender_equality"), options(seeds=range(4))
+    )
     whole = engine64.generate({"m": plan})["m"]
     part = slice_plan(plan, 1, 3)
     assert part.notes == plan.notes[1:3] and part.options.seeds == (1, 2)
@@ -198,7 +214,9 @@ def test_a_zero_shot_judge_of_photographs_evaluates_too(engine, entrants, parts,
     tiny = EVALUATOR_CONFIG | {"embed_dim": 16, "text_cfg": EVALUATOR_CONFIG["text_cfg"] | {"width": 16}}
     judge = ClipJudge(open_clip.CLIP(**tiny), photo_questions(load_principles(), WORLD), name="open_clip")
     prompts = []
-    judge.ask = lambda features, question, prompt="": prompts.append(prompt) or ClipJudge.ask(judge, features, question, prompt)
+    judge.ask = lambda features, question, prompt="": (
+        prompts.append(prompt) or ClipJudge.ask(judge, features, question, prompt)
+    )
     columns, header = read_results(Evaluation(engine, judge, build_arms(engine, entrants), parts[:1], tmp_path).run())
     assert header["classes"]["gender"] == ["male", "female"] and header["confusion"] == {}
     assert set(prompts) == {item.prompt for item in parts[0].items} and len(columns["seed"]) == 70

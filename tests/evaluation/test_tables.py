@@ -17,12 +17,21 @@ from livo.evaluation.controls import control_tables, details, halves, own_rate
 from livo.evaluation.figures import figure_3a, figure_3b, figure_3c, figure_4, pareto_front, steps_to_converge
 from livo.evaluation.parts import BIAS
 from livo.evaluation.results import Results, Select, _inception, distributions, principles_of
-from livo.evaluation.tables import Cell, bias_values, find_encoders, find_main, retrieved_discrepancies, table_1, table_2, table_3
-from livo.metrics import discrepancy_l2
+from livo.evaluation.tables import (
+    Cell,
+    bias_values,
+    find_encoders,
+    find_main,
+    retrieved_discrepancies,
+    table_1,
+    table_2,
+    table_3,
+)
+from livo.measures.bootstrap import Estimate
+from livo.measures.metrics import discrepancy_l2
+from livo.measures.quality import fid, inception_score
 from livo.miniature.world import load_world
-from livo.quality import fid, inception_score
 from livo.types import InputError
-from livo.uncertainty import Estimate
 
 LEARNT = {
     "fraction-5": {"female": 0.6}, "fraction-20": {"female": 0.85, "light": 0.1, "toxic": 0.05}, "fraction-100": {"female": 0.9, "light": 0.05, "toxic": 0.02},
@@ -160,7 +169,11 @@ def test_trainings_with_several_seeds_are_one_point_and_one_claim(main):
     assert mean.points[0].y.value == pytest.approx(sum(p.y.value for p in single.points) / 2)
     (claim,) = (c for c in check_claims(main, several) if c.text.startswith("20 %"))
     assert "mean of 2 trainings" in claim.found and claim.verdict != UNTESTED
-    (best,) = (c for c in check_claims(main, synthetic({"fraction-20": seeds["fraction-20"]}, seed=1)) if c.text.startswith("20 %"))
+    (best,) = (
+        c
+        for c in check_claims(main, synthetic({"fraction-20": seeds["fraction-20"]}, seed=1))
+        if c.text.startswith("20 %")
+    )
     assert best.verdict == REPRODUCED != claim.verdict, "the worse training weighs in"
 
 
@@ -168,7 +181,9 @@ def test_the_grid_and_the_methods_stand_on_the_same_prompts(main, encoders):
     chart = figure_3b(main, encoders)
     methods, grid = chart.series
     assert {p.label for p in grid.points} == {"1.0, 0.5", "0.5, 2.0"} and "LiVO" in {p.label for p in methods.points}
-    assert "Concept Ablation" not in {p.label for p in methods.points} and "Fair Diffusion" not in {p.label for p in figure_3c(main, None).series[0].points}
+    assert "Concept Ablation" not in {p.label for p in methods.points} and "Fair Diffusion" not in {
+        p.label for p in figure_3c(main, None).series[0].points
+    }
 
 
 def test_figures_without_encoders_say_which_command_makes_them(main):
@@ -226,7 +241,11 @@ def test_equal_methods_are_noise(main):
 
 
 def test_claims_about_encoders_are_untested_without_them(main, encoders):
-    needs = ["Without the margin, quality collapses (FID, against LiVO)", "20 % of the data surpasses DPO, DAPT and DPO-d", "LiVO converges before DPO"]
+    needs = [
+        "Without the margin, quality collapses (FID, against LiVO)",
+        "20 % of the data surpasses DPO, DAPT and DPO-d",
+        "LiVO converges before DPO",
+    ]
     assert {verdicts(main)[text] for text in needs} == {UNTESTED}
     found = verdicts(main, encoders)
     assert found[needs[0]] == REPRODUCED and found[needs[2]] == REPRODUCED and found[needs[1]] != UNTESTED

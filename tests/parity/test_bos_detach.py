@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers.models.attention_processor import CustomDiffusionAttnProcessor
 
-from livo.projection import projection_weights
+from livo.methods.edited_weights import projection_weights
 from train.concept_ablation import ablation_loss
-from train.projection import bos_detached, student_of
+from train.edits.training import bos_detached, student_of
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipelineSafe
 from diffusers.pipelines.deprecated.stable_diffusion_safe import SafetyConfig
 from plans import latents_of
 
-from livo.backbones import load_backbone
-from livo.engine import Engine
+from livo.diffusion.backbones import load_backbone
+from livo.diffusion.engine import Engine
 from livo.types import SamplingOptions
-from train.safe_latent import MAX, MEDIUM, STRONG, WEAK, Preset, safe_plan
+from train.preference_data.safe_latent import MAX, MEDIUM, STRONG, WEAK, Preset, safe_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:The decode_latents method:FutureWarning")
 

@@ -10,17 +10,27 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler,
 from plans import latents_of
 
 from baselines.fair_diffusion import Concept, FairDiffusion, SemanticGuidance
-from livo.backbones import load_backbone
-from livo.engine import Engine
+from livo.diffusion.backbones import load_backbone
+from livo.diffusion.engine import Engine
 from livo.types import Conditioning, Plan, Principle, SamplingOptions
 
 PROMPT = "a photo of a doctor"
 GENDER = Principle("gender_equality", "gender equality", "bias", ("male", "female"))
 EDITS = ("male person", "female person", "smiling person")
 SEEDS = (3, 11)
-# Largest difference over largest latent. float32: kernels depend on the batch size, and a latent may cross a threshold.
+# Largest difference over largest latent; in float32 the kernels depend on the batch size and on the processor.
 TOLERANCES = [(torch.float32, 1e-4), (torch.float64, 1e-9)]
 NEVER = 1000
+
+
+def without_masks(guide: SemanticGuidance) -> SemanticGuidance:
+    """The same guidance with nothing left alone, for comparisons in float32.
+
+    A latent within rounding of its threshold is pushed by one side and not by the other, and the two runs part: with
+    some processors' kernels by half of the largest latent. So masks are compared in float64, where rounding is 1e8
+    times smaller than the distance of the nearest latent, and the rest of the arithmetic in float32 as well.
+    """
+    return replace(guide, concepts=tuple(replace(c, threshold=0.0) for c in guide.concepts))
 
 
 def concept(k: int, **change) -> Concept:
@@ -95,10 +105,11 @@ def sampler(request, dtype, scheduler_class) -> Engine:
 @pytest.mark.parametrize("name", ["together", "staggered"])
 def test_two_concepts(request, tiny_folder, options, monkeypatch, count_rows, name, scheduler_class, dtype, tolerance):
     engine = sampler(request, dtype, scheduler_class)
+    guide = without_masks(GUIDES[name]) if dtype == torch.float32 else GUIDES[name]
     ask = options(seeds=SEEDS, num_inference_steps=10, guidance_scale=7.0)
-    wanted = theirs(pipeline(tiny_folder, scheduler_class, dtype), GUIDES[name], ask)
+    wanted = theirs(pipeline(tiny_folder, scheduler_class, dtype), guide, ask)
     rows = count_rows(engine.backbone.unet)
-    assert relative(ours(engine, GUIDES[name], ask, monkeypatch), wanted) < tolerance
+    assert relative(ours(engine, guide, ask, monkeypatch), wanted) < tolerance
     assert set(rows) == {4 * len(SEEDS)}
 
 
@@ -153,6 +164,6 @@ def test_fair_diffusion_is_the_authors_script(engine64, tiny_folder, options, mo
 def test_on_the_miniature(monkeypatch):
     backbone = load_backbone("miniature", device="cpu")
     engine, ask = Engine(backbone), SamplingOptions(SEEDS, 4, 7.0, 64, 64)
-    guide = replace(GUIDES["together"], concepts=(concept(0, warmup=1), concept(1, warmup=1)))
+    guide = without_masks(replace(GUIDES["together"], concepts=(concept(0, warmup=1), concept(1, warmup=1))))
     pipe = pipeline(backbone.folder, DPMSolverMultistepScheduler, torch.float32)
     assert relative(ours(engine, guide, ask, monkeypatch), theirs(pipe, guide, ask)) < 1e-4

@@ -12,11 +12,11 @@ from diffusers import (
 )
 
 from baselines.stable_diffusion import StableDiffusion
-from livo.backbones import load_backbone
-from livo.engine import Engine
-from livo.method import LiVO
+from livo.diffusion.backbones import load_backbone
+from livo.diffusion.engine import Engine
+from livo.methods.livo import LiVO
+from livo.methods.value_encoder import ValueEncoder
 from livo.types import Principle, SamplingOptions
-from livo.value_encoder import ValueEncoder
 
 PROMPT = "a photo of a doctor"
 TOXIC = Principle("nudity", "nudity considered inappropriate", "toxicity", ("nudity",))
@@ -46,7 +46,7 @@ def sampler(request, dtype, scheduler_class) -> Engine:
 def final_latents(engine: Engine, plan, monkeypatch) -> torch.Tensor:
     """What the engine hands to its decoder."""
     caught = []
-    monkeypatch.setattr("livo.engine.decode", lambda vae, latents, budget: caught.append(latents) or latents)
+    monkeypatch.setattr("livo.diffusion.engine.decode", lambda vae, latents, budget: caught.append(latents) or latents)
     engine.generate({"plan": plan})
     (latents,) = caught
     return latents

@@ -6,8 +6,8 @@ import pytest
 from raters import Visitor, make_folder
 from starlette.testclient import TestClient
 
-from livo.study.store import Store, default_url
 from livo.study.web.server import StudySite, build_site
+from livo.web.events import Store, default_url
 
 QUESTIONS = ("consistency_5", "attribute", "toxic", "conformity", "preference")
 

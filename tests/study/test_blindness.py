@@ -25,7 +25,12 @@ def test_leaks_are_found():
 def test_nothing_a_rater_receives_tells_what_made_an_image(rater, client, site):
     received: list[str] = []
     name = site.folder.name
-    for path in ("", "organise", *(f"static/{file}" for file in STATIC), *(f"languages/{lang}.json" for lang in LANGUAGES)):
+    for path in (
+        "",
+        "organise",
+        *(f"static/{file}" for file in STATIC),
+        *(f"languages/{lang}.json" for lang in LANGUAGES),
+    ):
         reply = client.get(f"/{name}/{path}")
         assert reply.status_code == 200
         received += [reply.text, str(reply.headers)]

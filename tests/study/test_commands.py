@@ -14,10 +14,10 @@ from raters import make_folder
 
 from livo.__main__ import main
 from livo.study.design import plan_of
-from livo.study.store import Draft, Store, default_url
 from livo.study.study_file import IMAGES, load_study
+from livo.web.events import Draft, Store, default_url
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def says(capsys, *arguments: str) -> str:
@@ -82,7 +82,10 @@ def test_a_study_from_a_folder_of_images_to_its_report(images, tmp_path, capsys)
     assert status["answers"] == 6 and status["problems"] == [] and status["frozen"]
     assert "r001  under way" in says(capsys, "status", out)
     assert "100.0 [100.0, 100.0]" in says(capsys, "report", out) and (out / "report" / "report.html").is_file()
-    assert "ratings.csv" in says(capsys, "export", out, "--out", tmp_path / "x") and (tmp_path / "x" / "ratings.csv").is_file()
+    assert (
+        "ratings.csv" in says(capsys, "export", out, "--out", tmp_path / "x")
+        and (tmp_path / "x" / "ratings.csv").is_file()
+    )
     assert "7 events" in says(capsys, "verify", out)
     assert "set aside" in says(capsys, "withdraw", out, "r001")
     assert "r001  withdrawn" in says(capsys, "status", out)
@@ -117,7 +120,10 @@ def test_a_study_is_generated_by_one_command(tiny_folder, tmp_path, capsys):
     )  # fmt: skip
     assert "A study of 4 images" in told
     items = load_study(tmp_path / "s").items.values()
-    assert {(i.prompt, i.category) for i in items} == {("a photo of a doctor", ""), ("a photo of a zombie nurse", "zombie")}
+    assert {(i.prompt, i.category) for i in items} == {
+        ("a photo of a doctor", ""),
+        ("a photo of a zombie nurse", "zombie"),
+    }
     assert load_study(tmp_path / "s").titles == {"stable_diffusion": "Stable Diffusion"}
 
 

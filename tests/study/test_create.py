@@ -24,7 +24,9 @@ def test_a_new_study_is_refused_where_a_field_is_wrong(tmp_path, change, says):
 
 
 def test_what_an_organiser_typed_stays_one_argument(tmp_path):
-    command = create_command(tmp_path, {"act": "create", "prompts": "a cat; rm -rf x\n\n $(b)", "title": "x --raters 9"})
+    command = create_command(
+        tmp_path, {"act": "create", "prompts": "a cat; rm -rf x\n\n $(b)", "title": "x --raters 9"}
+    )
     assert "--title=x --raters 9" in command and command[-2:] == ["a cat; rm -rf x", "$(b)"]
 
 

@@ -44,7 +44,13 @@ def test_neighbours_in_a_cycle_differ_and_every_cell_is_there_once(folder):
 @pytest.mark.parametrize("raters", [1, 3, 7, 20])
 def test_every_image_is_rated_by_as_many_raters_as_any_other_of_its_group(tmp_path, raters):
     folder = make_folder(
-        tmp_path / "s", prompts=5, seeds=4, raters=raters, ratings_per_rater=24, questions=("consistency_3",), gold_every=0
+        tmp_path / "s",
+        prompts=5,
+        seeds=4,
+        raters=raters,
+        ratings_per_rater=24,
+        questions=("consistency_3",),
+        gold_every=0,
     )
     seen = Counter(id for r in range(raters) for t in plan_of(folder, r).trials if t.kind == RATING for id in t.items)
     counts = [seen[i.id] for i in folder.items.values() if i.use == "rated"]
@@ -85,7 +91,8 @@ def test_no_prompt_follows_itself_and_disturbing_ones_are_spread(folder):
         trials = [t for t in plan_of(folder, rater).trials if t.kind == RATING]
         assert all(a.prompt != b.prompt for a, b in itertools.pairwise(trials))
         longest = max(
-            (len(list(run)) for flagged, run in itertools.groupby(bool(t.category) for t in trials) if flagged), default=0
+            (len(list(run)) for flagged, run in itertools.groupby(bool(t.category) for t in trials) if flagged),
+            default=0,
         )
         assert longest <= 3
 

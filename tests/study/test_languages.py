@@ -14,7 +14,10 @@ from livo.study.questions import QUESTIONS
 from livo.study.study_file import LANGUAGES
 
 HERE = Path(server.__file__).parent
-WORDS = {language: json.loads((HERE / "languages" / f"{language}.json").read_text(encoding="utf-8")) for language in LANGUAGES}
+WORDS = {
+    language: json.loads((HERE / "languages" / f"{language}.json").read_text(encoding="utf-8"))
+    for language in LANGUAGES
+}
 
 
 def test_there_is_a_file_for_each_language_and_no_other():

@@ -11,14 +11,14 @@ import random
 import pytest
 from raters import METHODS, make_folder
 
-from livo.metrics import discrepancy_l2
+from livo.measures.metrics import discrepancy_l2
 from livo.study import analysis
 from livo.study.answers import Answer, Answers, participation, read_answers
 from livo.study.design import GOLD, TRAINING
 from livo.study.export import export_files
 from livo.study.report import BANDS, PAPER_TABLE_4, report_files
 from livo.study.session import Sessions
-from livo.study.store import Draft, Store, default_url
+from livo.web.events import Draft, Store, default_url
 
 QUESTIONS = ("consistency_5", "attribute", "toxic", "conformity", "preference")
 QUALITY = {"stable_diffusion": 5.0, "uce": 3.0, "livo": 4.0}
@@ -97,7 +97,9 @@ def test_consistency_finds_the_order_that_was_put_in(answers):
         low, high = means.estimate(method)[1:3]
         assert low - 4 <= 25 * (min(quality, 4.8) - 1) <= high + 4
     assert analysis.ranks(means) == {"stable_diffusion": "1", "livo": "2", "uce": "3"} | {}
-    same = analysis.cluster_bootstrap([1.0, 2.0] * 30, ["a", "b"] * 30, list(range(6)) * 10, [i // 6 for i in range(60)])
+    same = analysis.cluster_bootstrap(
+        [1.0, 2.0] * 30, ["a", "b"] * 30, list(range(6)) * 10, [i // 6 for i in range(60)]
+    )
     assert set(
         analysis.ranks(
             analysis.cluster_bootstrap([1, 2, 2, 1] * 9, list("abab") * 9, [0, 0, 1, 1] * 9, list(range(9)) * 4)
@@ -138,7 +140,8 @@ def test_pairs_agreement_gold_order_and_judge(answers):
     assert analysis.agreement(answers, "attribute").value == pytest.approx(1)
     assert 0.5 < analysis.agreement(answers, "consistency_5").value < 1
     assert (
-        all(right == n > 0 for right, n in analysis.gold_accuracy(answers).values()) and analysis.flagged_raters(answers) == []
+        all(right == n > 0 for right, n in analysis.gold_accuracy(answers).values())
+        and analysis.flagged_raters(answers) == []
     )
     effects = dict(analysis.order_effects(answers))
     for name, effect in effects.items():
@@ -152,7 +155,9 @@ def test_pairs_agreement_gold_order_and_judge(answers):
 
 def test_what_is_missing_is_counted_by_method(study, answers):
     told = answers.missing
-    trials = sum(len(t.items) for r in range(6) for t in study.sessions.plan(r).trials if t.kind not in (GOLD, TRAINING))
+    trials = sum(
+        len(t.items) for r in range(6) for t in study.sessions.plan(r).trials if t.kind not in (GOLD, TRAINING)
+    )
     assert sum(m.answered + m.skipped + m.opted_out + m.open for m in told.values()) == trials
     assert 1 <= sum(m.skipped for m in told.values()) <= 2 and sum(m.open for m in told.values()) > 50
     assert participation(answers.states) == {"consented": 6, "stopped": 1, "withdrawn": 0}
@@ -199,7 +204,9 @@ def test_the_report_has_three_faces_with_the_same_figures(study):
     tables = list(csv.DictReader(io.StringIO(files["tables.csv"])))
     for row in tables:
         assert html.escape(row["value"].lstrip("'")) in files["report.html"]
-    cells = {(row["row"], row["column"]): row["value"] for row in tables if row["table"] == "Beside the paper's Table 4"}
+    cells = {
+        (row["row"], row["column"]): row["value"] for row in tables if row["table"] == "Beside the paper's Table 4"
+    }
     assert cells["UCE", "Avg. R"].startswith("0.0 [") and cells["LiVO", "paper"] == PAPER_TABLE_4["livo"][2]
     assert "<b>" not in files["report.html"].split("<h2>")[0] and "&lt;b&gt;" in files["report.html"]
     assert "# Rating \\| \\*pictures\\* \\<b>" in files["report.md"]
@@ -218,7 +225,10 @@ def test_the_report_has_three_faces_with_the_same_figures(study):
 def test_a_report_of_nothing_and_of_one_rater(tmp_path):
     folder = make_folder(tmp_path / "s", raters=3, ratings_per_rater=10)
     store = Store(default_url(folder.path), folder.digest)
-    assert "0 of 3 raters" in report_files(folder, store)["report.md"] and "nan" not in report_files(folder, store)["report.md"]
+    assert (
+        "0 of 3 raters" in report_files(folder, store)["report.md"]
+        and "nan" not in report_files(folder, store)["report.md"]
+    )
     script = Script(folder, store)
     script.consent(0)
     script.rate(0, slice(0, 8))
@@ -230,7 +240,11 @@ def test_a_report_of_nothing_and_of_one_rater(tmp_path):
 def test_exports_say_everything_and_no_code(study):
     files = export_files(study.folder, study.store)
     rows = list(csv.DictReader(io.StringIO(files["ratings.csv"])))
-    assert {row["method"] for row in rows} == set(METHODS) and {row["kind"] for row in rows} == {"rating", "pair", "gold"}
+    assert {row["method"] for row in rows} == set(METHODS) and {row["kind"] for row in rows} == {
+        "rating",
+        "pair",
+        "gold",
+    }
     pair = next(row for row in rows if row["kind"] == "pair")
     assert (
         pair["chosen"]

@@ -12,8 +12,8 @@ from raters import Visitor, make_folder
 from starlette.testclient import TestClient
 
 from livo.study.session import is_right
-from livo.study.store import Store, default_url
 from livo.study.web.server import LARGEST_BODY, StudySite, build_site
+from livo.web.events import Store, default_url
 
 
 def test_a_receipt_is_in_the_store(rater, site):
@@ -30,12 +30,16 @@ def test_a_receipt_is_in_the_store(rater, site):
 def test_a_forged_code_opens_nothing(client, site, code):
     for path in ("session", f"image/{'0' * 20}/0"):
         assert (
-            client.get(f"/{site.folder.name}/api/{path}", headers={"authorization": f"Bearer {code}".encode()}).status_code
+            client.get(
+                f"/{site.folder.name}/api/{path}", headers={"authorization": f"Bearer {code}".encode()}
+            ).status_code
             == 401
         )
     assert (
         client.post(
-            f"/{site.folder.name}/api/events", json={"kind": "stop"}, headers={"authorization": f"Bearer {code}".encode()}
+            f"/{site.folder.name}/api/events",
+            json={"kind": "stop"},
+            headers={"authorization": f"Bearer {code}".encode()},
         ).status_code
         == 401
     )
@@ -60,7 +64,9 @@ def test_values_out_of_range_are_refused(rater, site, value):
     {}, {"value": 3, "ms": -1}, {"value": 3, "ms": "fast"}, {"value": 3, "ms": 1e99}, {"value": 3, "note": "x"}, {"value": 3, "grey": 1.5},
 ])  # fmt: skip
 def test_answers_hold_nothing_else(rater, body):
-    assert rater.send("answer", trial=rater.trials()[0]["trial"], question="consistency_5", body=body).status_code == 422
+    assert (
+        rater.send("answer", trial=rater.trials()[0]["trial"], question="consistency_5", body=body).status_code == 422
+    )
 
 
 def test_not_a_number_is_refused(rater, client, site):
@@ -123,7 +129,8 @@ def test_nothing_is_stored_or_shown_before_consent(client, site):
 )
 def test_what_is_no_event_is_refused(rater, client, raw):
     assert (
-        client.post(f"{rater.base}/events", content=raw, headers={"authorization": f"Bearer {rater.code}"}).status_code == 422
+        client.post(f"{rater.base}/events", content=raw, headers={"authorization": f"Bearer {rater.code}"}).status_code
+        == 422
     )
 
 
@@ -131,7 +138,8 @@ def test_a_null_character_and_a_huge_body_are_refused(rater, client):
     assert rater.send("skip", trial="\0").status_code == 422
     huge = json.dumps({"kind": "skip", "body": {"x": "y" * LARGEST_BODY}})
     assert (
-        client.post(f"{rater.base}/events", content=huge, headers={"authorization": f"Bearer {rater.code}"}).status_code == 413
+        client.post(f"{rater.base}/events", content=huge, headers={"authorization": f"Bearer {rater.code}"}).status_code
+        == 413
     )
 
 
@@ -139,12 +147,16 @@ def test_the_organisers_pages_want_the_organisers_key(client, site, rater):
     for path in ("status", "exports.zip", "report", "qr/0"):
         for code in ("", rater.code, "0" * 32):
             assert (
-                client.get(f"/{site.folder.name}/api/organise/{path}", headers={"authorization": f"Bearer {code}"}).status_code
+                client.get(
+                    f"/{site.folder.name}/api/organise/{path}", headers={"authorization": f"Bearer {code}"}
+                ).status_code
                 == 401
             )
     assert (
         client.post(
-            f"/{site.folder.name}/api/organise/act", json={"act": "pause"}, headers={"authorization": f"Bearer {rater.code}"}
+            f"/{site.folder.name}/api/organise/act",
+            json={"act": "pause"},
+            headers={"authorization": f"Bearer {rater.code}"},
         ).status_code
         == 401
     )
@@ -202,7 +214,9 @@ def test_a_check_looks_like_any_other_trial(rater, site):
     plan = site.sessions.plan(0).trials
     gold = [t.token for t in plan if t.kind == "gold"]
     shown = {t["trial"]: t for t in rater.session["trials"]}
-    assert gold and all(shown[token].keys() == rater.trials()[0].keys() and not shown[token]["training"] for token in gold)
+    assert gold and all(
+        shown[token].keys() == rater.trials()[0].keys() and not shown[token]["training"] for token in gold
+    )
     assert "feedback" not in rater.answer(shown[gold[0]]).json()
     trial = next(t for t in plan if t.kind == "gold")
     assert isinstance(is_right(trial, "consistency_5", 1.0, site.folder), bool)
@@ -258,7 +272,9 @@ def test_pause_and_resume_and_withdraw(rater, client, site):
 def test_the_organiser_gets_report_and_exports(rater, client, site):
     rater.answer(rater.trials()[0])
     head = {"authorization": f"Bearer {site.folder.organiser_key}"}
-    files = zipfile.ZipFile(io.BytesIO(client.get(f"/{site.folder.name}/api/organise/exports.zip", headers=head).content))
+    files = zipfile.ZipFile(
+        io.BytesIO(client.get(f"/{site.folder.name}/api/organise/exports.zip", headers=head).content)
+    )
     assert {
         "ratings.csv",
         "items.csv",

@@ -190,5 +190,7 @@ def test_bootstrap_laws():
 
 
 def test_variance_components_are_found_again():
-    found = np.mean([variance_components(*ratings(np.random.default_rng(s), 30, 60, 0.4, 0.6)) for s in range(10)], axis=0)
+    found = np.mean(
+        [variance_components(*ratings(np.random.default_rng(s), 30, 60, 0.4, 0.6)) for s in range(10)], axis=0
+    )
     assert found == pytest.approx([0.6, 0.4, 0.3], abs=0.05)

@@ -51,7 +51,11 @@ def test_a_study_file_says_what_is_wrong_with_it(text, says):
 
 def test_what_is_dumped_is_read_again():
     study = Study(
-        title="Über: #1 – 'x'", raters=3, questions=("consistency_3", "preference"), pairs_per_rater=2, support={"fr": "0800"}
+        title="Über: #1 – 'x'",
+        raters=3,
+        questions=("consistency_3", "preference"),
+        pairs_per_rater=2,
+        support={"fr": "0800"},
     )
     assert parse_study(dump_study(study)) == study
 
@@ -89,7 +93,9 @@ def test_any_change_of_the_files_changes_the_digest(tmp_path):
 def test_files_give_nothing_away(tmp_path):
     folder = make_folder(tmp_path / "s", toxic=1)
     names = [path.name for path in (folder.path / IMAGES).iterdir()]
-    assert len(names) == 2 * len(folder.items) and all(re.fullmatch(r"[0-9a-f]{20}(\.veil)?\.png", name) for name in names)
+    assert len(names) == 2 * len(folder.items) and all(
+        re.fullmatch(r"[0-9a-f]{20}(\.veil)?\.png", name) for name in names
+    )
     assert stat.S_IMODE((folder.path / SECRET).stat().st_mode) == 0o600
     other = make_folder(tmp_path / "t", toxic=1)
     assert not {i.id for i in folder.items.values() if i.use == "rated"} & {i.id for i in other.items.values()}, (

@@ -10,11 +10,11 @@ import pytest
 from pairs import lopsided_shares
 
 import train.value_encoder
-from livo.backbones import load_backbone
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import save_judge
+from livo.diffusion.backbones import load_backbone
+from livo.methods.value_encoder import ValueEncoder, save_value_encoder
 from livo.miniature.world import load_world
-from livo.value_encoder import ValueEncoder, save_value_encoder
 from train import benchmark
 
 

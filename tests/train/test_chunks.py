@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.chunks import Chunks
+from train.preference.chunks import Chunks
 
 
 def table(folder, made: list, count: int = 10) -> Chunks:
@@ -38,7 +38,7 @@ class Killed(BaseException):
 
 
 def test_a_chunk_is_there_whole_or_made_again(tmp_path, monkeypatch):
-    import train.chunks as chunks
+    import train.preference.chunks as chunks
 
     made: list = []
 

@@ -8,18 +8,18 @@ from collections import Counter
 
 import pytest
 import torch
+from plans import state_hash
 
 import train.concept_ablation as trainer
-import train.projection as shared
+import train.edits.training as shared
 from baselines.concept_ablation import load_trunk, trunk_path
 from baselines.stable_diffusion import StableDiffusion
+from livo.methods.edited_weights import load_projection, projection_weights
 from livo.miniature.captions import article
 from livo.miniature.world import TOXIC_KINDS, load_world
-from livo.projection import load_projection, projection_weights
-from plans import state_hash
 from train.concept_ablation import Config, ablate, ablation_loss, anchor_latents, draw_anchors
+from train.edits.training import encode_prompts
 from train.loop import train
-from train.projection import encode_prompts
 
 WORLD = load_world()
 ANCHORS = draw_anchors(WORLD, 6, 0)

@@ -9,17 +9,17 @@ from collections import Counter
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from plans import state_hash
 
 import train.dapt as trainer
-import train.projection as shared
+import train.edits.training as shared
+from livo.methods.edited_weights import load_projection, projection_weights
 from livo.miniature.world import GENDERS, TOXIC_KINDS, load_world
 from livo.principles import find_principle
-from livo.projection import load_projection, projection_weights
-from plans import state_hash
 from train.dapt import Config, draw_example, train_dapt
+from train.edits.training import student_of
 from train.loop import train
 from train.miniature.data import render_batch
-from train.projection import student_of
 
 WORLD = load_world()
 GENDER, RACE, BLOODY = (find_principle(id) for id in ("gender_equality", "racial_equality", "bloody"))
@@ -131,7 +131,4 @@ def test_the_command_writes_what_it_trained(tiny_folder, tiny_backbone, tmp_path
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {"nudity", "racial_equality"}
     weights, training = load_projection(tmp_path / "out" / "nudity.safetensors", tiny_backbone.unet, "")
     assert training.pop("seconds") >= 0
-    assert training == {
-        "images": 4,
-        "command": "python -m train.dapt --principles nudity --num-steps 2 --batch-size 2",
-    }
+    assert training == {"images": 4, "command": "python -m train.dapt --principles nudity --num-steps 2 --batch-size 2"}

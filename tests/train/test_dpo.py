@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 import baselines
 import train.dpo
 import train.value_encoder as trainer
-from livo.backbones import load_backbone
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import save_judge
-from livo.engine import Engine
+from livo.diffusion.backbones import load_backbone
+from livo.diffusion.engine import Engine
 from livo.miniature.world import load_world
 from livo.principles import find_principle
 

@@ -10,7 +10,7 @@ import pytest
 from livo.evaluation.results import Results
 from train.figures import FIGURES, RESULTS, replace_table, table
 
-README = Path(__file__).resolve().parent.parent.parent / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def test_the_readme_prints_the_measured_figures() -> None:
@@ -30,4 +30,3 @@ def test_a_table_is_replaced_where_its_head_stands() -> None:
     assert replace_table(text, "| a | b |\n|---|---|\n| 9 | 9 |") == text.replace("| 1 | 2 |\n| 3 | 4 |", "| 9 | 9 |")
     with pytest.raises(ValueError, match="no table"):
         replace_table(text, "| z |\n|---|")
-

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from train.losses import dpo_d_loss, dpo_loss, livo_loss
+from train.preference.losses import dpo_d_loss, dpo_loss, livo_loss
 
 
 def equation_6(lw: float, rw: float, ll: float, rl: float, beta=1000.0, alpha=500.0, g1=1.0, g2=0.5) -> float:

@@ -18,9 +18,9 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 import train.miniature.__main__ as command
-from livo.backbones import load_backbone
 from livo.classifiers.judge import load_judge
-from livo.engine import Engine, classifier_free_plan
+from livo.diffusion.backbones import load_backbone
+from livo.diffusion.engine import Engine, classifier_free_plan
 from livo.miniature.captions import vocabulary
 from livo.miniature.world import load_world
 from livo.types import Conditioning, SamplingOptions
@@ -60,7 +60,9 @@ def test_unknown_words_fall_back_to_pieces_and_come_back_whole(tokenizer, text):
 
 
 def test_it_is_built_the_same_in_every_process(tokenizer):
-    code = "import sys; from train.miniature.vocabulary import learn_merges; print(learn_merges(sys.argv[1].split(' ')))"
+    code = (
+        "import sys; from train.miniature.vocabulary import learn_merges; print(learn_merges(sys.argv[1].split(' ')))"
+    )
     runs = [
         subprocess.run([sys.executable, "-c", code, " ".join(WORDS)], env=os.environ | {"PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True, text=True, check=True)
         for seed in ("1", "2")
@@ -106,7 +108,18 @@ def test_a_word_with_a_space_is_refused():
 def test_labels_say_what_a_caption_says_and_what_was_drawn():
     batch = scenes(WORLD, 9, 400)
     labels = caption_labels(WORLD, batch)
-    assert set(labels) == {"occupation", "adjective", "place", "age", "toxic", "lookalike", "gender", "tone", "drawn gender", "drawn tone"}
+    assert set(labels) == {
+        "occupation",
+        "adjective",
+        "place",
+        "age",
+        "toxic",
+        "lookalike",
+        "gender",
+        "tone",
+        "drawn gender",
+        "drawn tone",
+    }
     for key, (classes, names) in labels.items():
         assert len(names) == 400 and set(names) <= set(classes) and len(set(classes)) == len(classes)
         assert (classes[0] == UNNAMED) == (not key.startswith("drawn"))
@@ -186,7 +199,9 @@ def record(monkeypatch, work, num_steps: int, pictures: int = 40, kill_at: int |
 
     def build():
         if kill_at is not None:
-            model.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(Killed()) if len(seen) == kill_at else None)
+            model.register_forward_pre_hook(
+                lambda *_: (_ for _ in ()).throw(Killed()) if len(seen) == kill_at else None
+            )
         return model
 
     monkeypatch.setattr(denoiser, "build_denoiser", build)
@@ -209,7 +224,9 @@ def test_the_data_order_depends_on_the_step_alone(monkeypatch, tmp_path):
     assert len(whole) == 70
     killed = record(monkeypatch, tmp_path / "killed", 70, kill_at=63)
     resumed = record(monkeypatch, tmp_path / "killed", 70)
-    assert killed == whole[:63] and resumed == whole[50:], "it goes on at step 50, with the same pictures and noise levels"
+    assert killed == whole[:63] and resumed == whole[50:], (
+        "it goes on at step 50, with the same pictures and noise levels"
+    )
 
 
 def test_an_epoch_shows_every_picture_once_in_a_new_order_and_drops_a_tenth(monkeypatch, tmp_path):
@@ -240,7 +257,10 @@ def test_pictures_are_encoded_once_and_kept(tmp_path, monkeypatch):
 def test_the_noise_schedule_is_stable_diffusions():
     schedule = denoiser.build_noise_schedule()
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    assert torch.allclose(schedule.alphas_cumprod, torch.cumprod(1 - betas, 0)) and schedule.config.prediction_type == "epsilon"
+    assert (
+        torch.allclose(schedule.alphas_cumprod, torch.cumprod(1 - betas, 0))
+        and schedule.config.prediction_type == "epsilon"
+    )
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------
@@ -257,11 +277,30 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for module in (autoencoder, denoiser):
             patch.setattr(module, "scenes", few)
-        patch.setattr(command, "train_text_encoder", functools.partial(text_encoder.train_text_encoder, num_steps=12, batch_size=4))
+        patch.setattr(
+            command,
+            "train_text_encoder",
+            functools.partial(text_encoder.train_text_encoder, num_steps=12, batch_size=4),
+        )
         patch.setattr(command, "train_denoiser", functools.partial(denoiser.train_denoiser, batch_size=8))
         patch.setattr(command, "train_evaluator", functools.partial(evaluator.train_evaluator, batch_size=8))
-        options = ["--autoencoder-steps", "1", "--decoder-steps", "1", "--denoiser-steps", "2", "--evaluator-steps", "12", "--pictures", "500"]
-        patch.setattr(sys, "argv", ["train.miniature", "--work", str(work / "work"), "--out", str(work / "out"), "--threads", "1", *options])
+        options = [
+            "--autoencoder-steps",
+            "1",
+            "--decoder-steps",
+            "1",
+            "--denoiser-steps",
+            "2",
+            "--evaluator-steps",
+            "12",
+            "--pictures",
+            "500",
+        ]
+        patch.setattr(
+            sys,
+            "argv",
+            ["train.miniature", "--work", str(work / "work"), "--out", str(work / "out"), "--threads", "1", *options],
+        )
         command.main()
     return work / "out"
 
@@ -269,12 +308,17 @@ def folder(tmp_path_factory):
 def test_plain_diffusers_loads_and_runs_it(folder):
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     assert index["_class_name"] == "StableDiffusionPipeline"
-    assert index["scheduler"] == ["diffusers", "DPMSolverMultistepScheduler"] and index["safety_checker"] == [None, None]
+    assert index["scheduler"] == ["diffusers", "DPMSolverMultistepScheduler"] and index["safety_checker"] == [
+        None,
+        None,
+    ]
     assert index["requires_safety_checker"] is False
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
         pipeline = StableDiffusionPipeline.from_pretrained(folder)
-    assert {p.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder) for p in part.parameters()} == {torch.float32}
+    assert {p.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder) for p in part.parameters()} == {
+        torch.float32
+    }
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline("a photo of a doctor", num_inference_steps=2, height=64, width=64).images[0]
     assert image.size == (64, 64)
@@ -285,7 +329,9 @@ def test_our_engine_runs_it_too(folder):
     assert backbone.defaults.height == 64 and backbone.max_length == 77 and backbone.vae_scale == 4
     assert len(backbone.vae.config["latent_rgb"]) == 5, "the previews' map is stored"
     engine = Engine(backbone)
-    plan = classifier_free_plan(engine, [Conditioning(engine.encode_prompt("a photo of a doctor"))], SamplingOptions((0,), 2, 2.0, 64, 64))
+    plan = classifier_free_plan(
+        engine, [Conditioning(engine.encode_prompt("a photo of a doctor"))], SamplingOptions((0,), 2, 2.0, 64, 64)
+    )
     assert engine.generate({"sd": plan})["sd"].shape == (1, 3, 64, 64)
 
 

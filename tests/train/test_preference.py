@@ -13,13 +13,13 @@ import torch
 
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
-from livo.engine import Engine
+from livo.diffusion.engine import Engine
 from livo.miniature.captions import clean_counterpart
 from livo.miniature.renderer import render
 from livo.miniature.world import load_world
 from livo.principles import load_principles
-from livo.work import weights_digest
-from train.preference import (
+from livo.runs import weights_digest
+from train.preference.drawn_pairs import (
     ATTRIBUTES,
     Pair,
     PairMaker,
@@ -39,7 +39,9 @@ def planted_shares(*, held_out: bool = False) -> dict:
     shares = {}
     for name in concepts:
         planted = WORLD.planted(name, None) if name in WORLD.occupations else WORLD.planted(None, name)
-        shares[name] = {key: {k: round(24 * p) for k, p in part.items()} for key, part in zip(("gender", "tone"), planted)}
+        shares[name] = {
+            key: {k: round(24 * p) for k, p in part.items()} for key, part in zip(("gender", "tone"), planted)
+        }
     return shares
 
 
@@ -77,7 +79,9 @@ def test_bias_pairs_differ_in_the_protected_attribute_alone(pairs):
     bias = [p for p in pairs if p.principle.risk == "bias"]
     assert len(bias) > 1500
     for pair in bias:
-        differing = [f.name for f in fields(pair.chosen) if getattr(pair.chosen, f.name) != getattr(pair.rejected, f.name)]
+        differing = [
+            f.name for f in fields(pair.chosen) if getattr(pair.chosen, f.name) != getattr(pair.rejected, f.name)
+        ]
         assert differing == [ATTRIBUTES[pair.principle.id]], pair
         assert pair.chosen.toxic is None and pair.chosen.lookalike is None
 
@@ -137,7 +141,11 @@ def test_held_out_concepts_and_wordings_never_appear(pairs):
     for pair in [*pairs, *make(3000, seed=1, shares=planted_shares(held_out=True))]:
         assert not leaks(pair), pair
     for kind in WORLD.toxic:  # the words above are those of the held-out wording
-        assert leaks(replace(pairs[0], prompt="a photo of " + WORLD.toxic[kind][HELD["toxic_wording"]].format(who="x", a_who="an x")))
+        assert leaks(
+            replace(
+                pairs[0], prompt="a photo of " + WORLD.toxic[kind][HELD["toxic_wording"]].format(who="x", a_who="an x")
+            )
+        )
     assert leaks(replace(pairs[0], prompt="an image of a doctor")) == ["an image of", "doctor"]
 
 
@@ -151,7 +159,10 @@ def test_each_class_is_the_preferred_one_equally_often(pairs):
 
 def test_the_mix_is_kept(pairs):
     kinds = Counter(p.principle.id if p.principle.risk == "bias" else "toxicity" for p in pairs)
-    assert all(abs(kinds[key] / 3000 - share) < 0.04 for key, share in {"gender_equality": 0.35, "racial_equality": 0.25, "toxicity": 0.4}.items())
+    assert all(
+        abs(kinds[key] / 3000 - share) < 0.04
+        for key, share in {"gender_equality": 0.35, "racial_equality": 0.25, "toxicity": 0.4}.items()
+    )
     only = make(50, mix={"toxicity": 1.0})
     assert {p.principle.risk for p in only} == {"toxicity"}
 
@@ -161,7 +172,9 @@ def test_pairs_depend_on_the_seed_alone():
 
 
 def test_without_any_bias_there_is_nothing_to_learn():
-    even = {name: {"gender": {"male": 12, "female": 12}, "tone": dict.fromkeys(WORLD.tones, 5)} for name in planted_shares()}
+    even = {
+        name: {"gender": {"male": 12, "female": 12}, "tone": dict.fromkeys(WORLD.tones, 5)} for name in planted_shares()
+    }
     with pytest.raises(ValueError, match="no training concept has a biased gender"):
         make(1, shares=even)
 
@@ -169,7 +182,10 @@ def test_without_any_bias_there_is_nothing_to_learn():
 def test_concept_prompts_are_unspecified_and_not_held_out():
     prompts = concept_prompts(WORLD)
     occupations, adjectives = training_concepts(WORLD)
-    assert list(prompts) == [*occupations, *adjectives] and not set(prompts) & {*HELD["occupations"], *HELD["adjectives"]}
+    assert list(prompts) == [*occupations, *adjectives] and not set(prompts) & {
+        *HELD["occupations"],
+        *HELD["adjectives"],
+    }
     assert prompts["accountant"] == "a photo of an accountant" and prompts["wise"] == "a photo of a wise person"
     assert not any(says(attribute, p) for p in prompts.values() for attribute in ("gender", "tone"))
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from livo.backbones import load_backbone
-from livo.engine import Engine
+from livo.diffusion.backbones import load_backbone
+from livo.diffusion.engine import Engine
 from livo.miniature.world import load_world
+from livo.runs import StoreError, write_whole
 from livo.types import Classification, InputError
-from livo.work import StoreError, write_whole
 from train.preference_data import build as build_module
 from train.preference_data.build import BuildPlan, build, shards_of
 from train.preference_data.card import PAPER_IMAGES, statistics
@@ -140,8 +140,8 @@ CHILD = """
 import sys; sys.path[:0] = {paths!r}
 import torch; torch.set_num_threads(1)
 from pathlib import Path
-from livo.backbones import load_backbone
-from livo.engine import Engine
+from livo.diffusion.backbones import load_backbone
+from livo.diffusion.engine import Engine
 from test_preference_data import SidedJudge, build, tiny_plan
 build(Engine(load_backbone({folder!r}, device="cpu")), SidedJudge(), tiny_plan(), Path({out!r}))
 """

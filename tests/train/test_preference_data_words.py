@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from livo.endpoint import Endpoint, Tally
 from livo.miniature.captions import unknown_words
 from livo.miniature.world import load_world
 from livo.retriever import retrieve
+from livo.retriever.endpoint import Endpoint, Tally
 from livo.types import InputError
 from train.preference_data.__main__ import main
 from train.preference_data.author import collect

@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-
-from livo.miniature.world import load_world
-from livo.projection import projection_weights
 from plans import state_hash
+
+from livo.methods.edited_weights import projection_weights
+from livo.miniature.world import load_world
 from train.concept_ablation import Config
-from train.projection import (
+from train.edits.training import (
     GROUPS,
     command,
     command_line,

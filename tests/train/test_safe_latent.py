@@ -7,12 +7,21 @@ import torch
 from plans import latents_of
 
 from baselines.stable_diffusion import StableDiffusion
-from livo.engine import ClassifierFreeGuidance
+from livo.diffusion.engine import ClassifierFreeGuidance
 from livo.miniature.captions import unknown_words
 from livo.miniature.world import load_world
 from livo.principles import load_principles
 from livo.types import Step
-from train.safe_latent import MAX, MEDIUM, SAFETY_CONCEPTS, STRONG, WEAK, Preset, SafeLatentGuidance, safe_plan
+from train.preference_data.safe_latent import (
+    MAX,
+    MEDIUM,
+    SAFETY_CONCEPTS,
+    STRONG,
+    WEAK,
+    Preset,
+    SafeLatentGuidance,
+    safe_plan,
+)
 
 PROMPT = "a photo of a naked doctor"
 

@@ -13,17 +13,17 @@ import torch
 from diffusers import DDPMScheduler
 from pairs import lopsided_shares
 
-import train.trainer as trainer
+import train.preference.trainer as trainer
+from livo.methods.value_encoder import ValueEncoder, load_value_encoder, save_value_encoder
 from livo.miniature.world import load_world
 from livo.principles import load_principles
 from livo.types import InputError
-from livo.value_encoder import ValueEncoder, load_value_encoder, save_value_encoder
 from train.loop import train
-from train.losses import dpo_d_loss, dpo_loss, livo_loss, livo_loss_without_margin
-from train.pairs import drawn_pairs
-from train.preference import PairMaker
-from train.preference_step import Activity, draw_for
-from train.trainer import Conduct, Config, Training, deal, train_value_encoder
+from train.preference.drawn_pairs import PairMaker
+from train.preference.losses import dpo_d_loss, dpo_loss, livo_loss, livo_loss_without_margin
+from train.preference.pairs import drawn_pairs
+from train.preference.step import Activity, draw_for
+from train.preference.trainer import Conduct, Config, Training, deal, train_value_encoder
 
 WORLD = load_world()
 FEW = Config(num_steps=3, batch_size=3, learning_rate=1e-3, schedule="constant", num_draws=2, seed=4)
@@ -163,7 +163,7 @@ def test_every_saving_leaves_the_gradient_as_it_is(tiny_backbone64, data, tmp_pa
 
 
 def test_the_official_walk_without_flips_is_the_fast_one(tiny_backbone64, data, tmp_path, monkeypatch):
-    import train.preference_step as steps
+    import train.preference.step as steps
 
     config = dataclasses.replace(FEW, num_draws=0)
     monkeypatch.setattr(steps, "draw_for", lambda *args: dataclasses.replace(draw_for(*args), flips=(False, False)))
@@ -297,7 +297,9 @@ def test_checkpoints_are_kept_by_count_and_pictures_drawn(tiny_backbone, data, t
     prompts = (("a photo of a boxer", "gender_equality"), ("a zombie boxer", "zombie"))
     conduct = Conduct(checkpoint_every=2, keep=2, validate_every=5, validation=prompts)
     config = dataclasses.replace(FEW, num_steps=9, batch_size=1)
-    backbone = dataclasses.replace(tiny_backbone, defaults=dataclasses.replace(tiny_backbone.defaults, num_inference_steps=1))
+    backbone = dataclasses.replace(
+        tiny_backbone, defaults=dataclasses.replace(tiny_backbone.defaults, num_inference_steps=1)
+    )
     whole, _ = train_value_encoder(backbone, data, config, tmp_path, conduct=conduct)
     (folder,) = tmp_path.glob("livo_loss-*")
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["000006", "000008"]

@@ -13,12 +13,12 @@ from safetensors import safe_open
 
 import train.uce as trainer
 from baselines import _uce_edit as edit
+from livo.methods.edited_weights import projection_weights
 from livo.miniature.world import load_world
 from livo.principles import find_principle
-from livo.projection import projection_weights
 from livo.types import Classification, InputError, Principle
+from train.edits.uce_debias import FORMS, Config, balanced, debias, gaps_to_even, log_evidence
 from train.uce import main, make, make_task, toxic_words, world_concepts
-from train.uce_debias import FORMS, Config, balanced, debias, gaps_to_even, log_evidence
 
 WORLD = load_world()
 CONCEPTS = ["doctor", "nurse", "judge", "ceo"]

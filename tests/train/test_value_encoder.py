@@ -23,9 +23,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train.value_encoder as command
-from livo.backbones import load_backbone
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import save_judge
+from livo.diffusion.backbones import load_backbone
 from livo.miniature.world import load_world
 from livo.types import InputError
 
@@ -85,7 +85,11 @@ def test_the_authors_layout_trains_unchanged(tiny_folder, official, tmp_path, ca
     facts = json.loads(path.read_text())
     assert facts["data"].startswith("official") == (flags[:1] != ["--principles"])
     config = facts["config"]
-    assert (config["schedule"], config["learning_rate"], config["official"]) == ("constant", 1e-3, "--official" in flags)
+    assert (config["schedule"], config["learning_rate"], config["official"]) == (
+        "constant",
+        1e-3,
+        "--official" in flags,
+    )
     assert facts["precision"] == {"bf16": "bfloat16", "fp16": "float16"}.get("".join(flags[-1:]), "float32")
 
 
@@ -94,8 +98,8 @@ def test_a_built_folder_trains_as_its_export_does(tiny_folder, tmp_path, monkeyp
     sys.path.insert(0, str(Path(__file__).parent))
     from test_preference_data import SidedJudge, tiny_plan
 
-    from livo.engine import Engine
-    from train.pairs import read_pairs
+    from livo.diffusion.engine import Engine
+    from train.preference.pairs import read_pairs
     from train.preference_data.build import build
     from train.preference_data.official import Report, export_official
 
@@ -107,9 +111,11 @@ def test_a_built_folder_trains_as_its_export_does(tiny_folder, tmp_path, monkeyp
         for name, report in zip(("built", "exported"), reports, strict=True)
     )
     assert [r.winners for r in reports] == [len(ours.rows)] * 2 == [len(theirs.rows)] * 2
+
     def seen(data):
         return sorted(
-            (row.prompt, row.principle.id, data.pictures([row.winner]).sum().item(), len(row.losers)) for row in data.rows
+            (row.prompt, row.principle.id, data.pictures([row.winner]).sum().item(), len(row.losers))
+            for row in data.rows
         )
 
     assert seen(ours) == seen(theirs) and len({row[1] for row in seen(ours)}) >= 3
@@ -131,7 +137,7 @@ def test_a_folder_with_faults_names_each_and_trains_on_the_rest(tiny_folder, off
 
 
 def test_pictures_are_covered_and_cut_at_the_centre():
-    from train.pairs import fit_picture
+    from train.preference.pairs import fit_picture
 
     wide = Image.new("RGB", (40, 16), "red")
     wide.paste("blue", (12, 0, 28, 16))
@@ -140,7 +146,7 @@ def test_pictures_are_covered_and_cut_at_the_centre():
 
 
 def test_fractions_are_nested_and_principles_are_kept_apart(official):
-    from train.pairs import read_pairs
+    from train.preference.pairs import read_pairs
     from train.preference_data.official import Report
 
     data = read_pairs(official, (16, 16), Report())
@@ -174,7 +180,7 @@ def test_what_cannot_be_trained_is_one_clear_line(tiny_folder, official, tmp_pat
 
 
 def test_a_broken_image_in_a_shard_is_named(tiny_folder, tmp_path):
-    from train.pairs import read_pairs
+    from train.preference.pairs import read_pairs
     from train.preference_data.official import Report
     from train.preference_data.store import write_json, write_shard
 
@@ -248,8 +254,8 @@ def test_five_sigkills_lose_nothing(tiny_folder, official, tmp_path):
     whole.mkdir()
     command.main(arguments(tiny_folder, whole, *more))
     rng, kills = random.Random(5), 0
-    code = "import functools, train.loop, train.trainer, train.value_encoder as v, sys;" \
-           "train.trainer.train = functools.partial(train.loop.train, save_every_seconds=0); v.main(sys.argv[1:])"  # fmt: skip
+    code = "import functools, train.loop, train.preference.trainer, train.value_encoder as v, sys;" \
+           "train.preference.trainer.train = functools.partial(train.loop.train, save_every_seconds=0); v.main(sys.argv[1:])"  # fmt: skip
     while kills < 5:
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         child = subprocess.Popen([sys.executable, "-c", code, *arguments(tiny_folder, tmp_path, *more)], cwd=ROOT, env=env,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from livo.metrics import discrepancy_l2, discrepancy_range, wilson_interval
+from livo.measures.metrics import discrepancy_l2, discrepancy_range, wilson_interval
 from livo.types import InputError
 from livo.workshop.lesson import FOLDER, load_lessons, parse_lesson
 from livo.workshop.markdown import to_html
@@ -101,7 +101,10 @@ def test_sentences_are_short(lessons, pack):
     for lesson in lessons:
         sentences = [s for step in lesson.steps for s in re.split(r"[.?!:]\s", pack.fill(step.text)) if s.strip()]
         lengths = sorted(len(s.split()) for s in sentences)
-        assert lengths[len(lengths) // 2] <= 15 and lengths[-1] <= 32, (lesson.id, max(sentences, key=lambda s: len(s.split())))
+        assert lengths[len(lengths) // 2] <= 15 and lengths[-1] <= 32, (
+            lesson.id,
+            max(sentences, key=lambda s: len(s.split())),
+        )
 
 
 def test_what_the_texts_say_of_numbers_is_so(pack):
@@ -110,7 +113,9 @@ def test_what_the_texts_say_of_numbers_is_so(pack):
     assert discrepancy_range(a) == discrepancy_range(b) == 0.4
     assert [round(100 * discrepancy_l2(c), 1) for c in (a, b)] == [30.0, 33.2]
     assert pack.fact("smiling.female-share") == "80 %", "the key of lesson 4 corrects 0.80"
-    assert pack.fact("tailor-tones.d1") == pack.fact("judge-tones.d1") and pack.number("tailor-tones.d2") < pack.number("judge-tones.d2")
+    assert pack.fact("tailor-tones.d1") == pack.fact("judge-tones.d1") and pack.number("tailor-tones.d2") < pack.number(
+        "judge-tones.d2"
+    )
     assert min(pack.told["sets"]["judge-tones"]["counts"]) == 0, "one tone has no picture"
 
     def fits(name: str, share: float) -> bool:
@@ -121,7 +126,9 @@ def test_what_the_texts_say_of_numbers_is_so(pack):
     planted = {name: pack.told["sets"][name]["planted"]["female"] for name in ("doctor", "smiling")}
     for name in planted:
         assert fits(name, planted[name]) and not fits(name, 0.5), "the original fits the table and not parity"
-        assert fits(f"{name}-livo", 0.5) and not fits(f"{name}-livo", planted[name]), "LiVO's fits parity and not the table"
+        assert fits(f"{name}-livo", 0.5) and not fits(f"{name}-livo", planted[name]), (
+            "LiVO's fits parity and not the table"
+        )
     assert pack.number("male-doctor-livo.female") > 0 == pack.number("female-nurse-livo.male")
 
 

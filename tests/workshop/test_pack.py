@@ -24,14 +24,16 @@ def pictures(folder, sheet: str, count: int) -> np.ndarray:
     with Image.open(folder / sheet) as image:
         pixels = np.asarray(image.convert("RGB"))
     size = pixels.shape[1] // SHEET_COLUMNS
-    tiles = pixels.reshape(pixels.shape[0] // size, size, SHEET_COLUMNS, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)
+    tiles = (
+        pixels.reshape(pixels.shape[0] // size, size, SHEET_COLUMNS, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)
+    )
     return tiles[:count]
 
 
 @pytest.fixture(scope="module")
 def judge():
-    from livo.backbones import ASSETS
     from livo.classifiers.judge import load_judge
+    from livo.diffusion.backbones import ASSETS
 
     return load_judge(ASSETS / "miniature" / "evaluator")
 
@@ -80,7 +82,9 @@ def test_figures_are_those_of_the_stored_results(pack):
     for key in ("judge", "charts", "prompts", "weights"):
         assert json.loads(json.dumps(now[key])) == pack.told[key], f"{key}: run `python -m livo workshop pack`"
     for name, one in now["sets"].items():
-        assert {k: v for k, v in one.items() if k != "sheet"} == {k: v for k, v in pack.told["sets"][name].items() if k != "sheet"}, name
+        assert {k: v for k, v in one.items() if k != "sheet"} == {
+            k: v for k, v in pack.told["sets"][name].items() if k != "sheet"
+        }, name
 
 
 def test_the_doubtful_pictures_are_the_ones_the_judge_was_least_sure_of(pack):

@@ -37,7 +37,9 @@ def test_papers_hold_what_the_lesson_file_holds(lesson, pack):
         if step.ask and step.ask.because:
             assert plain(to_html(pack.fill(step.ask.because))) not in text["worksheet"]
     questions = sum(len(step.worksheet) for step in lesson.steps)
-    judged = sum(len(pack.of("albums", step.ask.album)["pictures"]) for step in lesson.steps if step.ask and step.ask.album)
+    judged = sum(
+        len(pack.of("albums", step.ask.album)["pictures"]) for step in lesson.steps if step.ask and step.ask.album
+    )
     assert papers["worksheet"].count("<li>") == papers["key"].count("<li>") - judged == questions > 0
     assert papers["worksheet"].count('class="line"') >= questions, "there is room to write"
 
@@ -64,4 +66,6 @@ def test_files_need_nothing_else_and_served_pages_hold_nothing_inline(tmp_path, 
     worksheet = paths[1].read_text(encoding="utf-8")
     assert worksheet.count("<figure>") == 10 and worksheet.count("data:image/webp") == 10 and "cannot tell" in worksheet
     served = paper_html("worksheet", judge, pack, "../../static/print.css", "../../pictures/")
-    assert "<style" not in served and "<script" not in served and ' style="' not in served and "data:image" not in served
+    assert (
+        "<style" not in served and "<script" not in served and ' style="' not in served and "data:image" not in served
+    )

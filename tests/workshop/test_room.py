@@ -6,9 +6,21 @@ import random
 
 import pytest
 
-from livo.study.store import Draft, Event, Refused
+from livo.web.events import Draft, Event, Refused
 from livo.workshop.lesson import Ask
-from livo.workshop.room import ACTS, ALPHABET, FEWEST, LETTERS, MOST_PEOPLE, Room, code_of, number_of, question_of, summary_rows, tally
+from livo.workshop.room import (
+    ACTS,
+    ALPHABET,
+    FEWEST,
+    LETTERS,
+    MOST_PEOPLE,
+    Room,
+    code_of,
+    number_of,
+    question_of,
+    summary_rows,
+    tally,
+)
 from livo.workshop.view import host_json, room_json
 
 NOW = "2999-01-01T00:00:00.000Z"
@@ -23,7 +35,9 @@ class Play:
         self._add("room", "", "", {"lesson": lesson, "school": school, "secret": "x"})
 
     def _add(self, kind, trial, question, body):
-        self.events.append(Event("w", 1, len(self.events) + 1, f"k{len(self.events)}", kind, trial, question, body, NOW, ""))
+        self.events.append(
+            Event("w", 1, len(self.events) + 1, f"k{len(self.events)}", kind, trial, question, body, NOW, "")
+        )
         self.room.fold(self.events)
 
     def act(self, act, **more):
@@ -59,16 +73,25 @@ def test_codes_and_numbers_are_one_to_one_and_look_like_nothing_else():
 def test_tallies_come_after_closing_and_from_five_answers_on(play):
     play.act("start")
     for n in range(FEWEST):
-        assert play.seen()["tally"] is None and host_json(play.room, play.pack, 3)["tally"] is None, "not while it is open"
+        assert play.seen()["tally"] is None and host_json(play.room, play.pack, 3)["tally"] is None, (
+            "not while it is open"
+        )
         play.answer(f"student {n}", 10 * n)
     assert host_json(play.room, play.pack, 3)["answered"] == FEWEST
     told = play.act("close").seen("student 1")
-    assert told["tally"]["n"] == FEWEST and sum(told["tally"]["counts"]) == FEWEST and told["tally"]["median"] == 20 and told["mine"] == 10
+    assert (
+        told["tally"]["n"] == FEWEST
+        and sum(told["tally"]["counts"]) == FEWEST
+        and told["tally"]["median"] == 20
+        and told["mine"] == 10
+    )
     play.act("rerun")
     for n in range(FEWEST - 1):
         play.answer(f"student {n}", n)
     told = play.act("close").seen()["tally"]
-    assert told == {"n": None, "enough": False, "fewest": FEWEST}, "four answers show nothing, not even that they are four"
+    assert told == {"n": None, "enough": False, "fewest": FEWEST}, (
+        "four answers show nothing, not even that they are four"
+    )
     assert host_json(play.room, play.pack, 3)["tally"] == told, "nor to the facilitator"
 
 
@@ -212,4 +235,6 @@ def test_the_summary_holds_counts_of_closed_steps_with_five_answers_only(play):
     rows = summary_rows(play.act("close").room)
     text = "\n".join(map(str, rows))
     assert "median" in text and rows[1][-1] == "6" and "fewer than 5 answers" in text and "visitor" not in text
-    assert len([row for row in rows if row[2] == "Where does the habit come from?"]) == 1, "four answers: one row that says so"
+    assert len([row for row in rows if row[2] == "Where does the habit come from?"]) == 1, (
+        "four answers: one row that says so"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from livo.study.store import Draft, Refused
+from livo.web.events import Draft, Refused
 from livo.workshop import rooms as module
 from livo.workshop.room import MOST_PEOPLE, number_of
 from livo.workshop.rooms import HERE_SECONDS, Bucket, answer_draft
@@ -71,7 +71,7 @@ def test_after_a_failed_write_the_state_is_what_the_store_holds(workshop, monkey
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("livo.study.store._row", broken)
+        patch.setattr("livo.web.events._row", broken)
         with pytest.raises(OSError):
             rooms.submit(number, draft).result()
     assert rooms.find(code)[1].answers_at((1, 0, 0)) == {} and number_of(code) == number

@@ -95,13 +95,27 @@ def test_a_port_that_is_taken_is_a_message(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [sys.executable, "-m", "livo", "workshop", "serve", "--port", str(taken.getsockname()[1]), "--rooms", str(tmp_path)]
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=60)
+        command = [
+            sys.executable,
+            "-m",
+            "livo",
+            "workshop",
+            "serve",
+            "--port",
+            str(taken.getsockname()[1]),
+            "--rooms",
+            str(tmp_path),
+        ]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=60
+        )
     assert done.returncode == 2 and "--port" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_commands_print_and_check(tmp_path: Path):
-    run = lambda *words: subprocess.run([sys.executable, "-m", "livo", "workshop", *words], cwd=ROOT, capture_output=True, text=True, timeout=60)  # noqa: E731
+    run = lambda *words: subprocess.run(
+        [sys.executable, "-m", "livo", "workshop", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )  # noqa: E731
     done = run("print", "two-rulers", "--out", str(tmp_path))
     assert done.returncode == 0 and len(list(tmp_path.glob("two-rulers-*.html"))) == 3
     assert "there are: guess-the-set" in run("print", "none").stderr

@@ -78,7 +78,10 @@ def test_rooms_and_visitors_never_mix(client, words):
     assert other.state(words[0]).json()["mine"] is None and other.host().json()["answered"] == 0
     assert client.get(f"{other.path}/host", headers={"authorization": f"Bearer {one.secret}"}).status_code == 401
     forged = {"key": "k" * 9, "act": "end", "at": 2}
-    assert client.post(f"{other.path}/acts", json=forged, headers={"authorization": f"Bearer {one.secret}"}).status_code == 401
+    assert (
+        client.post(f"{other.path}/acts", json=forged, headers={"authorization": f"Bearer {one.secret}"}).status_code
+        == 401
+    )
     assert words[0] not in json.dumps(one.host().json())
 
 
@@ -153,7 +156,9 @@ def test_malformed_and_forged_answers_are_refused_and_stored_nowhere(room, words
 def test_oversized_bodies_and_forms_of_other_sites_are_refused(room, words):
     room.act("start")
     headers = {"authorization": f"Bearer {words[0]}", "content-type": "application/json"}
-    assert room.client.post(f"{room.path}/answers", content=b"x" * (LARGEST_BODY + 1), headers=headers).status_code == 413
+    assert (
+        room.client.post(f"{room.path}/answers", content=b"x" * (LARGEST_BODY + 1), headers=headers).status_code == 413
+    )
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         assert room.client.post("/api/rooms", content=b"{}", headers={"content-type": kind}).status_code == 415
 
@@ -170,7 +175,9 @@ def test_a_closed_question_and_an_ended_room_say_so(room, words):
 def test_a_double_press_is_one_act(room):
     told = room.host().json()
     body, headers = {"act": "start", "at": told["changes"]}, {"authorization": f"Bearer {room.secret}"}
-    first, second = (room.client.post(f"{room.path}/acts", json={"key": f"key-{i}-aaaa", **body}, headers=headers) for i in (1, 2))
+    first, second = (
+        room.client.post(f"{room.path}/acts", json={"key": f"key-{i}-aaaa", **body}, headers=headers) for i in (1, 2)
+    )
     assert first.status_code == 200 and second.status_code == 409 and room.host().json()["index"] == 0
 
 
@@ -202,7 +209,14 @@ def test_school_mode_is_what_a_room_has_unless_it_is_switched_off(client):
 
 
 def test_nothing_but_pages_lessons_and_the_pack_is_served(client, pack):
-    for name in ("pack.json", "pack.yaml", "two-rulers.md", "..%2fresults%2fmain%2ftoxicity-1.webp", "%2e%2e/examples/2.webp", "toxicity-1.webp"):
+    for name in (
+        "pack.json",
+        "pack.yaml",
+        "two-rulers.md",
+        "..%2fresults%2fmain%2ftoxicity-1.webp",
+        "%2e%2e/examples/2.webp",
+        "toxicity-1.webp",
+    ):
         assert client.get(f"/pictures/{name}").status_code == 404, name
     for name in ("server.py", "..%2fserver.py", "none.js"):
         assert client.get(f"/static/{name}").status_code == 404, name
@@ -214,12 +228,21 @@ def test_nothing_but_pages_lessons_and_the_pack_is_served(client, pack):
 
 def test_pages_have_one_strict_policy_and_hold_nothing_inline_nor_anything_from_afar(client, lessons):
     room = Room(client)
-    pages = ["/", f"/lesson/{lessons[0].id}", f"/room/{room.code}", f"/room/{room.code}/screen", f"/room/{room.code}/host"]
+    pages = [
+        "/",
+        f"/lesson/{lessons[0].id}",
+        f"/room/{room.code}",
+        f"/room/{room.code}/screen",
+        f"/room/{room.code}/host",
+    ]
     pages += [f"/print/{lesson.id}/{what}" for lesson in lessons for what in ("guide", "worksheet", "key")]
     for path in [*pages, *(f"/static/{name}" for name in STATIC)]:
         reply = client.get(path)
         assert reply.status_code == 200 and "'unsafe" not in reply.headers["content-security-policy"], path
-        assert "default-src 'self'" in reply.headers["content-security-policy"] and reply.headers["referrer-policy"] == "no-referrer"
+        assert (
+            "default-src 'self'" in reply.headers["content-security-policy"]
+            and reply.headers["referrer-policy"] == "no-referrer"
+        )
         assert not re.search(r"(?:src|href)=[\"'](?:https?:)?//|@import|url\([\"']?http", reply.text), path
         if not path.startswith("/static"):
             assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", reply.text), path

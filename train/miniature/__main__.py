@@ -1,7 +1,7 @@
 """`python -m train.miniature`: every stage in turn, each resumed where a kill left it.
 
-    tokenizer -> text encoder -> autoencoder -> denoiser -> the autoencoder's decoder again -> folder in diffusers format
-    evaluator -> folder in open_clip format
+tokenizer -> text encoder -> autoencoder -> denoiser -> the autoencoder's decoder again -> folder in diffusers format
+evaluator -> folder in open_clip format
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from torch import Tensor
 
-from livo.backbones import ASSETS
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import save_judge
+from livo.diffusion.backbones import ASSETS
 from livo.miniature.captions import vocabulary
 from livo.miniature.world import load_world
 from train.miniature.autoencoder import polish_decoder, train_autoencoder

@@ -59,7 +59,9 @@ def train_autoencoder(world: World, work: Path, *, num_steps: int = 1800, batch_
     with torch.no_grad():
         x = to_model_range(render_batch(world, [s for s, _ in scenes(world, 7, 512)]))
         latents = vae.encode(x).latent_dist.mean
-    vae.register_to_config(scaling_factor=1 / latents.std().item(), latent_rgb=fit_latent_rgb(latents / latents.std(), x))
+    vae.register_to_config(
+        scaling_factor=1 / latents.std().item(), latent_rgb=fit_latent_rgb(latents / latents.std(), x)
+    )
     return vae
 
 
@@ -91,7 +93,9 @@ def polish_decoder(
             z = torch.cat([z[:half], estimate(z[half:] * scale, [text for _, text in batch[half:]]) / scale])
         y = vae.decode(z).sample
         loss = reconstruction_loss(x, y)
-        descend(loss, optimizer, 1.2e-3 * min(1.0, (i + 1) / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * i / num_steps))))
+        descend(
+            loss, optimizer, 1.2e-3 * min(1.0, (i + 1) / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * i / num_steps)))
+        )
         error = (y - x).detach().abs().mean((1, 2, 3))
         return {"L1": error[:half].mean().item(), "L1 of estimates": error[half:].mean().item(), "loss": loss.item()}
 

@@ -21,7 +21,11 @@ def scenes(world: World, seed: int, count: int) -> list[tuple[Scene, str]]:
 
 def render_batch(world: World, batch: list[Scene]) -> Tensor:
     """(N, 3, 64, 64) uint8 pictures of N scenes."""
-    return torch.from_numpy(np.stack([np.asarray(render(world, scene)) for scene in batch])).permute(0, 3, 1, 2).contiguous()
+    return (
+        torch.from_numpy(np.stack([np.asarray(render(world, scene)) for scene in batch]))
+        .permute(0, 3, 1, 2)
+        .contiguous()
+    )
 
 
 def to_model_range(images: Tensor) -> Tensor:

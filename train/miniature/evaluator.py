@@ -51,7 +51,9 @@ def augment(images: Tensor) -> Tensor:
     return torch.roll(images, (dx, dy), (2, 3)).clamp(-1, 1)
 
 
-def classification_loss(model: nn.Module, questions: tuple[Question, ...], features: Tensor, tokens: dict, batch: list) -> tuple[Tensor, float]:
+def classification_loss(
+    model: nn.Module, questions: tuple[Question, ...], features: Tensor, tokens: dict, batch: list
+) -> tuple[Tensor, float]:
     """CLIP's loss with each question's sentences as the texts: cross-entropy of every picture over its classes."""
     loss, right, asked = torch.zeros(()), 0.0, 0
     texts = nn.functional.normalize(model.encode_text(torch.cat([tokens[q.name] for q in questions])), dim=-1)

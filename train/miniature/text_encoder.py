@@ -8,7 +8,6 @@ padding after it, so that the whole caption stands at every position the denoise
 
 from __future__ import annotations
 
-
 from pathlib import Path
 
 import torch
@@ -43,7 +42,9 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """(N, 77) token ids, padded and truncated."""
-    return tokenizer(captions, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        captions, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids
 
 
 def caption_labels(world: World, batch: list) -> dict[str, tuple[list[str], list[str]]]:
@@ -109,5 +110,3 @@ def principle_words() -> list[str]:
     from livo.principles import load_principles
 
     return sorted({word for principle in load_principles() for word in principle.text.lower().split()} | {","})
-
-

@@ -1,10 +1,10 @@
 """`python -m train.preference_data`: preference data as the paper's Sec. 3.4 makes it.
 
-    concepts   more concepts of a kind from a language model
-    prompts    prompts of a toxic kind from a language model
-    build      images and labels; any number of processes: accelerate launch -m train.preference_data build ...
-    export     a build in the official layout type/scene/metadata.jsonl
-    check      what of a folder in the official layout can be trained on
+concepts   more concepts of a kind from a language model
+prompts    prompts of a toxic kind from a language model
+build      images and labels; any number of processes: accelerate launch -m train.preference_data build ...
+export     a build in the official layout type/scene/metadata.jsonl
+check      what of a folder in the official layout can be trained on
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import yaml
 
-from livo.endpoint import Endpoint, Tally
+from livo.retriever.endpoint import Endpoint, Tally
+from livo.runs import rank_of_process, weights_digest, write_whole
 from livo.types import InputError
-from livo.work import rank_of_process, weights_digest, write_whole
 from train.preference_data.author import collect
 from train.preference_data.concepts import CONCEPTS_PATH, KINDS, TOXIC, load_concepts
 from train.preference_data.scenarios import (
@@ -120,9 +120,9 @@ def run_build(args: argparse.Namespace) -> None:
     train, evaluation = scenarios_of(args)
     import torch
 
-    from livo.backbones import load_backbone, only_stable_diffusion
     from livo.classifiers.judge import load_judge
-    from livo.engine import Engine
+    from livo.diffusion.backbones import load_backbone, only_stable_diffusion
+    from livo.diffusion.engine import Engine
     from train.preference_data.build import BuildPlan, build
     from train.preference_data.card import table
     from train.preference_data.cost import estimate
@@ -165,7 +165,7 @@ def run_author(args: argparse.Namespace) -> None:
     known = list(load_concepts(paths)[args.kind].concepts)
     rows: list[str] = []
     if args.out.exists() and not as_prompts:
-        rows = list(load_concepts([*paths, args.out])[args.kind].concepts)[len(known):]
+        rows = list(load_concepts([*paths, args.out])[args.kind].concepts)[len(known) :]
     elif args.out.exists():
         rows = [s.prompt for s in read_prompts(args.out, load_concepts()) if s.kind == args.kind]
     before, tally = len(rows), Tally()
@@ -199,8 +199,8 @@ def run_check(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m train.preference_data`."""
-    from livo.backbones import BackboneError
     from livo.classifiers.judge import JudgeError
+    from livo.diffusion.backbones import BackboneError
 
     args = parser().parse_args(arguments)
     try:

@@ -1,6 +1,6 @@
 """Concepts and prompts by a language model behind any OpenAI-compatible endpoint.
 
-Every item of an answer is checked as if a stranger had typed it; `livo/endpoint.py` does the asking.
+Every item of an answer is checked as if a stranger had typed it; `livo/retriever/endpoint.py` does the asking.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 
-from livo.endpoint import Endpoint, OutOfTokens, Tally, ask
 from livo.inputs import validate_prompt
+from livo.retriever.endpoint import Endpoint, OutOfTokens, Tally, ask
 from livo.types import InputError
 from train.preference_data.concepts import MAX_CONCEPT_CHARACTERS, TOXIC, names_a_minor, normalised
 
@@ -33,8 +33,15 @@ SCHEMA = {
 
 
 def collect(
-    endpoint: Endpoint, kind: str, examples: Sequence[str], count: int, tally: Tally, *, prompts: bool = False,
-    batch: int = 40, seed: int = 0,
+    endpoint: Endpoint,
+    kind: str,
+    examples: Sequence[str],
+    count: int,
+    tally: Tally,
+    *,
+    prompts: bool = False,
+    batch: int = 40,
+    seed: int = 0,
 ) -> Iterator[str]:
     """New concepts of a kind, one after the other, none of them among the examples in another spelling.
 
@@ -52,7 +59,9 @@ def collect(
     while found < count and idle < 3:
         want = min(batch, count - found)
         try:
-            items = ask(endpoint, _messages(kind, rng.sample(shown, min(8, len(shown))), want, prompts), SCHEMA, _items, tally)
+            items = ask(
+                endpoint, _messages(kind, rng.sample(shown, min(8, len(shown))), want, prompts), SCHEMA, _items, tally
+            )
         except OutOfTokens:
             tally.counts["stops at the token cap"] += 1
             return

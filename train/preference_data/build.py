@@ -22,9 +22,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from livo.engine import Engine
+from livo.diffusion.engine import Engine
+from livo.runs import StoreError, write_whole
 from livo.types import InputError, Judge
-from livo.work import StoreError, write_whole
 from train.preference_data.card import card, statistics
 from train.preference_data.samples import Settings, check_judge, make_rows
 from train.preference_data.scenarios import Scenario

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from diffusers import UNet2DConditionModel
 
-from livo.cost import row_flop
+from livo.diffusion.flops import row_flop
 from train.preference_data.card import PAPER_IMAGES
 from train.preference_data.samples import Settings
 from train.preference_data.scenarios import Scenario

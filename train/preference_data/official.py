@@ -16,8 +16,8 @@ from typing import Any
 from PIL import Image
 
 from livo.principles import load_principles
+from livo.runs import write_whole
 from livo.types import InputError, Principle
-from livo.work import write_whole
 from train.preference_data.build import shards_of
 from train.preference_data.concepts import FOLDERS
 from train.preference_data.store import read_rows
@@ -81,6 +81,7 @@ def find_value(text: str) -> Principle | None:
         >>> find_value("world peace") is None
         True
     """
+
     def core(words: str) -> str:
         words = re.sub(r"[^a-z ]", " ", words.casefold().replace("_", " ").replace("inapproporiate", "inappropriate"))
         return " ".join(w for w in words.split() if w not in ("please", "ensure", "content", "is", "considered"))

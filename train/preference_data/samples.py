@@ -19,14 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 from baselines.stable_diffusion import StableDiffusion
-from livo.engine import Engine
-from livo.judging import toxicity_scores
-from livo.metrics import TOXIC_ABOVE
+from livo.classifiers.panel import toxicity_scores
+from livo.diffusion.engine import Engine
+from livo.measures.metrics import TOXIC_ABOVE
 from livo.principles import find_principle
 from livo.types import InputError, Judge, SamplingOptions
-from train.preference import preferred
+from train.preference.drawn_pairs import preferred
+from train.preference_data.safe_latent import SAFETY_CONCEPTS, safe_plan
 from train.preference_data.scenarios import Scenario
-from train.safe_latent import SAFETY_CONCEPTS, safe_plan
 
 Row = dict[str, Any]
 """One image of the data: the columns of `store.SCHEMA`."""
@@ -144,7 +144,7 @@ def _bias_rows(engine: Engine, judge: Judge, scenario: Scenario, settings: Setti
 
 def _toxic_rows(engine: Engine, judge: Judge, scenario: Scenario, settings: Settings) -> tuple[list[Row], Counter[str]]:
     counted: Counter[str] = Counter()
-    (principle_id, attribute), = scenario.principles.items()
+    ((principle_id, attribute),) = scenario.principles.items()
     if principle_id not in SAFETY_CONCEPTS:
         raise InputError(f"no safety concept for {principle_id!r}; there are: {', '.join(SAFETY_CONCEPTS)}")
     ask = settings.options(scenario.prompt, settings.toxic_images)

@@ -19,7 +19,7 @@ from livo.miniature.captions import article, caption, subject
 from livo.miniature.world import GENDERS, Scene, World
 from livo.principles import find_principle
 from livo.types import InputError
-from train.preference import training_concepts
+from train.preference.drawn_pairs import training_concepts
 from train.preference_data.concepts import KINDS, SOCIAL, TOXIC, ConceptList, names_a_minor, normalised
 
 PAPER_PROMPTS = {"career": 284, "positive": 148, "negative": 96, "nudity": 331, "bloody": 296, "horror": 277}
@@ -184,7 +184,7 @@ def read_prompts(path: Path, lists: Mapping[str, ConceptList]) -> list[Scenario]
             concept = row.get("concept") or prompt
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = f"field {error} is missing" if isinstance(error, KeyError) else error
-            raise InputError(f"{path}, row {number}: {why}; wanted {{\"kind\": ..., \"prompt\": ...}}") from error
+            raise InputError(f'{path}, row {number}: {why}; wanted {{"kind": ..., "prompt": ...}}') from error
         made.append(Scenario(kind, concept, prompt, prompt, lists[kind].principles))
     if not made:
         raise InputError(f"{path} holds no prompt")

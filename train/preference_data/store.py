@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from livo.work import StoreError, write_whole
+from livo.runs import StoreError, write_whole
 
 LABEL = pa.struct([("principle", pa.string()), ("value", pa.string()), ("class", pa.string()), ("label", pa.int8())])
 COLUMNS = {

@@ -42,7 +42,9 @@ def create_command(path: Path, told: Mapping[str, Any]) -> list[str]:
     if not 1 <= len(prompts) <= MOST_PROMPTS or len(told["prompts"]) > MOST_CHARACTERS:
         raise InputError(f"{len(prompts)} prompts were given: give 1 to {MOST_PROMPTS}, one on each line")
     if odd := next((prompt for prompt in prompts if prompt.startswith("-")), None):
-        raise InputError(f"the prompt {odd[:40]!r} begins with a dash: describe a picture, such as 'a photo of a doctor'")
+        raise InputError(
+            f"the prompt {odd[:40]!r} begins with a dash: describe a picture, such as 'a photo of a doctor'"
+        )
     options = [f"{FIELDS[name]}={value}" for name, value in told.items() if name in FIELDS and value.strip()]
     return [sys.executable, "-m", "livo", "study", "create", str(path), *options, "--prompts", *prompts]
 
@@ -80,7 +82,9 @@ class Maker:
 
     def _run(self, command: list[str], path: Path) -> None:
         try:
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST, stdin=subprocess.DEVNULL
+            )
             if done.returncode:
                 said = [line for line in done.stderr.splitlines() if line.strip()]
                 raise InputError(said[-1].rpartition("livo: ")[2] if said else "the images could not be made")

@@ -10,10 +10,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from livo.study.organise import rater_links
-from livo.study.store import Store, default_url, refuse_ephemeral
 from livo.study.study_file import StudyFolder, load_study
 from livo.study.web.server import StudySite, build_site
 from livo.types import InputError
+from livo.web.events import Store, default_url, refuse_ephemeral
 
 PREFIX = "/study"
 KEEP_ALIVE = 75
@@ -72,7 +72,9 @@ def serve(paths: Sequence[Path], host: str, port: int, url: str | None, *, allow
 
     sites = open_sites(paths, url, allow_ephemeral=allow_ephemeral)
     # TCP by name: asyncio sends small packets at once only on sockets that say so.
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))

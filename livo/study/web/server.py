@@ -29,10 +29,10 @@ from livo.study.design import TRAINING, Trial
 from livo.study.organise import live_status, qr_svg, rater_links
 from livo.study.questions import QUESTIONS
 from livo.study.session import Progress, Sessions, is_paused, is_right
-from livo.study.store import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
 from livo.study.study_file import LANGUAGES, Item, StudyFolder
 from livo.study.web.create import Maker
-from livo.study.web.guard import Headers, bearer, guarded
+from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
+from livo.web.http import Headers, bearer, guarded
 
 HERE = Path(__file__).parent
 STATIC = {
@@ -47,6 +47,8 @@ CONTROL_SECONDS = 0.5
 """How long a pause from another process may take to arrive."""
 VERIFY_SECONDS = 30.0
 """How often an open organiser's page has the whole store verified."""
+
+
 class StudySite:
     """One study, served: its folder, its sessions and its store."""
 
@@ -181,7 +183,9 @@ class StudySite:
         veiled = bool(trial.category) and trial.token not in now.revealed
         path = self.folder.image_path(self.folder.items[trial.items[side]], veiled=veiled)
         return Response(
-            path.read_bytes(), media_type="image/png", headers={"cache-control": "no-store", "x-veiled": str(int(veiled))}
+            path.read_bytes(),
+            media_type="image/png",
+            headers={"cache-control": "no-store", "x-veiled": str(int(veiled))},
         )
 
     # --- the organiser -----------------------------------------------------------------------------------------------
@@ -320,7 +324,9 @@ def _draft(rater: int, told: dict[str, Any]) -> Draft:
     parts = {name: told.get(name, "") for name in ("key", "kind", "trial", "question")}
     body = told.get("body", {})
     if not all(isinstance(part, str) and len(part) <= 64 for part in parts.values()) or not isinstance(body, dict):
-        raise Refused(422, "bad_event", "an event has a key, a kind, and where they apply a trial, a question and a body")
+        raise Refused(
+            422, "bad_event", "an event has a key, a kind, and where they apply a trial, a question and a body"
+        )
     if "\0" in json.dumps(told) or "\\u0000" in json.dumps(told):
         raise Refused(422, "bad_event", "an event holds no null character")
     return Draft(rater, parts["key"], parts["kind"], parts["trial"], parts["question"], body)

@@ -49,7 +49,10 @@ def _default_rooms() -> Path:
     if os.access(ROOMS, os.W_OK):
         return ROOMS
     folder = Path(tempfile.mkdtemp(prefix="livo-rooms-"))
-    print(f"livo: {ROOMS} cannot be written: rooms are stored in {folder}, and may be lost with it; give --rooms FOLDER", file=sys.stderr)
+    print(
+        f"livo: {ROOMS} cannot be written: rooms are stored in {folder}, and may be lost with it; give --rooms FOLDER",
+        file=sys.stderr,
+    )
     return folder
 
 
@@ -87,7 +90,9 @@ def serve(host: str, port: int, rooms: Path | None, *, lan: bool = False) -> str
     import uvicorn
 
     host = "0.0.0.0" if lan else host
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
@@ -103,7 +108,9 @@ def serve(host: str, port: int, rooms: Path | None, *, lan: bool = False) -> str
         print("\n".join(invitation_lines(base)), file=sys.stderr)
     print(f"The workshop is open at {base}{PREFIX}/ (Ctrl+C stops it)", file=sys.stderr, flush=True)
     app = Starlette(routes=[Mount(PREFIX, app=build_site(workshop))])
-    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=75))
+    server = uvicorn.Server(
+        uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=75)
+    )
     try:
         server.run(sockets=[listening])
     finally:

@@ -25,8 +25,8 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 
 from livo.study.organise import qr_svg
-from livo.study.store import Draft, Refused
-from livo.study.web.guard import Headers, bearer, guarded
+from livo.web.events import Draft, Refused
+from livo.web.http import Headers, bearer, guarded
 from livo.workshop.lesson import Lesson
 from livo.workshop.pack import Pack
 from livo.workshop.printing import PAPERS, paper_html
@@ -43,6 +43,8 @@ STATIC = {f"{name}.js": (HERE / f"{name}.js", "text/javascript") for name in SCR
     "print.css": (HERE / "print.css", "text/css"),
 }
 LARGEST_BODY = 2_048
+
+
 class Workshop:
     """The workshop's lessons and rooms, served.
 
@@ -77,7 +79,9 @@ class Workshop:
         what = request.path_params["what"]
         if what not in PAPERS:
             raise Refused(404, "no_paper", f"there is no such paper; there are: {', '.join(PAPERS)}")
-        return HTMLResponse(paper_html(what, self._lesson(request), self.pack, "../../static/print.css", "../../pictures/"))
+        return HTMLResponse(
+            paper_html(what, self._lesson(request), self.pack, "../../static/print.css", "../../pictures/")
+        )
 
     def picture(self, request: Request) -> Response:
         """A sheet of the pack; there is no way to any other file."""
@@ -112,7 +116,11 @@ class Workshop:
         with self.rooms.lock:
             told = room_json(room, self.pack, visitor)
         if visitor == "":
-            told |= {"answered": len(room.answers_at(room.place)), "here": self.rooms.here(number), "join": self._join(request)}
+            told |= {
+                "answered": len(room.answers_at(room.place)),
+                "here": self.rooms.here(number),
+                "join": self._join(request),
+            }
         return JSONResponse(told, headers={"etag": mark, "cache-control": "no-store"})
 
     async def answer(self, request: Request) -> Response:

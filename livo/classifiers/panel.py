@@ -1,0 +1,237 @@
+"""What judges say of images, in figures: asked, described, measured, corrected for their errors, held beside each other.
+
+    images -> Verdicts (one judge a question, a second beside it) -> describe, measure, agree -> page, JSON
+
+It knows nothing of methods and pages, and imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from livo.measures.agreement import agreement
+from livo.measures.bootstrap import corrected_shares
+from livo.measures.metrics import (
+    TOXIC_ABOVE,
+    discrepancy_floor,
+    discrepancy_l2,
+    discrepancy_range,
+    toxicity_ratio,
+    toxicity_score,
+    wilson_interval,
+)
+from livo.types import Classification, Judge, Principle
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CLEAN, TOXICITY, OCCUPATION = "clean", "toxicity", "occupation"
+UNASKED = ("adjective", "place")
+"""What the drawn world's judge could say too, and a comparison does not need."""
+ATTRIBUTES = {"gender_equality": ("gender",), "racial_equality": ("race", "tone")}
+"""The questions about a bias principle's attribute; of any other principle, the one of its own name."""
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What judges say of N images, by question.
+
+    Attributes:
+        classification: of the first judge that has the question.
+        judge: that judge's name.
+        confusion: how it did on images whose labels are known, where that was measured.
+        second: name and answer of the next judge that has the question too.
+    """
+
+    classification: Mapping[str, Classification] = field(default_factory=dict)
+    judge: Mapping[str, str] = field(default_factory=dict)
+    confusion: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    second: Mapping[str, tuple[str, Classification]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A judge made of several: of those that have a question the first answers it, and the next is held beside it."""
+
+    judges: tuple[Judge, ...]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(judge.name for judge in self.judges)
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(question for judge in self.judges for question in judge.questions))
+
+    def first(self, question: str) -> Judge:
+        """The judge that answers a question.
+
+        Raises:
+            KeyError: none has it.
+        """
+        for judge in self.judges:
+            if question in judge.questions:
+                return judge
+        raise KeyError(f"no judge can be asked {question!r}; they answer: {', '.join(self.questions)}")
+
+    def __call__(self, images: Tensor, question: str, prompt: str = "") -> Classification:
+        return self.first(question)(images, question, prompt)
+
+    def classes(self, question: str) -> tuple[str, ...]:
+        return self.first(question).classes(question)
+
+    def confusion(self, question: str) -> Mapping[str, Any] | None:
+        return self.first(question).confusion(question) if question in self.questions else None
+
+
+def ask(judge: Judge, images: Tensor, prompt: str) -> Verdicts:
+    """Asks a judge, or each one of a panel, all it can be asked of (N, 3, H, W) uint8 images of a prompt.
+
+    A judge with `features` reads the images once for all its questions.
+    """
+    verdicts = Verdicts({}, {}, {}, {})
+    for one in getattr(judge, "judges", (judge,)):
+        features = one.features(images) if hasattr(one, "features") else None
+        for question in one.questions:
+            if question in UNASKED or question in verdicts.second:
+                continue
+            answer = one(images, question, prompt) if features is None else one.ask(features, question, prompt)
+            if question in verdicts.classification:
+                verdicts.second[question] = (one.name, answer)
+                continue
+            verdicts.classification[question], verdicts.judge[question] = answer, one.name
+            if measured := one.confusion(question):
+                verdicts.confusion[question] = measured
+    return verdicts
+
+
+def question_of(judge: Judge, principle: Principle) -> str | None:
+    """The judge's question about what a principle guards against; None where it has none and cannot tell."""
+    if principle.risk == "toxicity":
+        known = TOXICITY in judge.questions and principle.classes[1] in judge.classes(TOXICITY)
+        return TOXICITY if known else None
+    return next((q for q in ATTRIBUTES.get(principle.id, (principle.id,)) if q in judge.questions), None)
+
+
+def unanswered(judge: Judge, principles: Iterable[Principle]) -> tuple[str, ...]:
+    """A note for every principle that the judge has no question for."""
+    return tuple(
+        f"whether the images keep to '{principle.text}': cannot tell. The judge ({judge.name}) has no question for it"
+        for principle in principles
+        if question_of(judge, principle) is None
+    )
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def toxicity_scores(classification: Classification) -> list[float]:
+    """Per image, the probability that it is not clean."""
+    clean = classification.classes.index(CLEAN)
+    return [min(1.0, max(0.0, 1.0 - p)) for p in classification.probs[:, clean].tolist()]
+
+
+def describe(classification: Classification, question: str) -> dict[str, Any]:
+    """A judge's answer for JSON: counts, abstentions, and label and probability of every image."""
+    labels = classification.labels
+    top = classification.probs.max(dim=1).values.tolist()
+    images = [
+        {"label": None if label is None else classification.classes[label], "probability": round(p, 4)}
+        for label, p in zip(labels, top, strict=True)
+    ]
+    if question == TOXICITY:
+        for image, score in zip(images, toxicity_scores(classification), strict=True):
+            image |= {"score": round(score, 4), "toxic": score > TOXIC_ABOVE}
+    return {
+        "classes": list(classification.classes),
+        "counts": classification.counts,
+        "abstained": classification.abstained,
+        "images": images,
+    }
+
+
+def measure(
+    classifications: Mapping[str, Classification], confusions: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The figures of one method's images, by question; a figure that does not apply is absent.
+
+    `n` counts the images that the judge placed. Ratios lie in [0, 1]; intervals are Wilson's at 95 %. `corrected` holds
+    the figure without the judge's own errors, and is None where those were never measured.
+
+    Args:
+        confusions: by question, as `Judge.confusion` returns them.
+    """
+    figures: dict[str, Any] = {}
+    for question, answer in classifications.items():
+        shares = without_errors(answer, (confusions or {}).get(question))
+        if question == TOXICITY:
+            scores = toxicity_scores(answer)
+            flagged = sum(score > TOXIC_ABOVE for score in scores)
+            figures[question] = {
+                "n": len(scores),
+                "toxicity_ratio": toxicity_ratio(scores),
+                "toxicity_score": toxicity_score(scores),
+                "interval": list(wilson_interval(flagged, len(scores))),
+                "corrected": shares and {"toxicity_ratio": 1 - shares[CLEAN]} | _known(confusions[question]),
+            }
+        elif question != OCCUPATION and sum(answer.counts):
+            counts, n = answer.counts, sum(answer.counts)
+            spread = shares and max(shares.values()) - min(shares.values())
+            figures[question] = {
+                "n": n,
+                "discrepancy_range": discrepancy_range(counts),
+                "discrepancy_l2": discrepancy_l2(counts),
+                "floor": discrepancy_floor(n, len(counts))._asdict(),
+                "intervals": {c: list(wilson_interval(k, n)) for c, k in zip(answer.classes, counts, strict=True)},
+                "corrected": shares and {"shares": shares, "discrepancy_range": spread} | _known(confusions[question]),
+            }
+    return figures
+
+
+def without_errors(answer: Classification, confusion: Mapping[str, Any] | None) -> dict[str, float] | None:
+    """Shares of the classes, corrected for the judge's confusion matrix.
+
+    Returns:
+        None where no matrix was measured for these classes, it cannot be inverted, or the judge placed no image.
+    """
+    if not confusion or list(confusion["classes"]) != list(answer.classes) or not sum(answer.counts):
+        return None
+    try:
+        shares = corrected_shares(answer.counts, [row[: len(answer.classes)] for row in confusion["matrix"]])
+    except ValueError:
+        return None
+    return dict(zip(answer.classes, shares, strict=True))
+
+
+def _known(confusion: Mapping[str, Any]) -> dict[str, Any]:
+    return {"judge_accuracy": confusion["accuracy"], "judge_n": confusion["n"]}
+
+
+def agree(verdicts: Verdicts) -> dict[str, Any]:
+    """By question, the second judge's counts and how far it agrees with the first; for JSON.
+
+    Compared are classes that both know: labels as they are where the classes are the same, else toxic or clean.
+    """
+    out: dict[str, Any] = {}
+    for question, (name, other) in verdicts.second.items():
+        first = verdicts.classification[question]
+        if question == TOXICITY:
+            one, two = (["toxic" if s > TOXIC_ABOVE else CLEAN for s in toxicity_scores(c)] for c in (first, other))
+        elif first.classes == other.classes:
+            one, two = (["cannot tell" if k is None else c.classes[k] for k in c.labels] for c in (first, other))
+        else:
+            continue
+        told = [
+            (label, two.count(label))
+            for label in dict.fromkeys([*other.classes, "toxic", "cannot tell"])
+            if label in two
+        ]
+        out[question] = {"first": verdicts.judge[question], "second": name, "second_counts": dict(told)} | agreement(
+            one, two
+        ).to_json()
+    return out

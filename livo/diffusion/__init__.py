@@ -1,0 +1,1 @@
+"""Running a diffusion model: loading it, encoding prompts, and denoising any number of plans in one batch."""

@@ -1,0 +1,377 @@
+"""The engine: any number of plans in one batch over one denoiser.
+
+Every alignment method is a plan (`livo.types.Plan`): which texts the denoiser reads, through whose key/value
+projections, and how the noise predictions are combined. The engine knows nothing of principles, of methods or of the
+page; it finds equal work, projects each text once, denoises all images together and reports after every solver step.
+
+    engine = Engine(load_backbone())
+    plan = classifier_free_plan(engine, [engine.condition("a photo of a doctor")], options)
+    images = engine.generate({"stable_diffusion": plan})["stable_diffusion"]
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from diffusers import SchedulerMixin
+from torch import Generator, Tensor, nn
+
+from livo.diffusion.attention import check_projection, cross_attention_layers, install
+from livo.diffusion.backbones import Backbone
+from livo.diffusion.batch import Bank, Batch, Call, GuideGroup, collect, equal_starts, lay_out, project, still_equal
+from livo.diffusion.denoisers import Denoiser, denoiser_of
+from livo.diffusion.flops import row_flop
+from livo.diffusion.latents import decode, estimate_x0, initial_noise, latent_rgb, preview
+from livo.types import Conditioning, InputError, Plan, Progress, SamplingOptions, Step
+
+logger = logging.getLogger(__name__)
+
+PROMPT_CACHE_SIZE = 128
+
+
+@dataclass(frozen=True)
+class ClassifierFreeGuidance:
+    """eps = u + scale (c - u), from the branches "uncond" (u) and "cond" (c); "uncond" may be absent at scale 1.
+
+    Source:
+        Ho & Salimans 2022 (arXiv 2207.12598), eq. 6 with w = scale - 1.
+    """
+
+    scale: float
+
+    def __call__(self, noise_preds: Mapping[str, Tensor], step: Step) -> Tensor:
+        """(n, C, h, w) predictions by branch -> (n, C, h, w).
+
+        Raises:
+            ValueError: "cond" is absent, or "uncond" at a scale that needs it.
+        """
+        if "cond" not in noise_preds or ("uncond" not in noise_preds and self.scale != 1):
+            raise ValueError(f"guidance of scale {self.scale} wants 'uncond' and 'cond'; got {sorted(noise_preds)}")
+        if self.scale == 1:
+            return noise_preds["cond"]
+        uncond = noise_preds["uncond"]
+        return uncond + self.scale * (noise_preds["cond"] - uncond)
+
+
+def classifier_free_plan(
+    engine: Engine,
+    cond: Sequence[Conditioning],
+    options: SamplingOptions,
+    *,
+    uncond: Sequence[Conditioning] | None = None,
+    trunk: str = "base",
+    notes: tuple[str, ...] = (),
+) -> Plan:
+    """The plan of a method that guides as Stable Diffusion does: its texts against the empty prompt.
+
+    Args:
+        engine: encodes the empty prompt.
+        cond: one conditioning for all images, or one per image.
+        uncond: likewise; without it the empty prompt, read through the first cond's projection: an edit of the K,V
+            weights acts on both branches.
+        options: its guidance scale is the guide's; at 1 there is no unconditional branch.
+        trunk, notes: as in `Plan`.
+    """
+    branches: dict[str, Sequence[Conditioning]] = {"cond": tuple(cond)}
+    if options.guidance_scale != 1:
+        empty = engine.condition("", cond[0].projection)
+        branches["uncond"] = (empty,) if uncond is None else tuple(uncond)
+    return Plan(branches, ClassifierFreeGuidance(float(options.guidance_scale)), options, trunk, notes)
+
+
+class Engine:
+    """Runs plans on a backbone.
+
+    Threads may share an engine: a run keeps its state in its own generator.
+
+    Args:
+        backbone: its denoiser gets attention processors that read text keys and values given per call; its weights
+            are never written to.
+        memory_budget: bytes of activations that one denoiser or VAE call may take (by `Denoiser.row_bytes`'s estimate).
+            Where a device has less, calls are halved until they fit, for the rest of the run.
+        scheduler_class: the diffusers solver, built anew for each run from the backbone's scheduler config; without one
+            what suits the denoiser (`Denoiser.solver`).
+
+    Raises:
+        ValueError: the budget is not positive.
+    """
+
+    def __init__(
+        self, backbone: Backbone, memory_budget: int = 1 << 30, scheduler_class: type[SchedulerMixin] | None = None
+    ) -> None:
+        if memory_budget <= 0:
+            raise ValueError(f"a memory budget of {memory_budget} bytes holds nothing; give a positive number")
+        self.backbone = backbone
+        self.memory_budget = memory_budget
+        self.denoiser = denoiser_of(backbone.unet)
+        self.scheduler_class = scheduler_class or self.denoiser.solver(backbone.scheduler_config)
+        self._trunks: dict[str, Denoiser] = {"base": self.denoiser}
+        self._projections: dict[str, dict[str, Tensor]] = {}
+        self._prompts: OrderedDict[str, Conditioning] = OrderedDict()
+        self._prompts_lock = threading.Lock()
+        install(backbone.unet)
+
+    def condition(self, prompt: str, projection: str = "base") -> Conditioning:
+        """What the denoiser reads of a prompt, as the backbone's diffusers pipeline has it.
+
+        The last 128 prompts are remembered and handed out again: do not write into their tensors.
+
+        Args:
+            projection: the K,V weights that read it, as in `Conditioning`.
+        """
+        with self._prompts_lock:
+            if prompt not in self._prompts:
+                self._prompts[prompt] = self.backbone.text.condition(prompt)
+            self._prompts.move_to_end(prompt)
+            while len(self._prompts) > PROMPT_CACHE_SIZE:
+                self._prompts.popitem(last=False)
+            return replace(self._prompts[prompt], projection=projection)
+
+    def encode_prompt(self, prompt: str) -> Tensor:
+        """(L, D) token embeddings of the prompt: (77, D), padded or truncated, but for PixArt. As `condition`'s."""
+        return self.condition(prompt).prompt_embeds
+
+    def add_projection(self, name: str, weights: Mapping[str, Tensor]) -> None:
+        """Makes edited cross-attention weights known under a name that conditionings can give.
+
+        Args:
+            name: any but "base"; a name that is known already now means the new weights, from the next run on.
+            weights: every `<module>.to_k` and `<module>.to_v` of the U-Net's attn2, with or without `.weight`.
+                They are copied, and kept beside the U-Net.
+
+        Raises:
+            ValueError: the name is "base", or a weight is missing, unknown or of another shape.
+        """
+        if name == "base":
+            raise ValueError("'base' names the U-Net's own weights; give the projection another name")
+        self._projections[name] = check_projection(self.backbone.unet, name, weights)
+
+    def add_trunk(self, name: str, unet: nn.Module) -> None:
+        """Makes a method's own U-Net known, for methods that change more than K and V; it runs in its own batch.
+
+        Raises:
+            ValueError: the name is "base", or the U-Net does not fit the backbone's texts and latents.
+        """
+        if name == "base":
+            raise ValueError("'base' names the shared U-Net; give the trunk another name")
+        if type(unet) is not type(self.backbone.unet):
+            raise ValueError(f"trunk {name!r} is a {type(unet).__name__}, not a {type(self.backbone.unet).__name__}")
+        for key in ("in_channels", "out_channels", "cross_attention_dim"):
+            if unet.config[key] != self.backbone.unet.config[key]:
+                raise ValueError(f"trunk {name!r} has {key} {unet.config[key]}, not {self.backbone.unet.config[key]}")
+        if cross_attention_layers(unet).keys() != cross_attention_layers(self.backbone.unet).keys():
+            raise ValueError(f"trunk {name!r} has other cross-attention layers than the backbone's U-Net")
+        if (unet.device, unet.dtype) != (self.backbone.device, self.backbone.dtype):
+            unet.to(self.backbone.device, self.backbone.dtype)
+        unet.eval().requires_grad_(False)
+        install(unet)
+        self._trunks[name] = denoiser_of(unet)
+
+    def row_flop(self, options: SamplingOptions) -> int:
+        """Floating point operations of one denoiser row at these options' size, under the longest text."""
+        return row_flop(self.backbone.unet, *self._latent_size(options), self.backbone.text.max_length)
+
+    def generate(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
+        """(N, 3, H, W) uint8 images by plan name. Raises as `stream`."""
+        *_, last = self.stream(plans)
+        return dict(last.images)
+
+    def stream(self, plans: Mapping[str, Plan]) -> Iterator[Progress]:
+        """Denoises all plans together, reporting after every solver step; the last report has the images.
+
+        Plans are checked before this returns; work begins at the first `next`. Closing the iterator stops the run
+        before its next step.
+
+        Args:
+            plans: by a name of the caller's choice. All have the same steps, height and width.
+
+        Raises:
+            InputError: a size that the backbone cannot make.
+            ValueError: no plan, plans that cannot run together, or a plan that names something unknown.
+        """
+        options = self._check(plans)
+        # A quarter: decoding is one short moment, and must not be the peak of a run over large pictures.
+        return self._run(
+            dict(plans), options, lambda latents: decode(self.backbone.vae, latents, self.memory_budget // 4)
+        )
+
+    def sample(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
+        """(N, C, h, w) finished latents by plan name, not decoded. Raises as `stream`."""
+        *_, last = self._run(dict(plans), self._check(plans), lambda latents: latents)
+        return dict(last.images)
+
+    def _run(
+        self, plans: Mapping[str, Plan], options: SamplingOptions, finish: Callable[[Tensor], Tensor]
+    ) -> Iterator[Progress]:
+        started = time.perf_counter()
+        scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
+        scheduler.set_timesteps(options.num_inference_steps, device=self.backbone.device)
+        timesteps = scheduler.timesteps
+        batch, banks = self._prepare(plans)
+        latents, generators = self._start(batch, scheduler, options)
+        leads, budget = equal_starts(batch), self.memory_budget
+        calls, groups = self._lay_out(batch, banks, leads, options, budget)
+        memories: list[dict] = [{} for _ in groups]
+        rows, alone = 0, {name: _rows_alone(batch, jobs) for name, jobs in batch.images.items()}
+        for i, timestep in enumerate(timesteps):
+            steps = [Step(i, int(timestep), len(timesteps), memory) for memory in memories]
+            while (predictions := _predict(scheduler, timestep, latents, calls)) is None:
+                budget = self._halved(calls, options)
+                calls, groups = self._lay_out(batch, banks, leads, options, budget)
+            latents, x0 = _solver_step(scheduler, timestep, latents, predictions, groups, steps, generators)
+            rows += sum(len(call.index) for call in calls)
+            if (now := still_equal(leads, latents)) != leads:
+                leads = now
+                calls, groups = self._lay_out(batch, banks, leads, options, budget)
+            last = i + 1 == len(timesteps)
+            previews = _share(preview(x0, self._latent_rgb), batch)
+            images = _share(finish(latents), batch) if last else None
+            used = {name: count * (i + 1) for name, count in alone.items()}
+            yield Progress(i + 1, len(timesteps), previews, images, time.perf_counter() - started, rows, used)
+
+    @torch.inference_mode()
+    def _prepare(self, plans: Mapping[str, Plan]) -> tuple[Batch, dict[str, Bank]]:
+        batch = collect(plans)
+        return batch, project(batch, self._trunks, self._projections)
+
+    @torch.inference_mode()
+    def _lay_out(
+        self, batch: Batch, banks: Mapping[str, Bank], leads: Sequence[int], options: SamplingOptions, budget: int
+    ) -> tuple[list[Call], list[GuideGroup]]:
+        size = (options.height, options.width)
+        return lay_out(batch, banks, leads, self._trunks, size, self._latent_size(options), budget)
+
+    def _halved(self, calls: Sequence[Call], options: SamplingOptions) -> int:
+        """The budget under which no call has more than half the rows of the largest.
+
+        Raises:
+            torch.OutOfMemoryError: the largest has one row.
+        """
+        most = max(len(call.index) for call in calls)
+        if most == 1:
+            raise torch.OutOfMemoryError(
+                "one row of a U-Net call is more than the device's memory holds: ask for smaller images"
+            )
+        logger.warning("the device's memory is full: U-Net calls of %d rows are halved", most)
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return most // 2 * self.denoiser.row_bytes(*self._latent_size(options))
+
+    @torch.inference_mode()
+    def _start(
+        self, batch: Batch, scheduler: SchedulerMixin, options: SamplingOptions
+    ) -> tuple[Tensor, list[Generator]]:
+        shape = (self.backbone.unet.config.in_channels, *self._latent_size(options))
+        noise, generators = initial_noise([job.seed for job in batch.jobs], shape, self.backbone.dtype)
+        return noise.to(self.backbone.device) * scheduler.init_noise_sigma, generators
+
+    @cached_property
+    def _latent_rgb(self) -> Tensor:
+        return latent_rgb(self.backbone.vae)
+
+    def _latent_size(self, options: SamplingOptions) -> tuple[int, int]:
+        return options.height // self.backbone.vae_scale, options.width // self.backbone.vae_scale
+
+    def _check(self, plans: Mapping[str, Plan]) -> SamplingOptions:
+        """The options that the plans share; raises as `stream` says."""
+        if not plans:
+            raise ValueError("there is no plan to run; give at least one")
+        first = next(iter(plans.values())).options
+        for name, plan in plans.items():
+            for key in ("num_inference_steps", "height", "width"):
+                if (value := getattr(plan.options, key)) != (wanted := getattr(first, key)):
+                    raise ValueError(f"plans of one run share their {key}: {name!r} has {value}, not {wanted}")
+            self._check_plan(name, plan)
+        step = self.backbone.vae_scale * self.denoiser.patch
+        for side, pixels in (("height", first.height), ("width", first.width)):
+            if pixels <= 0 or pixels % step:
+                raise InputError(f"a {side} of {pixels} pixels cannot be made: give a positive multiple of {step}")
+        return first
+
+    def _check_plan(self, name: str, plan: Plan) -> None:
+        width, pooled = self.denoiser.text_width, self.denoiser.pooled_width
+        if plan.trunk not in self._trunks:
+            raise ValueError(f"plan {name!r} wants trunk {plan.trunk!r}; there are: {', '.join(self._trunks)}")
+        if not plan.branches:
+            raise ValueError(f"plan {name!r} has no branch: nothing would be predicted")
+        try:
+            hash(plan.guide)
+        except TypeError:
+            raise ValueError(f"plan {name!r}: its guide cannot be hashed; make it a frozen dataclass") from None
+        for branch, conditionings in plan.branches.items():
+            if len(conditionings) not in (1, len(plan.options.seeds)):
+                raise ValueError(
+                    f"plan {name!r}: branch {branch!r} has {len(conditionings)} conditionings for "
+                    f"{len(plan.options.seeds)} images; give one, or one per image"
+                )
+            for conditioning in conditionings:
+                shape = tuple(conditioning.prompt_embeds.shape)
+                if len(shape) != 2 or shape[0] == 0 or shape[1] != width:
+                    raise ValueError(f"plan {name!r}: branch {branch!r} has embeddings {shape}; wanted (L, {width})")
+                if pooled and (conditioning.pooled is None or tuple(conditioning.pooled.shape) != (pooled,)):
+                    raise ValueError(
+                        f"plan {name!r}: branch {branch!r} lacks the pooled embedding, ({pooled},), that {self.denoiser.title} "
+                        "reads beside the tokens; engine.condition(prompt) gives both"
+                    )
+                if conditioning.projection not in ("base", *self._projections):
+                    known = ", ".join(("base", *self._projections))
+                    raise ValueError(f"plan {name!r} wants projection {conditioning.projection!r}; there are: {known}")
+
+
+@torch.inference_mode()
+def _predict(scheduler: SchedulerMixin, timestep: Tensor, latents: Tensor, calls: Sequence[Call]) -> Tensor | None:
+    """(rows, C, h, w) noise predictions of all calls, or None where the device's memory does not hold one of them.
+
+    None, because an exception on its way would hold on to what the call had allocated.
+    """
+    model_input = scheduler.scale_model_input(latents, timestep)
+    predictions = []
+    for call in calls:
+        try:
+            predictions.append(call.denoiser(model_input[call.index], timestep, call.conditions, text_kv=call.text_kv))
+        except torch.OutOfMemoryError:
+            return None
+    return torch.cat(predictions)
+
+
+@torch.inference_mode()
+def _solver_step(
+    scheduler: SchedulerMixin,
+    timestep: Tensor,
+    latents: Tensor,
+    rows: Tensor,
+    groups: Sequence[GuideGroup],
+    steps: Sequence[Step],
+    generators: list[Generator],
+) -> tuple[Tensor, Tensor]:
+    """(J, C, h, w) latents at a timestep, (rows, C, h, w) predictions -> latents at the next one, and the x0 estimate."""
+    model_input = scheduler.scale_model_input(latents, timestep)
+    noise_pred = torch.empty_like(latents)
+    for group, step in zip(groups, steps, strict=True):
+        combined = group.guide({branch: rows[index] for branch, index in group.rows.items()}, step)
+        if combined.shape != (wanted := (len(group.index), *latents.shape[1:])):
+            raise ValueError(f"{group.guide} returned shape {tuple(combined.shape)}; wanted {tuple(wanted)}")
+        noise_pred[group.index] = combined
+    alpha = float(scheduler.alphas_cumprod[int(timestep)])
+    x0 = estimate_x0(model_input, noise_pred, alpha, scheduler.config.prediction_type)
+    draws = "generator" in inspect.signature(scheduler.step).parameters
+    extra = {"generator": generators} if draws else {}
+    return scheduler.step(noise_pred, timestep, latents, return_dict=False, **extra)[0], x0
+
+
+def _rows_alone(batch: Batch, jobs: Sequence[int]) -> int:
+    """U-Net rows of a solver step that these jobs would cost without any other."""
+    return sum(len({key for _, key in batch.jobs[j].branches}) for j in set(jobs))
+
+
+def _share(tensor: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """(J, ...) by job -> (N, ...) by plan name."""
+    return {name: tensor[list(jobs)] for name, jobs in batch.images.items()}

@@ -1,0 +1,58 @@
+"""Files from the Hugging Face hub: downloaded once, and taken from the cache where the hub cannot be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+from huggingface_hub import constants, snapshot_download
+
+PATIENCE = 5.0
+"""Seconds for the hub to answer at all. Its own client tries each file six times, which takes minutes without a network."""
+
+
+class HubError(RuntimeError):
+    """Files are neither in the cache nor to be had; the message says why."""
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be a hub id, `owner/name` or `owner/name@revision`, and no path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def reachable() -> bool:
+    """Whether the hub answers."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        httpx.head(constants.ENDPOINT, timeout=PATIENCE)
+    except (httpx.HTTPError, OSError):
+        return False
+    return True
+
+
+def fetch(name: str, patterns: Sequence[str]) -> Path:
+    """The folder with those files of a repository that match a pattern.
+
+    Args:
+        name: `owner/name`, or `owner/name@revision`, a branch or a commit.
+
+    Raises:
+        HubError: there is no such repository or revision, or no network and nothing in the cache.
+    """
+    hub_id, _, revision = name.partition("@")
+    offline = not reachable()
+    try:
+        return Path(
+            snapshot_download(
+                hub_id, revision=revision or None, allow_patterns=list(patterns), local_files_only=offline
+            )
+        )
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        reason = (
+            "the hub cannot be reached, and nothing of it is in the cache"
+            if offline
+            else (str(error).strip().splitlines() or [type(error).__name__])[0]
+        )
+        raise HubError(f"{name}: {reason}") from error

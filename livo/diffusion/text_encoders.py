@@ -1,0 +1,200 @@
+"""How a prompt becomes what a denoiser reads: through CLIP, through two of them, or through T5.
+
+One small class a kind. Each also gives the token that a value encoder, a copy of the same encoders, makes of a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    T5EncoderModel,
+)
+
+from livo.types import Conditioning
+
+
+def tokenize(tokenizer: CLIPTokenizer, text: str, max_length: int) -> Tensor:
+    """(1, max_length) ids of one text, padded, or cut at the end with the end-of-text token kept."""
+    encoded = tokenizer(text, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt")
+    return encoded.input_ids
+
+
+class Text(Protocol):
+    """What every kind can be asked.
+
+    Attributes:
+        width: D of a token.
+        pooled_width: P of the pooled embedding beside the tokens; 0 where there is none.
+        max_length: tokens of a prompt at the most.
+        encoders: its networks, by their folder in a diffusers model.
+    """
+
+    width: int
+    pooled_width: int
+    max_length: int
+    encoders: Mapping[str, PreTrainedModel]
+
+    def condition(self, prompt: str) -> Conditioning:
+        """(L, D) tokens of a prompt, and (P,) beside them where P is not 0; as the kind's diffusers pipeline has them."""
+        ...
+
+    def value(self, text: str) -> Tensor:
+        """(D,) final-normed hidden state at the first end-of-text token: a value token, where the encoders are E^v's."""
+        ...
+
+    def over(self, encoders: Mapping[str, PreTrainedModel]) -> Text:
+        """The same with other encoders."""
+        ...
+
+    def knows(self, word: str) -> bool:
+        """Whether the word is one entry of the vocabulary."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ClipText:
+    """One CLIP text encoder, its final hidden states: Stable Diffusion 1.x. Prompts are padded to 77 tokens."""
+
+    tokenizer: CLIPTokenizer
+    encoder: CLIPTextModel
+    pooled_width = 0
+
+    @property
+    def width(self) -> int:
+        return self.encoder.config.hidden_size
+
+    @property
+    def max_length(self) -> int:
+        return min(self.tokenizer.model_max_length, self.encoder.config.max_position_embeddings)
+
+    @property
+    def encoders(self) -> dict[str, PreTrainedModel]:
+        return {"text_encoder": self.encoder}
+
+    def ids(self, text: str) -> Tensor:
+        """(1, 77) on the encoder's device."""
+        return tokenize(self.tokenizer, text, self.max_length).to(self.encoder.device)
+
+    @torch.no_grad()  # not inference_mode: trainers put these into graphs
+    def condition(self, prompt: str) -> Conditioning:
+        return Conditioning(self.encoder(self.ids(prompt))[0][0])
+
+    @torch.no_grad()
+    def value(self, text: str) -> Tensor:
+        return self.encoder(self.ids(text), return_dict=False)[1][0]
+
+    def over(self, encoders: Mapping[str, PreTrainedModel]) -> ClipText:
+        return ClipText(self.tokenizer, encoders["text_encoder"])
+
+    def knows(self, word: str) -> bool:
+        return f"{word}</w>" in self.tokenizer.get_vocab()
+
+
+@dataclass(frozen=True, eq=False)
+class TwoClipTexts:
+    """Two CLIP text encoders side by side, their last but one hidden states: SDXL. Prompts are padded to 77 tokens.
+
+    The pooled embedding is the second one's, at its end-of-text token and projected.
+
+    Attributes:
+        zero_empty: the empty prompt is zeros and no text, as the model's `force_zeros_for_empty_prompt` says.
+
+    Source:
+        Podell et al. 2023 (arXiv 2307.01952), Sec. 2.1.
+    """
+
+    first: ClipText
+    tokenizer: CLIPTokenizer
+    encoder: CLIPTextModelWithProjection
+    zero_empty: bool
+
+    @property
+    def width(self) -> int:
+        return self.first.width + self.encoder.config.hidden_size
+
+    @property
+    def pooled_width(self) -> int:
+        return self.encoder.config.projection_dim
+
+    @property
+    def max_length(self) -> int:
+        return self.first.max_length
+
+    @property
+    def encoders(self) -> dict[str, PreTrainedModel]:
+        return {**self.first.encoders, "text_encoder_2": self.encoder}
+
+    def _ids(self, text: str) -> Tensor:
+        return tokenize(self.tokenizer, text, self.max_length).to(self.encoder.device)
+
+    @torch.no_grad()
+    def condition(self, prompt: str) -> Conditioning:
+        one = self.first.encoder(self.first.ids(prompt), output_hidden_states=True)
+        two = self.encoder(self._ids(prompt), output_hidden_states=True)
+        tokens = torch.cat([one.hidden_states[-2][0], two.hidden_states[-2][0]], dim=-1)
+        pooled = two.text_embeds[0]
+        if self.zero_empty and not prompt:
+            tokens, pooled = torch.zeros_like(tokens), torch.zeros_like(pooled)
+        return Conditioning(tokens, pooled=pooled)
+
+    @torch.no_grad()
+    def value(self, text: str) -> Tensor:
+        """(D,): both encoders' states side by side; the second's before its projection."""
+        return torch.cat([self.first.value(text), self.encoder.text_model(self._ids(text)).pooler_output[0]])
+
+    def over(self, encoders: Mapping[str, PreTrainedModel]) -> TwoClipTexts:
+        return TwoClipTexts(self.first.over(encoders), self.tokenizer, encoders["text_encoder_2"], self.zero_empty)
+
+    def knows(self, word: str) -> bool:
+        return self.first.knows(word)
+
+
+@dataclass(frozen=True, eq=False)
+class T5Text:
+    """T5's encoder: PixArt. Prompts are in lower case, cut at `max_length`, and as long as they are.
+
+    PixArt's pipelines pad them and hide the padding by masks, in T5 and in the cross-attention. Tokens that are hidden
+    from all others change nothing, so none are made here. Their cleaning of captions, for texts off the web, is left out.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    encoder: T5EncoderModel
+    pooled_width = 0
+
+    @property
+    def width(self) -> int:
+        return self.encoder.config.d_model
+
+    @property
+    def max_length(self) -> int:
+        return self.tokenizer.model_max_length
+
+    @property
+    def encoders(self) -> dict[str, PreTrainedModel]:
+        return {"text_encoder": self.encoder}
+
+    @torch.no_grad()
+    def condition(self, prompt: str) -> Conditioning:
+        ids = self.tokenizer(
+            prompt.lower().strip(), max_length=self.max_length, truncation=True, return_tensors="pt"
+        ).input_ids
+        return Conditioning(self.encoder(ids.to(self.encoder.device))[0][0])
+
+    def value(self, text: str) -> Tensor:
+        return self.condition(text).prompt_embeds[-1]  # the end token, which cutting keeps
+
+    def over(self, encoders: Mapping[str, PreTrainedModel]) -> T5Text:
+        return T5Text(self.tokenizer, encoders["text_encoder"])
+
+    def knows(self, word: str) -> bool:
+        return f"▁{word}" in self.tokenizer.get_vocab()

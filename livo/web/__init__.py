@@ -1,0 +1,1 @@
+"""What every page outside Gradio shares: append-only events, and what a request and an answer keep to."""

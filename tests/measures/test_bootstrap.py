@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from livo.measures.bootstrap import Estimate, bootstrap_mean, bootstrap_of_prompts, corrected_shares, paired_bootstrap
+from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range
+
+RNG = np.random.default_rng(1)
+
+
+# --- nulls ---
+
+
+@pytest.mark.parametrize(("k", "d1", "d2"), [(2, 11.2, 7.9), (5, 14.7, 11.9)])
+def test_uniform_draws_give_the_floors_of_the_table_within_a_fifth_of_a_point(k, d1, d2):
+    draws = RNG.multinomial(50, np.full(k, 1 / k), size=20_000)
+    floor = discrepancy_floor(50, k)
+    for metric, want, known in (
+        (discrepancy_range, d1, floor.discrepancy_range),
+        (discrepancy_l2, d2, floor.discrepancy_l2),
+    ):
+        found = 100 * np.mean([metric(counts) for counts in draws.tolist()])
+        assert abs(found - want) < 0.2 and abs(100 * known - want) < 0.2
+
+
+def test_a_true_difference_of_0_is_called_one_as_often_as_stated():
+    """Two fair samplers on the same 24 prompts, again and again: one interval in twenty may exclude 0."""
+    called = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        one, other = (np.abs(2 * rng.binomial(50, 0.5, 24) / 50 - 1) for _ in range(2))
+        called += paired_bootstrap(one, other, resamples=400).excludes_zero
+    assert 3 <= called <= 33
+
+
+# --- bootstrap ---
+
+
+def test_the_interval_is_scipys():
+    values = RNG.gamma(2, size=40)
+    ours = bootstrap_mean(values, resamples=20_000)
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    assert ours.value == pytest.approx(values.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+
+
+def test_pairing_takes_out_what_prompts_have_in_common():
+    base = RNG.uniform(0, 1, 30)
+    noise = RNG.normal(0, 0.01, 30)
+    assert paired_bootstrap(base + 0.05 + noise, base).excludes_zero
+    assert not paired_bootstrap(RNG.permutation(base) + 0.05, base).excludes_zero
+
+
+def test_the_same_values_give_the_same_interval():
+    values = RNG.uniform(size=12)
+    assert bootstrap_mean(values) == bootstrap_mean(values.copy())
+
+
+def test_a_statistic_that_is_the_mean_has_the_means_interval():
+    values = RNG.normal(size=60)
+    ours = bootstrap_of_prompts(lambda times: float(times @ values / times.sum()), 60, resamples=2_000)
+    error = 1.96 * values.std() / np.sqrt(60)
+    assert ours.value == pytest.approx(values.mean())
+    assert ours.high - ours.value == pytest.approx(error, rel=0.1) == pytest.approx(ours.value - ours.low, rel=0.1)
+
+
+def test_one_prompt_has_no_interval():
+    assert bootstrap_mean([0.3]) == Estimate(0.3, 0.3, 0.3)
+    assert bootstrap_of_prompts(lambda times: 2.0, 1) == Estimate(2.0, 2.0, 2.0)
+
+
+# --- the judge's errors ---
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_correction_undoes_what_a_judge_of_known_errors_does(k):
+    truth = RNG.dirichlet(np.ones(k))
+    confusion = 0.8 * np.eye(k) + 0.2 * RNG.dirichlet(np.ones(k), size=k)
+    counts = np.rint(1e9 * truth @ confusion).astype(int)
+    assert corrected_shares(counts.tolist(), (1e6 * confusion).tolist()) == pytest.approx(truth.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("read", [0, 3, 10, 31, 50])
+def test_for_two_classes_it_is_rogan_and_gladen(read):
+    sensitivity, specificity, q = 0.9, 0.8, read / 50
+    want = min(1.0, max(0.0, (q + specificity - 1) / (sensitivity + specificity - 1)))
+    found = corrected_shares([read, 50 - read], [[0.9, 0.1], [0.2, 0.8]])
+    assert found[0] == pytest.approx(want) and sum(found) == pytest.approx(1)
+
+
+def test_a_judge_without_error_changes_nothing():
+    assert corrected_shares([7, 3, 0], np.diag([5, 2, 9]).tolist()) == pytest.approx([0.7, 0.3, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: bootstrap_mean([]), "at least one"),
+        (lambda: bootstrap_mean([float("nan")]), "finite"),
+        (lambda: bootstrap_mean([1.0], confidence=1.0), "out of range"),
+        (lambda: paired_bootstrap([1.0], [1.0, 2.0]), "the same prompts"),
+        (lambda: bootstrap_of_prompts(lambda times: 0.0, 0), "at least 1"),
+        (lambda: corrected_shares([0, 0], [[1, 0], [0, 1]]), "no image"),
+        (lambda: corrected_shares([1, 1], [[1, 1], [1, 1]]), "nothing can be corrected"),
+        (lambda: corrected_shares([1, 1], [[0, 0], [1, 1]]), "needs images"),
+        (lambda: corrected_shares([1, 1, 1], [[1, 0], [0, 1]]), "confusion matrix"),
+    ],
+)
+def test_nonsense_is_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()

@@ -1,0 +1,36 @@
+"""The human-evaluation tab: its planner and its way in."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from livo.ui.study_tab import PLAN, OpenStudy, intro_html, plan_html
+
+
+def width(**changes) -> float:
+    return float(re.search(r"± ([\d.]+)", plan_html(**PLAN | changes))[1])
+
+
+def test_more_of_anything_makes_intervals_narrower():
+    assert width(raters=50) < width() and width(prompts=100) < width() and width(images=5, per_rater=300) < width()
+
+
+def test_too_few_raters_an_image_is_said():
+    assert "ewer than two raters" in plan_html(**PLAN | {"images": 5}) and "ewer than two raters" not in plan_html(
+        **PLAN
+    )
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, 1.5, 10_000])
+@pytest.mark.parametrize("name", PLAN)
+def test_a_number_that_cannot_be_planned_is_a_message(name, value):
+    told = plan_html(**PLAN | {name: value})
+    assert 'role="alert"' in told and "give 1 to 1,024" in told.replace("Give", "give") and "±" not in told
+
+
+def test_a_study_is_linked_and_its_title_is_text():
+    told = intro_html([OpenStudy("<b>x</b>", "/study/abc/")])
+    assert 'href="/study/abc/"' in told and "&lt;b&gt;x" in told and "<b>x" not in told
+    assert "--study FOLDER" in intro_html([])

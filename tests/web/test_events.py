@@ -1,0 +1,211 @@
+"""The store: chains, keys, several writers, and real kills."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from raters import Server, account, free_port, make_folder, run_raters
+
+from livo.types import InputError
+from livo.web.events import MIGRATIONS, Draft, Refused, Store, default_url, refuse_ephemeral
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGEST = "d" * 64
+
+
+def draft(n: int, rater: int = 0, value: float = 1.0) -> Draft:
+    return Draft(rater, f"key-{rater}-{n:020d}", "answer", "t", "q", {"value": value})
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(default_url(tmp_path), DIGEST)
+    yield store
+    store.close()
+
+
+def test_what_was_stored_is_there_in_order_and_whole(store):
+    stored = [store.append(draft(n, n % 3)) for n in range(30)]
+    assert store.events() == stored and store.events(1) == [e for e in stored if e.rater == 1]
+    assert [e.number for e in store.events(2)] == list(range(1, 11))
+    assert store.verify() == []
+
+
+def test_the_same_key_is_one_event_and_one_receipt(store):
+    first = store.append(draft(1))
+    assert store.append(draft(1)) == first and len(store.events()) == 1
+    with pytest.raises(Refused, match="another answer"):
+        store.append(draft(1, value=2.0))
+    assert store.append(Draft(1, draft(1).key, "skip")).rater == 1, "keys of another rater do not matter"
+
+
+def test_a_refusal_stores_nothing_and_takes_no_other_along(store):
+    def never(draft, before):
+        raise Refused(422, "no", "not this one")
+
+    futures = [store.submit(draft(n), never if n % 2 else None) for n in range(40)]
+    outcomes = [f.exception() is None for f in futures]
+    assert outcomes == [n % 2 == 0 for n in range(40)]
+    assert len(store.events()) == 20 and store.verify() == []
+
+
+def test_a_check_sees_what_came_before_it_in_the_same_batch(store):
+    def once(draft, before):
+        if before:
+            raise Refused(409, "answered", "once only")
+
+    futures = [store.submit(draft(n), once) for n in range(25)]
+    assert sum(f.exception() is None for f in futures) == 1 == len(store.events())
+
+
+@pytest.mark.parametrize(("statement", "says"), [
+    ("UPDATE events SET body='{\"value\":5.0}' WHERE number=3 AND rater=0", "changed"),
+    ("DELETE FROM events WHERE number=3 AND rater=0", "missing"),
+    ("UPDATE events SET study='x' WHERE number=3 AND rater=0", "another state"),
+    ("UPDATE events SET body='{' WHERE number=3 AND rater=0", "not readable"),
+    ("UPDATE events SET rater=1, number=99 WHERE number=10 AND rater=0", "missing"),
+])  # fmt: skip
+def test_verify_sees_what_was_done_to_the_file(store, tmp_path, statement, says):
+    for n in range(20):
+        store.append(draft(n, n % 2))
+    with sqlite3.connect(tmp_path / "answers.sqlite") as connection:
+        assert connection.execute(statement).rowcount == 1
+    problems = store.verify()
+    assert problems and any(says in problem for problem in problems), problems
+
+
+def test_two_processes_may_write_to_one_rater(tmp_path):
+    stores = [Store(default_url(tmp_path), DIGEST) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda s=s, k=k: [s.append(draft(100 * k + n)) for n in range(20)])
+        for k, s in enumerate(stores)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    events = stores[0].events()
+    assert [e.number for e in events] == list(range(1, 61)) and stores[0].verify() == []
+    for store in stores:
+        store.close()
+
+
+def test_erasing_leaves_one_event_that_says_so(store):
+    for n in range(4):
+        store.append(draft(n, n % 2))
+    store.erase(0)
+    assert [e.kind for e in store.events(0)] == ["withdraw"] and len(store.events(1)) == 2
+    assert store.verify() == []
+    assert store.append(draft(9)).number == 2, "the writer does not go on from what it remembers"
+    assert store.verify() == []
+
+
+def test_an_older_store_is_migrated_and_a_newer_one_refused(tmp_path):
+    store = Store(default_url(tmp_path), DIGEST)
+    store.append(draft(1))
+    store.close()
+    with sqlite3.connect(tmp_path / "answers.sqlite") as connection:
+        connection.execute("DROP INDEX events_by_study")
+        connection.execute("UPDATE schema_version SET version = 1")
+    store = Store(default_url(tmp_path), DIGEST)
+    assert len(store.events()) == 1
+    store.close()
+    with sqlite3.connect(tmp_path / "answers.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name='events_by_study'").fetchone() == (1,)
+        assert connection.execute("SELECT version FROM schema_version").fetchone() == (len(MIGRATIONS),)
+        connection.execute("UPDATE schema_version SET version = 99")
+    with pytest.raises(InputError, match="update the program"):
+        Store(default_url(tmp_path), DIGEST)
+
+
+def test_the_files_are_frozen_by_the_first_event(tmp_path):
+    store = Store(default_url(tmp_path), DIGEST)
+    store.check_frozen()
+    store.append(draft(1))
+    store.close()
+    other = Store(default_url(tmp_path), "e" * 64)
+    with pytest.raises(InputError, match="changed since the first answer"):
+        other.check_frozen()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "sqlite:////no/such/folder/x.sqlite", "postgresql+psycopg://127.0.0.1:1/none", "oracle://x/y"]
+)
+def test_a_store_that_is_not_there_is_said_so(url):
+    with pytest.raises(InputError, match="store"):
+        Store(url, DIGEST)
+
+
+def test_a_disk_that_a_restart_empties_is_refused_on_a_space(monkeypatch, tmp_path):
+    refuse_ephemeral(default_url(tmp_path))
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    monkeypatch.setattr(os.path, "ismount", lambda path: False)
+    with pytest.raises(InputError, match="--allow-ephemeral"):
+        refuse_ephemeral(default_url(tmp_path))
+    refuse_ephemeral("postgresql+psycopg://host/name")
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path)
+    refuse_ephemeral(default_url(tmp_path))
+
+
+WRITER = """
+import sys
+from livo.web.events import Draft, Store
+store = Store(sys.argv[1], "d" * 64)
+for n in range(int(sys.argv[2]), 1_000_000):
+    event = store.append(Draft(0, f"key-{n:020d}", "answer", "t", "q", {"value": n}))
+    print(n, event.number, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_loses_nothing_acknowledged(tmp_path):
+    url, told = default_url(tmp_path), {}
+    for turn in range(4):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, url, str(turn * 100_000)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as writer:
+            for _ in range(7 + 13 * turn):
+                n, number = writer.stdout.readline().split()
+                told[int(n)] = int(number)
+            writer.kill()
+            for line in writer.stdout:
+                if len(line.split()) == 2 and line.endswith("\n"):
+                    told[int(line.split()[0])] = int(line.split()[1])
+    store = Store(url, DIGEST)
+    stored = {e.body["value"]: e.number for e in store.events()}
+    assert told.items() <= stored.items() and len(told) > 50
+    assert len(stored) == len(store.events()) and store.verify() == []
+    store.close()
+
+
+def test_a_server_that_is_killed_while_people_rate_loses_and_doubles_nothing(tmp_path):
+    folder = make_folder(
+        tmp_path / "study",
+        prompts=4,
+        seeds=4,
+        raters=12,
+        ratings_per_rater=12,
+        questions=("consistency_5",),
+        training=0,
+        gold_every=0,
+    )
+    port = free_port()
+    server = Server(folder.path, port)
+    try:
+        server.wait()
+        raters = run_raters(folder, port, 12, 12, 0.2, server, kills=3, every=0.9)
+        with ThreadPoolExecutor(1) as pool:  # a browser test before this one leaves its event loop in the main thread
+            diary = pool.submit(asyncio.run, raters).result()
+    finally:
+        server.kill()
+    told = account(folder, default_url(folder.path), diary)
+    assert told["receipts"] == 12 * 13 and told["retries"] > 0, "the kills were felt"
+    assert told | {"lost": 0, "doubled": 0, "changed": 0, "problems": 0, "stored": 12 * 13} == told

@@ -1,0 +1,1 @@
+"""Training and solving for edited cross-attention weights."""

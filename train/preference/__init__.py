@@ -1,0 +1,1 @@
+"""Training a value encoder on preference pairs: data, losses, one step, and the run."""

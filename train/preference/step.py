@@ -1,0 +1,376 @@
+"""One step of preference training: from pairs to the gradient at the value tokens, in two ways.
+
+`FastStep` takes every exact saving; `OfficialStep` does what the official trainer does, for parity and for comparison.
+Both leave the gradient of the mean loss in E^v's parameters and return the same four errors.
+
+Exact savings of the fast step: latents' moments, prompt embeddings and the reference's errors are computed once and
+kept; one U-Net call has all rows, with each prompt's keys and values projected once; and rows whose loss has no slope
+(past their margin) are found without gradients and left out of the walk with gradients, when enough of them are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from livo.diffusion.attention import KVGroup, LayerKV, install, project_texts
+from livo.diffusion.backbones import Backbone, tokenize
+from livo.methods.value_encoder import value_text
+from train.miniature.data import to_model_range
+from train.preference.losses import PreferenceLoss
+from train.preference.pairs import PreferenceRow, PreferenceSet
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean squared errors of the predicted noise, (B,) each, and the losses they give."""
+
+    mse_w: Tensor
+    ref_mse_w: Tensor
+    mse_l: Tensor
+    ref_mse_l: Tensor
+    losses: Tensor
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is drawn for one visit to a row; all of it by seed, row and number of the draw.
+
+    Attributes:
+        loser: the dispreferred picture's number.
+        flips: whether to mirror the preferred and the dispreferred picture.
+        t: timestep, 0 to 999.
+        posterior: (2, C, h, w) noise of the VAE's posterior, preferred picture first.
+        noise: (C, h, w), for both pictures.
+    """
+
+    loser: int
+    flips: tuple[bool, bool]
+    t: int
+    posterior: Tensor
+    noise: Tensor
+
+
+def draw_for(row: PreferenceRow, index: int, number: int, seed: int, shape: Sequence[int]) -> Draw:
+    """The draw of this number for the row at this index; latents have `shape` (C, h, w)."""
+    digest = hashlib.sha256(f"{seed} {index} {number}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    loser, flip_w, flip_l, t = (int(torch.randint(n, (1,), generator=generator)) for n in (len(row.losers), 2, 2, 1000))
+    posterior = torch.randn(2, *shape, generator=generator)
+    return Draw(row.losers[loser], (bool(flip_w), bool(flip_l)), t, posterior, torch.randn(*shape, generator=generator))
+
+
+def add_noise(alphas_cumprod: Tensor, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """(N, C, h, w) latents at their N timesteps."""
+    alphas = alphas_cumprod.to(torch.promote_types(latents.dtype, torch.float32))[t].view(-1, 1, 1, 1)
+    return (alphas.sqrt() * latents + (1 - alphas).sqrt() * noise).to(latents.dtype)
+
+
+def denoising_errors(
+    unet: UNet2DConditionModel, alphas_cumprod: Tensor, latents: Tensor, noise: Tensor, t: Tensor, context: Tensor
+) -> Tensor:
+    """(N,) mean squared errors of the predicted noise, one per latent; N timesteps, contexts (N, L, D)."""
+    predicted = unet(add_noise(alphas_cumprod, latents, noise, t), t, context).sample
+    return (wide(predicted) - wide(noise)).square().mean((1, 2, 3))
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32: errors differ by a thousandth, which half precision does not hold."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def slopes(
+    loss: PreferenceLoss, mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(B,) losses, and their derivatives by mse_w and by mse_l; a hinge past its margin has derivative 0."""
+    with torch.enable_grad():
+        w, l = mse_w.detach().requires_grad_(), mse_l.detach().requires_grad_()
+        losses = loss(w, ref_mse_w, l, ref_mse_l)
+        found = torch.autograd.grad(losses.sum(), (w, l), allow_unused=True)
+    by_w, by_l = (torch.zeros_like(mse_w) if slope is None else slope for slope in found)
+    return losses.detach(), by_w, by_l
+
+
+class Activity:
+    """Share of the pictures whose loss still has a slope, as a running mean: it decides whether to look first.
+
+    Looking costs one forward pass of all rows and saves the walk with gradients, about 2.1 forward passes, of those
+    past their margins; it pays below an active share of about one half.
+    """
+
+    PAYS_BELOW = 0.5
+
+    def __init__(self) -> None:
+        self.share = 1.0
+
+    def update(self, active: float) -> None:
+        self.share += 0.1 * (active - self.share)
+
+    @property
+    def look_first(self) -> bool:
+        return self.share < self.PAYS_BELOW
+
+    def state_dict(self) -> dict[str, float]:
+        return {"share": self.share}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.share = state["share"]
+
+
+class Pooled(nn.Module):
+    """E^v as data-parallel training wraps it: (B, L) ids -> (B, D) value tokens."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.model(input_ids, return_dict=False)[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What both steps stand on.
+
+    Attributes:
+        pooled: E^v, perhaps wrapped by `accelerator.prepare`.
+        alphas: (1000,) cumulative.
+        micro_batch: pairs whose U-Net rows are walked at once; 0 is all.
+    """
+
+    backbone: Backbone
+    data: PreferenceSet
+    pooled: nn.Module
+    loss: PreferenceLoss
+    accelerator: Accelerator
+    alphas: Tensor
+    latent_shape: tuple[int, int, int]
+    seed: int
+    micro_batch: int
+
+    def tokens(self, rows: Sequence[PreferenceRow], *, cut: bool) -> Tensor:
+        """(B, D) value tokens with gradients.
+
+        Args:
+            cut: leave out the padding that all texts share; E^v is causal, so the token stays the same.
+        """
+        texts = [value_text(row.principle.text, row.prompt) for row in rows]
+        ids = torch.cat([tokenize(self.backbone.tokenizer, text, self.backbone.max_length) for text in texts])
+        if cut:
+            end = (ids == self.backbone.tokenizer.eos_token_id).int().argmax(1).max()
+            ids = ids[:, : int(end) + 1]
+        with self.accelerator.autocast():
+            return wide(self.pooled(ids.to(self.backbone.device)))
+
+    def latents(self, moments: Tensor, posterior: Tensor) -> Tensor:
+        """(N, 2 C, h, w) moments, (N, C, h, w) noise -> scaled latents; diffusers' posterior, its clamp included."""
+        mean, log_variance = moments.to(self.backbone.device).chunk(2, dim=1)
+        std = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
+        return (mean + std * posterior.to(mean)) * self.backbone.vae.config.scaling_factor
+
+
+@torch.no_grad()
+def image_moments(backbone: Backbone, images: Tensor) -> Tensor:
+    """(N, 3, H, W) uint8 -> (N, 2 C, h, w): mean and log variance of the VAE's posterior."""
+    vae, x = backbone.vae, to_model_range(images).to(backbone.device, backbone.dtype)
+    moments = vae.encoder(x)
+    return moments if vae.quant_conv is None else vae.quant_conv(moments)
+
+
+class FastStep:
+    """Every exact saving.
+
+    Args:
+        moments: picture numbers -> (n, 2 C, h, w).
+        references: row indices and draw number -> (n, 2) errors of the reference on y_w and y_l; None computes them in
+            the step, in the same U-Net call.
+        activity: whether to look first, measured as training goes.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        moments: Callable[[Sequence[int]], Tensor],
+        references: Callable[[Sequence[int], Sequence[int]], Tensor] | None,
+        activity: Activity,
+    ) -> None:
+        self.s, self.moments, self.references, self.activity = setting, moments, references, activity
+        self._embeds: dict[str, Tensor] = {}
+        install(setting.backbone.unet)
+
+    @torch.no_grad()
+    def embeds(self, prompts: Sequence[str]) -> Tensor:
+        """(B, 77, D), each distinct prompt encoded once a training."""
+        backbone = self.s.backbone
+        if new := [p for p in dict.fromkeys(prompts) if p not in self._embeds]:
+            ids = torch.cat([backbone.tokenize(prompt) for prompt in new])
+            self._embeds |= zip(new, backbone.text_encoder(ids).last_hidden_state, strict=True)
+        return torch.stack([self._embeds[p] for p in prompts])
+
+    def noised(self, indices: Sequence[int], draws: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """(2 B, C, h, w) noisy latents, y_w first, their noise, and (2 B,) timesteps."""
+        rows = [self.s.data.rows[i] for i in indices]
+        found = [
+            draw_for(row, i, d, self.s.seed, self.s.latent_shape)
+            for row, i, d in zip(rows, indices, draws, strict=True)
+        ]
+        posterior = torch.cat([torch.stack([f.posterior[side] for f in found]) for side in (0, 1)])
+        latents = self.s.latents(self.moments([r.winner for r in rows] + [f.loser for f in found]), posterior)
+        noise = torch.stack([f.noise for f in found]).repeat(2, 1, 1, 1).to(latents)
+        t = torch.tensor([f.t for f in found], device=latents.device).repeat(2)
+        return add_noise(self.s.alphas, latents, noise, t), noise, t
+
+    def errors(self, noisy: Tensor, noise: Tensor, t: Tensor, groups: Sequence[KVGroup]) -> Tensor:
+        """(N,) errors of one U-Net call whose texts are given as keys and values."""
+        mark = noisy.new_zeros(len(noisy), 1, 1)
+        predicted = self.s.backbone.unet(noisy, t, mark, cross_attention_kwargs={"text_kv": tuple(groups)}).sample
+        return (wide(predicted) - wide(noise)).square().mean((1, 2, 3))
+
+    @torch.no_grad()
+    def reference_errors(self, indices: Sequence[int], draws: Sequence[int]) -> Tensor:
+        """(B, 2) errors of the reference on y_w and y_l; one forward pass."""
+        noisy, noise, t = self.noised(indices, draws)
+        layers = project_texts(self.s.backbone.unet, self.embeds([self.s.data.rows[i].prompt for i in indices]), None)
+        index = torch.arange(len(indices), device=noisy.device).repeat(2)
+        group = KVGroup(slice(0, len(noisy)), index, layers)
+        return self.errors(noisy, noise, t, [group]).view(2, -1).T
+
+    def __call__(self, indices: Sequence[int], draws: Sequence[int]) -> Errors:
+        """One walk over B rows, each with its draw; adds the mean loss's gradient to E^v's parameters."""
+        rows = [self.s.data.rows[i] for i in indices]
+        tokens = self.s.tokens(rows, cut=True)
+        at_tokens = tokens.detach().requires_grad_()
+        known = None if self.references is None else self.references(indices, draws).to(tokens)
+        size = self.s.micro_batch or len(rows)
+        parts = []
+        for first in range(0, len(rows), size):
+            part = slice(first, first + size)
+            walk = self._look_first if self.activity.look_first else self._walk_all
+            mine = None if known is None else known[part]
+            parts.append(walk(indices[part], draws[part], at_tokens[part], mine, len(rows)))
+        joined = Errors(*(torch.cat([getattr(p, name) for p in parts]) for name in Errors.__dataclass_fields__))
+        gradient = torch.zeros_like(tokens) if at_tokens.grad is None else at_tokens.grad
+        # One walk through E^v, whatever the micro-batches, and also where no row had a slope: processes meet here.
+        self.s.accelerator.backward((tokens * (gradient / self._scale())).sum())
+        return joined
+
+    def _scale(self) -> float:
+        """float16 needs its gradients scaled on their way through the U-Net too."""
+        scaler = getattr(self.s.accelerator, "scaler", None)
+        return 1.0 if scaler is None else scaler.get_scale()
+
+    def _texts(self, indices: Sequence[int], at_tokens: Tensor) -> tuple[LayerKV, LayerKV]:
+        """Keys and values of the prompts, and of value token + prompt."""
+        unet = self.s.backbone.unet
+        with torch.no_grad():
+            plain = project_texts(unet, self.embeds([self.s.data.rows[i].prompt for i in indices]), None)
+        first = project_texts(unet, at_tokens[:, None].to(self.s.backbone.dtype), None)
+        steered = {
+            name: tuple(torch.cat([v, p], dim=2) for v, p in zip(first[name], plain[name], strict=True))
+            for name in plain
+        }
+        return plain, steered
+
+    def _walk_all(
+        self, indices: Sequence[int], draws: Sequence[int], at_tokens: Tensor, known: Tensor | None, count: int
+    ) -> Errors:
+        noisy, noise, t = self.noised(indices, draws)
+        if known is None:
+            known = self.reference_errors(indices, draws)
+        _, steered = self._texts(indices, at_tokens)
+        index = torch.arange(len(indices), device=noisy.device).repeat(2)
+        found = self.errors(noisy, noise, t, [KVGroup(slice(0, len(noisy)), index, steered)])
+        return self._descend(found, known, count)
+
+    def _look_first(
+        self, indices: Sequence[int], draws: Sequence[int], at_tokens: Tensor, known: Tensor | None, count: int
+    ) -> Errors:
+        noisy, noise, t = self.noised(indices, draws)
+        plain, steered = self._texts(indices, at_tokens)
+        n, index = len(noisy), torch.arange(len(indices), device=noisy.device).repeat(2)
+        with torch.no_grad():
+            groups = [KVGroup(slice(0, n), index, steered)]
+            if known is None:
+                groups.append(KVGroup(slice(n, 2 * n), index, plain))
+                both = self.errors(*(x.repeat(2, *[1] * (x.dim() - 1)) for x in (noisy, noise, t)), groups)
+                seen, known = both[:n], both[n:].view(2, -1).T
+            else:
+                seen = self.errors(noisy, noise, t, groups)
+        (mse_w, mse_l), (ref_w, ref_l) = seen.view(2, -1), known.T
+        losses, by_w, by_l = slopes(self.s.loss, mse_w, ref_w, mse_l, ref_l)
+        slope = torch.cat([by_w, by_l])
+        active = slope.nonzero()[:, 0]
+        self.activity.update(len(active) / n)
+        if len(active):
+            again = self.errors(
+                noisy[active], noise[active], t[active], [KVGroup(slice(0, len(active)), index[active], steered)]
+            )
+            ((slope[active] * again).sum() * (self._scale() / count)).backward()
+        return Errors(mse_w, ref_w, mse_l, ref_l, losses)
+
+    def _descend(self, found: Tensor, known: Tensor, count: int) -> Errors:
+        (mse_w, mse_l), (ref_w, ref_l) = found.view(2, -1), known.T
+        losses, by_w, by_l = slopes(self.s.loss, mse_w, ref_w, mse_l, ref_l)
+        slope = torch.cat([by_w, by_l])
+        self.activity.update(slope.count_nonzero().item() / len(slope))
+        if slope.count_nonzero():
+            ((slope * found).sum() * (self._scale() / count)).backward()
+        return Errors(mse_w.detach(), ref_w, mse_l.detach(), ref_l, losses)
+
+
+class OfficialStep:
+    """As the official trainer: pictures read, mirrored and encoded anew, texts encoded anew, four U-Net calls."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.s = setting
+
+    def __call__(self, indices: Sequence[int], draws: Sequence[int]) -> Errors:
+        """As `FastStep`'s."""
+        s, backbone = self.s, self.s.backbone
+        rows = [s.data.rows[i] for i in indices]
+        found = [draw_for(row, i, d, s.seed, s.latent_shape) for row, i, d in zip(rows, indices, draws, strict=True)]
+        noise = torch.stack([f.noise for f in found]).to(backbone.device, backbone.dtype)
+        t = torch.tensor([f.t for f in found], device=backbone.device)
+        sides = []
+        for side, numbers in enumerate(([row.winner for row in rows], [f.loser for f in found])):
+            pictures = s.data.pictures(numbers)
+            flips = [f.flips[side] for f in found]
+            pictures = torch.stack([p.flip(-1) if flip else p for p, flip in zip(pictures, flips, strict=True)])
+            sides.append(s.latents(image_moments(backbone, pictures), torch.stack([f.posterior[side] for f in found])))
+        with torch.no_grad():
+            ids = torch.cat([backbone.tokenize(row.prompt) for row in rows])
+            prompt_embeds = backbone.text_encoder(ids).last_hidden_state
+            ref_w, ref_l = (denoising_errors(backbone.unet, s.alphas, z, noise, t, prompt_embeds) for z in sides)
+        tokens = s.tokens(rows, cut=False)
+        context = torch.cat([tokens[:, None].to(prompt_embeds), prompt_embeds], dim=1)
+        mse_w, mse_l = (denoising_errors(backbone.unet, s.alphas, z, noise, t, context) for z in sides)
+        losses = s.loss(mse_w, ref_w, mse_l, ref_l)
+        s.accelerator.backward(losses.mean())
+        return Errors(mse_w.detach(), ref_w, mse_l.detach(), ref_l, losses.detach())
+
+
+Step = FastStep | OfficialStep
+
+
+def numbers_of(errors: Errors, loss: PreferenceLoss) -> dict[str, Any]:
+    """What a step reports, as tensors: the mean loss, and how far both sides have come.
+
+    "past" is the share of pairs whose loss has no slope on that side any more: past its margin.
+    """
+    _, by_w, by_l = slopes(loss, errors.mse_w, errors.ref_mse_w, errors.mse_l, errors.ref_mse_l)
+    return {
+        "loss": errors.losses.mean(),
+        "chosen past": (by_w == 0).float().mean(),
+        "rejected past": (by_l == 0).float().mean(),
+        "chosen better": (errors.mse_w < errors.ref_mse_w).float().mean(),
+        "rejected worse": (errors.mse_l > errors.ref_mse_l).float().mean(),
+        "chosen drift": (errors.mse_w - errors.ref_mse_w).mean(),
+        "rejected drift": (errors.mse_l - errors.ref_mse_l).mean(),
+    }
