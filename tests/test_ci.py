@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = "```"
-README = f"# x\n\n{FENCE}bash\nexit 9\n{FENCE}\n\n{FENCE}bash\npython3 fake_pytest.py\n{FENCE}\n\n{FENCE}bash\nexit 8\n{FENCE}\n"
+README = "# x\n\n" + "\n".join(
+    f"{FENCE}bash\n{line}\n{FENCE}\n" for line in ("exit 9", "python3 fake_pytest.py", "exit 8")
+)
 FAKE = """import os, re, sys
 path = re.search(r"--junitxml=(\\S+)", os.environ["PYTEST_ADDOPTS"])[1]
 open(path, "w").write('<testsuites><testsuite>{cases}</testsuite></testsuites>')
@@ -24,7 +26,9 @@ BROWSER = '<testcase classname="tests.browser.test_page" name="test_b"/>'
 SKIPPED = '<testcase classname="tests.browser.test_page" name="test_b"><skipped message="no Chromium"/></testcase>'
 
 
-def ci(folder: Path, cases: str, *, status: int = 0, readme: str = README) -> subprocess.CompletedProcess:
+def ci(
+    folder: Path, cases: str, *, status: int = 0, readme: str = README, ruff: str = "exit 0", mypy: str = "exit 0"
+) -> subprocess.CompletedProcess:
     repository = folder / "repository"
     (repository / ".ci").mkdir(parents=True)
     shutil.copy(ROOT / ".ci" / "run", repository / ".ci" / "run")
@@ -34,9 +38,10 @@ def ci(folder: Path, cases: str, *, status: int = 0, readme: str = README) -> su
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
         subprocess.run([*git, *arguments], check=True, capture_output=True)
     (repository / "fake_pytest.py").write_text("raise SystemExit('not what is committed')", encoding="utf-8")
-    bin = folder / "bin"  # a Chromium that is there, and a virtual environment that costs nothing
+    bin = folder / "bin"  # a Chromium and tools that are there, and a virtual environment that costs nothing
     bin.mkdir()
-    for name, script in (("chromium", "exit 0"), ("fake_python", 'mkdir -p "$3/bin"')):
+    scripts = {"chromium": "exit 0", "fake_python": 'mkdir -p "$3/bin"', "ruff": ruff, "mypy": mypy}
+    for name, script in scripts.items():
         (bin / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         (bin / name).chmod(0o755)
     env = os.environ | {"PATH": f"{bin}:{os.environ['PATH']}", "PYTHON": "fake_python"}
@@ -59,8 +64,11 @@ def test_a_skipped_browser_test_fails_it_and_another_skip_does_not(tmp_path):
 @pytest.mark.parametrize(("cases", "options"), [
     (PLAIN, {}),  # no browser test ran
     (PLAIN + BROWSER, {"status": 1}),
+    (PLAIN + BROWSER, {"ruff": '[ "$1" != check ]'}),
+    (PLAIN + BROWSER, {"ruff": '[ "$1" != format ]'}),
+    (PLAIN + BROWSER, {"mypy": "exit 1"}),
     (PLAIN + BROWSER, {"readme": README.replace("python3 fake_pytest.py", "true")}),
     (PLAIN + BROWSER, {"readme": README.replace("python3 fake_pytest.py", "false && python3 fake_pytest.py")}),
-], ids=["no browser test", "a failing test", "another command", "a failing install"])  # fmt: skip
+], ids=["no browser test", "a failing test", "lint", "format", "types", "another command", "a failing install"])  # fmt: skip
 def test_what_else_fails_it(tmp_path, cases, options):
     assert ci(tmp_path, cases, **options).returncode != 0
