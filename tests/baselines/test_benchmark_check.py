@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
-from baselines._benchmark.command import ONE_BATCH, add_arguments, format_table, rates, run
 from baselines._benchmark import sides as _benchmark_sides
+from baselines._benchmark.command import ONE_BATCH, add_arguments, format_table, rates, run
 from baselines._benchmark.sides import METHODS
 from livo.types import InputError
 
