@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from livo.compare import Entrant
+from livo.compare import MethodEntry
 from livo.diffusion.engine import Engine
 from livo.methods import livo as livo_method
 from livo.types import InputError
@@ -41,9 +41,9 @@ def available() -> dict[str, ModuleType]:
     return {FIRST: modules.pop(FIRST), LIVO: livo_method} | modules
 
 
-def load_entrants(
+def load_methods(
     ids: Iterable[str], engine: Engine, settings: Mapping[str, Mapping[str, Any]] | None = None
-) -> dict[str, Entrant]:
+) -> dict[str, MethodEntry]:
     """Methods as a comparison takes them, by id, in the order given.
 
     One whose weights are missing, broken or another backbone's says so in its `problem` and takes no other along.
@@ -58,12 +58,12 @@ def load_entrants(
     for id in ids:
         if id not in modules:
             raise InputError(f"no method {id!r} in baselines/; there are: {', '.join(modules)}")
-    entrants = {}
+    entries = {}
     for id in ids:
         method, problem = None, ""
         try:
             method = modules[id].load(engine, **(settings or {}).get(id, {}))
         except (RuntimeError, ValueError, OSError) as error:
             problem = str(error)
-        entrants[id] = Entrant(modules[id].TITLE, modules[id].RISKS, method, problem)
-    return entrants
+        entries[id] = MethodEntry(modules[id].TITLE, modules[id].RISKS, method, problem)
+    return entries

@@ -133,9 +133,9 @@ def run_workshop(args: argparse.Namespace) -> str:
 
     def load(ids: Sequence[str], engine: Any) -> Mapping[str, Any]:
         _quiet_libraries()
-        from baselines import load_entrants
+        from baselines import load_methods
 
-        return load_entrants(ids, engine)
+        return load_methods(ids, engine)
 
     return workshop.run(args, load)
 
@@ -156,7 +156,7 @@ def _comparisons(
         _check_writable(out)
 
     _quiet_libraries()
-    from baselines import available, load_entrants
+    from baselines import available, load_methods
     from livo.diffusion.backbones import load_backbone
     from livo.diffusion.engine import Engine
     from livo.types import SamplingOptions
@@ -175,9 +175,9 @@ def _comparisons(
         defaults.width,
     )
     engine = Engine(backbone)
-    entrants = load_entrants(ids, engine, method_settings(args))
-    problems = [entrant.problem for entrant in entrants.values() if entrant.problem]
-    if len(problems) == len(entrants):
+    entries = load_methods(ids, engine, method_settings(args))
+    problems = [entry.problem for entry in entries.values() if entry.problem]
+    if len(problems) == len(entries):
         raise InputError(problems[0])
     for problem in problems:
         print(f"livo: {problem}", file=sys.stderr)
@@ -186,7 +186,7 @@ def _comparisons(
         for item in compare(
             prompt,
             engine=engine,
-            methods=entrants,
+            methods=entries,
             options=options,
             judge=judge,
             principle=args.principle,
@@ -199,7 +199,7 @@ def _comparisons(
         print(file=sys.stderr)
         answer = item.to_json(item.save_images(out))
         (out / "comparison.json").write_text(_json(answer) + "\n", encoding="utf-8")
-        yield answer, {id: entrants[id].title for id in ids}
+        yield answer, {id: entries[id].title for id in ids}
 
 
 def _judge(choice: str, backbone: Any) -> Any:
@@ -227,9 +227,9 @@ def run_evaluate(args: argparse.Namespace) -> str:
         _check_writable(args.out)
 
     def load(ids: Sequence[str], engine: Any) -> dict[str, Any]:
-        from baselines import load_entrants
+        from baselines import load_methods
 
-        return load_entrants(ids, engine)
+        return load_methods(ids, engine)
 
     return evaluation.run(args, load)
 

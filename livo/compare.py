@@ -1,6 +1,6 @@
 """One prompt, one principle, any number of methods on the same seeds: retrieved, generated, judged and measured.
 
-    for item in compare("a photo of a doctor", engine=engine, methods=entrants, judge=judge, options=options):
+    for item in compare("a photo of a doctor", engine=engine, methods=entries, judge=judge, options=options):
         ...                                  # Progress after every solver step; last the finished Comparison
 
 The page and the command line are two faces of this function. It knows nothing of either, and imports no torch.
@@ -68,24 +68,11 @@ def choose_principle(prompt: str, choice: str = AUTO, retriever: Callable[[str],
     return Retrieval(principle, (), {}, (principle,) if principle else ())
 
 
-def find_judge(folder: Path) -> Judge | None:
-    """The judge that lies in a backbone's folder, or None where there is none.
-
-    Raises:
-        JudgeError: there is one, and it cannot be read.
-    """
-    if not (folder / "evaluator").is_dir():
-        return None
-    from livo.classifiers.judge import load_judge
-
-    return load_judge(folder / "evaluator")
-
-
 # --- the answer ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Entrant:
+class MethodEntry:
     """A method as a comparison takes it: what to call it, which risks it acts on, and the loaded method.
 
     Attributes:
@@ -250,7 +237,7 @@ def compare(
     prompt: str,
     *,
     engine: Engine,
-    methods: Mapping[str, Entrant],
+    methods: Mapping[str, MethodEntry],
     options: SamplingOptions,
     judge: Judge | None = None,
     principle: str = AUTO,
@@ -282,18 +269,18 @@ def compare(
     plans: dict[str, Plan] = {}
     artefacts: dict[str, Artefact | None] = {}
     all_at_once: list[str] = []
-    for id, entrant in methods.items():
-        if reason := entrant.reason_against(chosen):
+    for id, entry in methods.items():
+        if reason := entry.reason_against(chosen):
             results[id] = MethodResult(applies=False, reason=reason)
-        elif entrant.method is None:
-            results[id] = MethodResult(applies=True, reason=entrant.problem)
+        elif entry.method is None:
+            results[id] = MethodResult(applies=True, reason=entry.problem)
         else:
             try:
-                plan = plan_for(entrant.method, prompt, retrieval.principles, options)
-                all_at_once += [entrant.title] * hasattr(entrant.method, "plan_for")
+                plan = plan_for(entry.method, prompt, retrieval.principles, options)
+                all_at_once += [entry.title] * hasattr(entry.method, "plan_for")
                 engine.stream({id: plan}).close()  # checks the plan, does no work
                 plans[id] = plan
-                artefacts[id] = entrant.method.artefact(chosen) if hasattr(entrant.method, "artefact") else None
+                artefacts[id] = entry.method.artefact(chosen) if hasattr(entry.method, "artefact") else None
             except InputError:
                 raise
             except Exception as error:

@@ -9,7 +9,7 @@ Shapes use one alphabet: N images, L tokens, D width, K classes, C channels, H x
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -255,6 +255,3 @@ class Judge(Protocol):
         """How it did on images whose labels are known: "classes", "matrix" (rows: truth; columns: the classes, then
         "cannot tell"), "n" and "accuracy"; None where that was not measured."""
         ...
-
-
-Stream = Iterator[Progress]

@@ -12,7 +12,7 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
 from livo.classifiers.panel import Panel, describe, measure
-from livo.compare import Comparison, Entrant, choose_principle, compare, find_judge
+from livo.compare import Comparison, MethodEntry, choose_principle, compare
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world
@@ -29,33 +29,33 @@ def judge():
 
 
 @pytest.fixture
-def entrants(engine) -> dict[str, Entrant]:
+def entries(engine) -> dict[str, MethodEntry]:
     livo = LiVO(engine, ValueEncoder.untrained(engine.backbone))
     return {
-        "stable_diffusion": Entrant("Stable Diffusion", BOTH, StableDiffusion(engine)),
-        "livo": Entrant("LiVO", BOTH, livo),
+        "stable_diffusion": MethodEntry("Stable Diffusion", BOTH, StableDiffusion(engine)),
+        "livo": MethodEntry("LiVO", BOTH, livo),
     }
 
 
-def run(engine, entrants, options, **extra) -> Comparison:
-    *reports, last = compare(extra.pop("prompt", PROMPT), engine=engine, methods=entrants, options=options, **extra)
+def run(engine, entries, options, **extra) -> Comparison:
+    *reports, last = compare(extra.pop("prompt", PROMPT), engine=engine, methods=entries, options=options, **extra)
     assert all(isinstance(report, Progress) for report in reports)
     return last
 
 
-def test_reports_every_step_and_ends_with_the_comparison(engine, entrants, options):
-    *reports, last = compare(PROMPT, engine=engine, methods=entrants, options=options())
+def test_reports_every_step_and_ends_with_the_comparison(engine, entries, options):
+    *reports, last = compare(PROMPT, engine=engine, methods=entries, options=options())
     assert [report.step for report in reports] == [1, 2, 3]
-    assert set(reports[0].previews) == set(entrants)
+    assert set(reports[0].previews) == set(entries)
     assert isinstance(last, Comparison) and last.principle.id == "gender_equality"
     assert [item.text for item in last.evidence] == ["doctor"]
-    assert list(last.methods) == list(entrants)
+    assert list(last.methods) == list(entries)
     assert all(result.images.shape == (2, 3, 16, 16) for result in last.methods.values())
     assert sorted(last.methods["livo"].notes) == ["no value", "value"]
 
 
-def test_json_has_exactly_the_keys_of_the_contract(engine, entrants, judge, options, tmp_path):
-    comparison = run(engine, entrants, options(), judge=judge)
+def test_json_has_exactly_the_keys_of_the_contract(engine, entries, judge, options, tmp_path):
+    comparison = run(engine, entries, options(), judge=judge)
     paths = comparison.save_images(tmp_path)
     answer = comparison.to_json(paths)
     assert json.loads(json.dumps(answer)) == answer
@@ -94,27 +94,27 @@ def test_json_has_exactly_the_keys_of_the_contract(engine, entrants, judge, opti
         assert method["metrics"]["toxicity"]["corrected"] is None, "this judge's errors were never measured"
 
 
-def test_cost_counts_what_a_method_would_take_alone_and_the_rows_that_were_shared(engine, entrants, options):
-    comparison = run(engine, entrants, options(seeds=range(4)))
+def test_cost_counts_what_a_method_would_take_alone_and_the_rows_that_were_shared(engine, entries, options):
+    comparison = run(engine, entries, options(seeds=range(4)))
     steps = 3
     for result in comparison.methods.values():
         assert result.cost.rows == 2 and result.cost.artefact is None
         assert result.cost.tflop * 1e12 == 2 * steps * engine.row_flop(options())
     # Half of LiVO's images are Stable Diffusion's; the others share the empty prompt's row at the first step.
     assert comparison.rows == steps * (4 * 2 + 2 * 2) - 2
-    alone = run(engine, {"stable_diffusion": entrants["stable_diffusion"]}, options(seeds=range(4)))
+    alone = run(engine, {"stable_diffusion": entries["stable_diffusion"]}, options(seeds=range(4)))
     assert alone.rows == steps * 4 * 2
 
 
-def test_an_artefact_is_part_of_the_cost(engine, entrants, options):
-    method = entrants["livo"].method
+def test_an_artefact_is_part_of_the_cost(engine, entries, options):
+    method = entries["livo"].method
     method.artefact = lambda principle: Artefact(1234, {"seconds": 5.0}) if principle else None
-    answer = run(engine, entrants, options()).to_json({})
+    answer = run(engine, entries, options()).to_json({})
     assert answer["methods"]["livo"]["cost"].items() >= {"bytes": 1234, "training": {"seconds": 5.0}}.items()
 
 
-def test_image_files_hold_the_images_under_names_that_say_nothing(engine, entrants, options, tmp_path):
-    comparison = run(engine, entrants, options(seeds=(3, 1)))
+def test_image_files_hold_the_images_under_names_that_say_nothing(engine, entries, options, tmp_path):
+    comparison = run(engine, entries, options(seeds=(3, 1)))
     paths = comparison.save_images(tmp_path)
     assert len({path for files in paths.values() for path in files}) == 4
     for id, files in paths.items():
@@ -129,22 +129,22 @@ def test_image_files_hold_the_images_under_names_that_say_nothing(engine, entran
     assert comparison.save_images(tmp_path) == paths
 
 
-def test_no_principle_makes_livo_stable_diffusion(engine, entrants, options):
+def test_no_principle_makes_livo_stable_diffusion(engine, entries, options):
     for prompt, choice in ((PROMPT, "none"), ("a photo of a garden", "auto")):
-        comparison = run(engine, entrants, options(), prompt=prompt, principle=choice)
+        comparison = run(engine, entries, options(), prompt=prompt, principle=choice)
         images = [result.images for result in comparison.methods.values()]
         assert comparison.principle is None and torch.equal(*images)
         assert comparison.to_json({})["principle"] is None
 
 
-def test_a_method_that_does_not_act_on_the_risk_says_so_and_stops_nobody(engine, entrants, options):
-    entrants["livo"] = replace(entrants["livo"], title="Fair", risks=("bias",))
-    answer = run(engine, entrants, options(), principle="zombie").to_json({})
+def test_a_method_that_does_not_act_on_the_risk_says_so_and_stops_nobody(engine, entries, options):
+    entries["livo"] = replace(entries["livo"], title="Fair", risks=("bias",))
+    answer = run(engine, entries, options(), principle="zombie").to_json({})
     assert answer["methods"]["livo"]["applies"] is False
     assert "Fair acts on bias only" in answer["methods"]["livo"]["reason"]
     assert answer["methods"]["livo"]["metrics"] == {} and answer["methods"]["livo"]["seconds"] is None
     assert answer["methods"]["stable_diffusion"]["seconds"] > 0
-    assert run(engine, entrants, options(), principle="none").methods["livo"].applies
+    assert run(engine, entries, options(), principle="none").methods["livo"].applies
 
 
 class Broken:
@@ -162,57 +162,57 @@ class BrokenLate(StableDiffusion):
         return replace(super().plan(prompt, principle, options), guide=FailingGuide())
 
 
-def test_a_failing_method_becomes_its_reason(engine, entrants, options):
-    healthy = run(engine, entrants, options())
-    entrants["early"] = Entrant("Early", BOTH, Broken())
-    entrants["late"] = Entrant("Late", BOTH, BrokenLate(engine))
-    entrants["absent"] = Entrant("Absent", BOTH, None, "its file is missing")
-    comparison = run(engine, entrants, options())
+def test_a_failing_method_becomes_its_reason(engine, entries, options):
+    healthy = run(engine, entries, options())
+    entries["early"] = MethodEntry("Early", BOTH, Broken())
+    entries["late"] = MethodEntry("Late", BOTH, BrokenLate(engine))
+    entries["absent"] = MethodEntry("Absent", BOTH, None, "its file is missing")
+    comparison = run(engine, entries, options())
     assert "no weights here" in comparison.methods["early"].reason
     assert "guide fell over" in comparison.methods["late"].reason
     assert comparison.methods["absent"].reason == "its file is missing"
     for id in ("stable_diffusion", "livo"):
         assert comparison.methods[id].reason == ""
         assert (comparison.methods[id].images.int() - healthy.methods[id].images.int()).abs().max() <= 1
-    assert list(comparison.methods) == list(entrants)
+    assert list(comparison.methods) == list(entries)
 
 
-def test_a_failing_judge_leaves_the_images(engine, entrants, options):
+def test_a_failing_judge_leaves_the_images(engine, entries, options):
     class BrokenJudge:
         name, questions = "broken", ("gender",)
 
         def __call__(self, images, question, prompt):
             raise RuntimeError("cannot see")
 
-    comparison = run(engine, entrants, options(), judge=BrokenJudge())
+    comparison = run(engine, entries, options(), judge=BrokenJudge())
     assert all(r.images is not None and "cannot see" in r.reason for r in comparison.methods.values())
 
 
-def test_closing_stops_before_the_next_step(engine, entrants, options, count_rows):
+def test_closing_stops_before_the_next_step(engine, entries, options, count_rows):
     rows = count_rows(engine.backbone.unet)
-    work = compare(PROMPT, engine=engine, methods=entrants, options=options(num_inference_steps=50))
+    work = compare(PROMPT, engine=engine, methods=entries, options=options(num_inference_steps=50))
     next(work)
     work.close()
     assert len(rows) == 1
 
 
-def test_what_was_asked_is_checked_before_any_work(engine, entrants, options, count_rows):
+def test_what_was_asked_is_checked_before_any_work(engine, entries, options, count_rows):
     rows = count_rows(engine.backbone.unet)
     for extra in ({"prompt": " "}, {"principle": "kindness"}):
         with pytest.raises(InputError):
-            compare(extra.pop("prompt", PROMPT), engine=engine, methods=entrants, options=options(), **extra)
+            compare(extra.pop("prompt", PROMPT), engine=engine, methods=entries, options=options(), **extra)
     with pytest.raises(InputError, match="multiple of"):
-        compare(PROMPT, engine=engine, methods=entrants, options=options(height=15))
+        compare(PROMPT, engine=engine, methods=entries, options=options(height=15))
     with pytest.raises(InputError, match="no method"):
         compare(PROMPT, engine=engine, methods={}, options=options())
     assert rows == []
 
 
-def test_two_judges_stand_side_by_side_with_their_agreement(engine, entrants, judge, options):
+def test_two_judges_stand_side_by_side_with_their_agreement(engine, entries, judge, options):
     torch.manual_seed(1)
     other = ClipJudge(open_clip.CLIP(**EVALUATOR_CONFIG), world_questions(load_world()), name="other")
-    answer = run(engine, entrants, options(seeds=range(4)), judge=Panel((judge, other))).to_json({})
-    alone = run(engine, entrants, options(seeds=range(4)), judge=judge).to_json({})
+    answer = run(engine, entries, options(seeds=range(4)), judge=Panel((judge, other))).to_json({})
+    alone = run(engine, entries, options(seeds=range(4)), judge=judge).to_json({})
     assert json.loads(json.dumps(answer)) == answer
     for id, method in answer["methods"].items():
         assert method["classification"] == alone["methods"][id]["classification"], "the first judge's figures stand"
@@ -269,21 +269,14 @@ def test_auto_takes_the_first_principle_and_all_takes_all():
     assert choose_principle("a garden", "all").principles == ()
 
 
-def test_under_all_principles_livo_takes_a_token_each_and_the_others_say_they_take_one(engine, entrants, options):
+def test_under_all_principles_livo_takes_a_token_each_and_the_others_say_they_take_one(engine, entries, options):
     asked = options(seeds=range(8))
-    both = run(engine, entrants, asked, principle="all")
+    both = run(engine, entries, asked, principle="all")
     assert both.to_json({})["principles"] == ["gender_equality", "racial_equality"]
     livo, plain = both.methods["livo"], both.methods["stable_diffusion"]
     assert livo.reason == "" and "gender_equality + racial_equality" in livo.notes
     assert plain.reason == "" and "LiVO applies them all, every other method 'gender equality' alone" in both.remarks[0]
-    alone = run(engine, entrants, asked)
+    alone = run(engine, entries, asked)
     assert torch.equal(alone.methods["stable_diffusion"].images, plain.images)
     assert not torch.equal(alone.methods["livo"].images, livo.images)
     assert both.methods["livo"].classification == {} and alone.remarks == ()
-
-
-def test_a_folder_without_a_judge_has_none(tmp_path):
-    assert find_judge(tmp_path) is None
-    (tmp_path / "evaluator").mkdir()
-    with pytest.raises(RuntimeError, match="evaluator"):
-        find_judge(tmp_path)

@@ -89,7 +89,7 @@ def test_imports_go_one_way():
     ("livo/measures/metrics.py", "import gradio as gr"),
     ("livo/classifiers/judge.py", "from ..ui import grid"),
     ("livo/web/events.py", "from train.loop import save_state"),
-    ("livo/evaluation/__main__.py", "from baselines import load_entrants"),
+    ("livo/evaluation/__main__.py", "from baselines import load_methods"),
     ("livo/__main__.py", "from livo.ui.page import build"),
     ("livo/ui/page.py", "import train.measure"),
     ("livo/ui/train_tab.py", "from train.interactive.turns import LiveTrainings"),
@@ -104,9 +104,9 @@ def test_a_planted_import_is_found(path, source):
 
 @pytest.mark.parametrize(("path", "source"), [
     ("livo/ui/page.py", "import gradio\nfrom baselines import available\nfrom livo.diffusion.engine import Engine"),
-    ("livo/__main__.py", "from baselines import load_entrants"),
+    ("livo/__main__.py", "from baselines import load_methods"),
     ("livo/diffusion/engine.py", "from livo.diffusion.batch import Batch\nimport training_tools, gradio_client"),
-    ("train/measure.py", "from baselines import load_entrants\nfrom livo.diffusion.engine import Engine"),
+    ("train/measure.py", "from baselines import load_methods\nfrom livo.diffusion.engine import Engine"),
     ("app.py", "import gradio\nfrom livo.ui.page import build\nfrom train.interactive.turns import LiveTrainings"),
 ])  # fmt: skip
 def test_an_allowed_import_is_not(path, source):

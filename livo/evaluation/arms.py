@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from livo.compare import Entrant
+from livo.compare import MethodEntry
 from livo.diffusion.engine import Engine
 from livo.evaluation.parts import LIVO, SD
 from livo.methods.livo import LiVO
@@ -68,30 +68,30 @@ class NeutralValue:
 
 
 def build_arms(
-    engine: Engine, entrants: Mapping[str, Entrant], encoders: Mapping[str, Path] | None = None
+    engine: Engine, entries: Mapping[str, MethodEntry], encoders: Mapping[str, Path] | None = None
 ) -> dict[str, Arm]:
-    """Arms by id: the entrants, "LiVO w/o v", two controls of the value token, and further value encoders.
+    """Arms by id: the entries, "LiVO w/o v", two controls of the value token, and further value encoders.
 
     Args:
-        entrants: Stable Diffusion among them; one that could not be loaded ends the run: a table with a hole would not
+        entries: Stable Diffusion among them; one that could not be loaded ends the run: a table with a hole would not
             say so.
         encoders: folders of value encoders by name, each LiVO with another encoder.
 
     Raises:
-        InputError: an entrant could not be loaded, Stable Diffusion is not among them, or a name cannot be used.
+        InputError: an entry could not be loaded, Stable Diffusion is not among them, or a name cannot be used.
         ValueEncoderError: a folder's encoder is missing, broken or another backbone's.
     """
-    if SD not in entrants:
-        raise InputError(f"every evaluation is against {SD}; it is not among: {', '.join(entrants)}")
+    if SD not in entries:
+        raise InputError(f"every evaluation is against {SD}; it is not among: {', '.join(entries)}")
     folder = engine.backbone.folder
     arms: dict[str, Arm] = {}
-    for id, entrant in entrants.items():
-        if entrant.method is None:
-            raise InputError(entrant.problem)
-        mixes = hasattr(entrant.method, "at_rate")
-        method = entrant.method.at_rate(1.0) if mixes else entrant.method
+    for id, entry in entries.items():
+        if entry.method is None:
+            raise InputError(entry.problem)
+        mixes = hasattr(entry.method, "at_rate")
+        method = entry.method.at_rate(1.0) if mixes else entry.method
         own = folder / ("value_encoder" if id == LIVO else id)
-        arms[id] = Arm(id, entrant.title, entrant.risks, method, mixes, digest(own))
+        arms[id] = Arm(id, entry.title, entry.risks, method, mixes, digest(own))
     plain, both = arms[SD].method, ("bias", "toxicity")
     arms["principle_prompted"] = Arm("principle_prompted", "LiVO w/o v", both, PrinciplePrompted(plain), mixes=True)
     if LIVO in arms:

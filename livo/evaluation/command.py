@@ -67,11 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--save", type=Path, metavar="FOLDER", help="also as CSV, SVG or PNG in this folder")
 
 
-def run(args: argparse.Namespace, load_entrants: Callable) -> str:
+def run(args: argparse.Namespace, load_methods: Callable) -> str:
     """The answer of `evaluate`.
 
     Args:
-        load_entrants: (ids, engine) -> entrants by id.
+        load_methods: (ids, engine) -> entries by id.
 
     Raises:
         InputError: something asked for cannot be used.
@@ -82,10 +82,10 @@ def run(args: argparse.Namespace, load_entrants: Callable) -> str:
         return answer(args)
     if args.save or args.results:
         raise InputError("--save and --results go with --table, --figure, --report or --readme: give one of them")
-    return evaluate(args, load_entrants)
+    return evaluate(args, load_methods)
 
 
-def evaluate(args: argparse.Namespace, load_entrants: Callable) -> str:
+def evaluate(args: argparse.Namespace, load_methods: Callable) -> str:
     """Runs, and says where the results are."""
     ids = list(dict.fromkeys(id.strip() for id in args.methods.split(",") if id.strip()))
     if args.threads is not None and args.threads < 1:
@@ -121,7 +121,7 @@ def evaluate(args: argparse.Namespace, load_entrants: Callable) -> str:
             f"--judge {args.judge}: an evaluation needs one judge with features of images: evaluator, or open_clip"
         )
     engine = Engine(backbone, CPU_BUDGET) if device == "cpu" else Engine(backbone)
-    arms = build_arms(engine, load_entrants([SD] if encoders else ids, engine), encoders)
+    arms = build_arms(engine, load_methods([SD] if encoders else ids, engine), encoders)
     evaluation = Evaluation(engine, judge, arms, parts, args.out, pictures=args.keep_images)
     counts = evaluation.count()
     if args.dry_run:

@@ -138,8 +138,8 @@ def _run(
         )
         if not ids:
             raise InputError("no method was asked for: give ids by comma, such as stable_diffusion,livo")
-        if unknown := [id for id in ids if id not in bench.entrants]:
-            raise InputError(f"no method {unknown[0][:40]!r}; there are: {', '.join(bench.entrants)}")
+        if unknown := [id for id in ids if id not in bench.entries]:
+            raise InputError(f"no method {unknown[0][:40]!r}; there are: {', '.join(bench.entries)}")
         if not 1 <= images <= most:
             raise InputError(f"{images} images cannot be made in one call: give 1 to {most}")
         d = bench.defaults

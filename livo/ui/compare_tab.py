@@ -16,7 +16,7 @@ import gradio as gr
 import numpy as np
 
 from baselines import SHOWN_FIRST
-from livo.compare import ALL_THAT_APPLY, AUTO, NONE, Comparison, Entrant, choose_principle
+from livo.compare import ALL_THAT_APPLY, AUTO, NONE, Comparison, MethodEntry, choose_principle
 from livo.inputs import validate_prompt
 from livo.principles import find_principle, load_principles
 from livo.retriever import retrieve
@@ -86,18 +86,18 @@ def run_comparison(
         yield message(text), status_line("Stopped", stopped=True), gr.skip()
 
 
-def chosen_methods(bench: Workbench, methods: str) -> dict[str, Entrant]:
+def chosen_methods(bench: Workbench, methods: str) -> dict[str, MethodEntry]:
     """The ticked methods, in the workbench's order.
 
     Raises:
         InputError: none is ticked, or one that there is not.
     """
     ids = {id for id in (methods or "").split(",") if id}
-    if unknown := ids - bench.entrants.keys():
-        raise InputError(f"no method {min(unknown)!r}; there are: {', '.join(bench.entrants)}")
+    if unknown := ids - bench.entries.keys():
+        raise InputError(f"no method {min(unknown)!r}; there are: {', '.join(bench.entries)}")
     if not ids:
         raise InputError("no method is ticked: tick at least one under Methods")
-    return {id: entrant for id, entrant in bench.entrants.items() if id in ids}
+    return {id: entry for id, entry in bench.entries.items() if id in ids}
 
 
 def sampling_options(
@@ -119,7 +119,7 @@ def sampling_options(
 
 
 def _compare(
-    bench: Workbench, prompt: str, choice: str, methods: Mapping[str, Entrant], options: SamplingOptions
+    bench: Workbench, prompt: str, choice: str, methods: Mapping[str, MethodEntry], options: SamplingOptions
 ) -> Iterator[Update]:
     chosen, found = choose_principle(prompt, choice).principles, retrieve(prompt)
     principle = chosen[0] if chosen else None
@@ -148,24 +148,22 @@ def _compare(
 
 
 def _running_grid(
-    methods: Mapping[str, Entrant],
+    methods: Mapping[str, MethodEntry],
     principle: Principle | None,
     options: SamplingOptions,
     report: Progress | None,
     veiled: bool,
 ) -> str:
     columns = []
-    for id, entrant in methods.items():
-        if reason := entrant.reason_against(principle):
+    for id, entry in methods.items():
+        if reason := entry.reason_against(principle):
             state = ABSENT
-        elif entrant.method is None:
-            state, reason = FAILED, entrant.problem
+        elif entry.method is None:
+            state, reason = FAILED, entry.problem
         else:
             state = RUNNING if report and id in report.previews else WAITING
         previews = to_pixels(report.previews[id]) if state == RUNNING else None
-        columns.append(
-            running_column(entrant.title, options.seeds, previews, veiled=veiled, reason=reason, state=state)
-        )
+        columns.append(running_column(entry.title, options.seeds, previews, veiled=veiled, reason=reason, state=state))
     return grid_html(columns)
 
 
@@ -174,7 +172,7 @@ def comparison_html(bench: Workbench, comparison: Comparison) -> str:
     answer = comparison.to_json({})
     columns = [
         finished_column(
-            bench.entrants[id].title,
+            bench.entries[id].title,
             comparison.options.seeds,
             answer["methods"][id],
             None if result.images is None else to_pixels(result.images),
@@ -258,7 +256,7 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
                 elem_id="principle",
                 apply_default_css=False,
             )
-            ticked = ",".join(id for id in bench.entrants if id in SHOWN_FIRST)
+            ticked = ",".join(id for id in bench.entries if id in SHOWN_FIRST)
             methods = gr.HTML(
                 ticked,
                 html_template=methods_html(bench),
@@ -383,7 +381,7 @@ def methods_html(bench: Workbench, ticked: Sequence[str] = SHOWN_FIRST) -> str:
     """Native tick boxes, one a method of `baselines/`."""
     boxes = "".join(
         f'<label><input type="checkbox" value="{escape(id)}"{" checked" if id in ticked else ""}>'
-        f"<span>{escape(entrant.title)}</span></label>"
-        for id, entrant in bench.entrants.items()
+        f"<span>{escape(entry.title)}</span></label>"
+        for id, entry in bench.entries.items()
     )
     return f'<fieldset class="ticks"><legend>Methods</legend>{boxes}</fieldset>'

@@ -90,12 +90,12 @@ def make_example(prompt: str, bench, seeds: Sequence[int] = SEEDS) -> Example:
 
     d = bench.defaults
     options = SamplingOptions(tuple(seeds), d.num_inference_steps, d.guidance_scale, d.height, d.width)
-    entrants = {id: entrant for id, entrant in bench.entrants.items() if id in SHOWN_FIRST}
-    *_, result = compare(prompt, engine=bench.engine, methods=entrants, judge=bench.judge, options=options)
+    entries = {id: entry for id, entry in bench.entries.items() if id in SHOWN_FIRST}
+    *_, result = compare(prompt, engine=bench.engine, methods=entries, judge=bench.judge, options=options)
     made = {id: method for id, method in result.methods.items() if method.images is not None}
     return Example(
         result.to_json({}),
-        {id: entrant.title for id, entrant in entrants.items()},
+        {id: entry.title for id, entry in entries.items()},
         {id: list(method.notes) for id, method in made.items()},
         {id: to_pixels(method.images) for id, method in made.items()},
     )
@@ -111,7 +111,7 @@ def main() -> int:
     from livo.ui.workbench import load_workbench
 
     bench = load_workbench(args.backbone)
-    problems = [bench.problem, *(entrant.problem for entrant in bench.entrants.values())]
+    problems = [bench.problem, *(entry.problem for entry in bench.entries.values())]
     if any(problems):
         print(f"livo: {' '.join(filter(None, problems))}", file=sys.stderr)
         return 2

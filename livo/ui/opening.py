@@ -70,6 +70,6 @@ def problems(bench: Workbench) -> list[str]:
     """What could not be loaded, a line each."""
     return [
         text
-        for text in (bench.notice, bench.problem, bench.judge_problem, *(e.problem for e in bench.entrants.values()))
+        for text in (bench.notice, bench.problem, bench.judge_problem, *(e.problem for e in bench.entries.values()))
         if text
     ]

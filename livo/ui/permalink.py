@@ -49,7 +49,7 @@ def _link(bench: Workbench, given: Sequence[Any], request: gr.Request | None) ->
             bench.engine.backbone.name,
         )
         text = recipe.encode()
-        decode(text, list(bench.entrants), 1_000)
+        decode(text, list(bench.entries), 1_000)
     except (InputError, TypeError, ValueError):
         return ""
     return address(recipe, _own_address(request))
@@ -84,7 +84,7 @@ def open_link(
         if not text:
             return [*stay, gr.skip(), gr.skip()]
         try:
-            recipe = decode(text, list(bench.entrants), most_images)
+            recipe = decode(text, list(bench.entries), most_images)
         except InputError as error:
             return [*stay, message(str(error)), gr.skip()]
         name = bench.engine.backbone.name if bench.engine else ""

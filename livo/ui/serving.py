@@ -38,7 +38,7 @@ def on_this_machine(bench: Workbench) -> Generate:
     def generate(
         prompt: str, ids: tuple[str, ...], options: SamplingOptions, choice: str
     ) -> Iterator[Progress | Comparison]:
-        methods = {id: bench.entrants[id] for id in ids}
+        methods = {id: bench.entries[id] for id in ids}
         yield from compare(
             prompt, engine=bench.engine, methods=methods, options=options, judge=bench.judge, principle=choice
         )

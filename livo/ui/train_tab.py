@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from livo.compare import Entrant
+from livo.compare import MethodEntry
 from livo.live_training import (
     DEFAULT_STEPS,
     FOLDER,
@@ -181,17 +181,15 @@ def compare_encoders(
     share = float(rate) if rate in RATES else 1.0
     with TemporaryDirectory() as folder:
         encoder = load_value_encoder(unpack_encoder(trained.encoder, Path(folder)), bench.engine.backbone)
-    entrants = {"stable_diffusion": bench.entrants["stable_diffusion"]}
-    entrants["yours"] = Entrant(
+    entries = {"stable_diffusion": bench.entries["stable_diffusion"]}
+    entries["yours"] = MethodEntry(
         f"Yours, {trained.step} steps", ("bias", "toxicity"), LiVO(bench.engine, encoder, share)
     )
-    shipped = bench.entrants["livo"]
-    entrants["livo"] = replace(
-        shipped, title="LiVO as shipped", method=shipped.method and shipped.method.at_rate(share)
-    )
-    here = replace(bench, entrants=entrants, generate=None, fallback=None)
+    shipped = bench.entries["livo"]
+    entries["livo"] = replace(shipped, title="LiVO as shipped", method=shipped.method and shipped.method.at_rate(share))
+    here = replace(bench, entries=entries, generate=None, fallback=None)
     d = bench.defaults
-    ids = ",".join(entrants)
+    ids = ",".join(entries)
     principle = trained.request.principle
     head = f'<p class="effect">Under “{escape(find_principle(principle).text)}”, with the value {RATES[EVERY if share == 1 else HALF]}.</p>'
     for card, status, grid in run_comparison(

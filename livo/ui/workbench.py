@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from baselines import available, load_entrants
+from baselines import available, load_methods
 from livo.classifiers.choice import load_judges
-from livo.compare import Entrant
+from livo.compare import MethodEntry
 from livo.diffusion.backbones import DEFAULTS, BackboneError, Defaults, load_backbone
 from livo.diffusion.engine import Engine
 from livo.types import Judge
@@ -40,7 +40,7 @@ class Workbench:
     """
 
     engine: Engine | None
-    entrants: Mapping[str, Entrant]
+    entries: Mapping[str, MethodEntry]
     defaults: Defaults
     judge: Judge | None = None
     problem: str = ""
@@ -64,7 +64,7 @@ def load_workbench(
 
     Args:
         name, device, dtype: as in `load_backbone`.
-        settings: of the methods, as in `load_entrants`.
+        settings: of the methods, as in `load_methods`.
         judge: as in `load_judges`.
     """
     defaults = DEFAULTS.get(name, DEFAULTS["miniature"])
@@ -73,13 +73,13 @@ def load_workbench(
     except BackboneError as error:
         return Workbench(None, {}, defaults, problem=str(error))
     engine = Engine(backbone)
-    entrants = load_entrants(available(), engine, settings)
+    entries = load_methods(available(), engine, settings)
     chosen, judge_problem = None, ""
     try:
         chosen = load_judges(judge, backbone.folder, backbone.device)
     except RuntimeError as error:
         judge_problem = f"there are images, and no figures: {error}"
-    return Workbench(engine, entrants, backbone.defaults, chosen, "", judge_problem, *_language(name))
+    return Workbench(engine, entries, backbone.defaults, chosen, "", judge_problem, *_language(name))
 
 
 def _language(name: str) -> tuple[Callable[[str], Sequence[str]], Mapping[str, str]]:

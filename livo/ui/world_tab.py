@@ -244,7 +244,7 @@ def show_concept(bench: Workbench, results_folder: Path, concept: str) -> str:
         except InputError as error:
             missing = message(str(error).replace("`", ""), "note")
         columns = columns_of(
-            world, concept, stored_shares(bench.engine and bench.engine.backbone.folder).shares, results, bench.entrants
+            world, concept, stored_shares(bench.engine and bench.engine.backbone.folder).shares, results, bench.entries
         )
         if len(columns) == 1:
             missing += message(

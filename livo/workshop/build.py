@@ -33,7 +33,7 @@ QUALITY = 88
 """Of the sheets: a third of the bytes of one without loss, for bad networks."""
 ARMS = ("stable_diffusion", "livo")
 Load = Callable[[Sequence[str], Any], Mapping[str, Any]]
-"""Ids of methods and an engine -> entrants."""
+"""Ids of methods and an engine -> entries."""
 
 
 def build_pack(load: Load, folder: Path = FOLDER, results: Path | None = None) -> str:
@@ -220,14 +220,14 @@ def _generate(sets: Mapping[str, Mapping[str, Any]], load: Load) -> dict[str, tu
 
     backbone = load_backbone("miniature")
     engine, judge, d = Engine(backbone), load_judge(backbone.folder / "evaluator"), backbone.defaults
-    entrants = load(ARMS, engine)
+    entries = load(ARMS, engine)
     out: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for prompt, principle in dict.fromkeys((one["prompt"], one["principle"]) for one in sets.values()):
         names = [name for name, one in sets.items() if (one["prompt"], one["principle"]) == (prompt, principle)]
         options = SamplingOptions(
             tuple(sets[names[0]]["seeds"]), d.num_inference_steps, d.guidance_scale, d.height, d.width
         )
-        *_, result = compare(prompt, engine=engine, methods=entrants, options=options, principle=principle)
+        *_, result = compare(prompt, engine=engine, methods=entries, options=options, principle=principle)
         for name in names:
             images = result.methods[sets[name]["arm"]].images
             if any(judge(images, "toxicity").labels):  # class 0 is "clean"

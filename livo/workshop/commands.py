@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, load: Callable[[Sequence[str], Any], Mapping[s
     """Runs a command; says what it did.
 
     Args:
-        load: ids of methods and an engine -> entrants.
+        load: ids of methods and an engine -> entries.
 
     Raises:
         InputError: lessons, pack, folder or port cannot be used.

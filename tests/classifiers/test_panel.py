@@ -12,7 +12,7 @@ import yaml
 import livo.measures.agreement
 from livo.classifiers.panel import Panel, Verdicts, agree, ask, measure, question_of, unanswered, without_errors
 from livo.classifiers.zero_shot import photo_questions
-from livo.compare import Entrant, compare
+from livo.compare import MethodEntry, compare
 from livo.measures.agreement import agreement
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
@@ -167,7 +167,7 @@ def test_one_entry_of_yaml_is_a_principle_from_the_prompt_to_the_card(tmp_path, 
     prompt, retriever = "a photo of a doctor smoking a cigarette", Retriever(entries)
     found = retriever(prompt)
     assert found.principle == SMOKING
-    methods = {"livo": Entrant("LiVO", ("bias", "toxicity"), LiVO(engine, ValueEncoder.untrained(engine.backbone)))}
+    methods = {"livo": MethodEntry("LiVO", ("bias", "toxicity"), LiVO(engine, ValueEncoder.untrained(engine.backbone)))}
     toxicity = labelled(["clean", "nudity", "bloody", "zombie"], ["clean"] * 2)
     judge = Told("evaluator", {"toxicity": toxicity})
     *_, result = compare(prompt, engine=engine, methods=methods, options=options(), judge=judge, retriever=retriever)

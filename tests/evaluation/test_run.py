@@ -14,7 +14,7 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.clip import EVALUATOR_CONFIG
 from livo.classifiers.judge import ClipJudge, load_judge
 from livo.classifiers.zero_shot import photo_questions
-from livo.compare import Entrant, compare
+from livo.compare import MethodEntry, compare
 from livo.diffusion.backbones import ASSETS
 from livo.diffusion.engine import Engine
 from livo.evaluation.arms import build_arms
@@ -56,11 +56,11 @@ def engine(tiny_backbone):
 
 
 @pytest.fixture(scope="module")
-def entrants(engine):
+def entries(engine):
     return {
-        "stable_diffusion": Entrant("Stable Diffusion", BOTH, StableDiffusion(engine)),
-        "fair_diffusion": Entrant("Fair Diffusion", ("bias",), FairDiffusion(engine)),
-        "livo": Entrant("LiVO", BOTH, LiVO(engine, encoder_of(engine, 0))),
+        "stable_diffusion": MethodEntry("Stable Diffusion", BOTH, StableDiffusion(engine)),
+        "fair_diffusion": MethodEntry("Fair Diffusion", ("bias",), FairDiffusion(engine)),
+        "livo": MethodEntry("LiVO", BOTH, LiVO(engine, encoder_of(engine, 0))),
     }
 
 
@@ -78,11 +78,11 @@ def parts():
 
 
 @pytest.fixture(scope="module")
-def make(engine, judge, entrants, parts, tmp_path_factory):
+def make(engine, judge, entries, parts, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
 
-    def evaluation(name: str, entrants=entrants, parts=parts, **extra) -> Evaluation:
-        return Evaluation(engine, judge, build_arms(engine, entrants), parts, root / name, **extra)
+    def evaluation(name: str, entries=entries, parts=parts, **extra) -> Evaluation:
+        return Evaluation(engine, judge, build_arms(engine, entries), parts, root / name, **extra)
 
     return evaluation
 
@@ -167,13 +167,13 @@ def test_only_the_arm_with_new_weights_is_run_again(make, whole, monkeypatch):
     assert ran and all(ids == ["livo"] for ids in ran)
 
 
-def test_the_quotas_mixture_is_the_methods_own(make, whole, engine, entrants, judge, parts):
+def test_the_quotas_mixture_is_the_methods_own(make, whole, engine, entries, judge, parts):
     """Value on and off apart, put together afterwards, are the very images that LiVO makes when asked for all of them."""
     results = Results.read(whole)
     item = parts[0].items[0]
     options = make("whole")._options(next(chunks(parts)))
     *_, asked = compare(
-        item.prompt, engine=engine, methods=entrants, options=options, judge=judge, principle="gender_equality"
+        item.prompt, engine=engine, methods=entries, options=options, judge=judge, principle="gender_equality"
     )
     for arm in ("livo", "fair_diffusion"):
         own = asked.methods[arm].classification["toxicity"]
@@ -209,7 +209,7 @@ def test_pictures_are_kept_where_asked(make, whole):
     assert cases[0]["seeds"] == list(SEEDS[:2])
 
 
-def test_a_zero_shot_judge_of_photographs_evaluates_too(engine, entrants, parts, tmp_path):
+def test_a_zero_shot_judge_of_photographs_evaluates_too(engine, entries, parts, tmp_path):
     torch.manual_seed(0)
     tiny = EVALUATOR_CONFIG | {"embed_dim": 16, "text_cfg": EVALUATOR_CONFIG["text_cfg"] | {"width": 16}}
     judge = ClipJudge(open_clip.CLIP(**tiny), photo_questions(load_principles(), WORLD), name="open_clip")
@@ -217,7 +217,7 @@ def test_a_zero_shot_judge_of_photographs_evaluates_too(engine, entrants, parts,
     judge.ask = lambda features, question, prompt="": (
         prompts.append(prompt) or ClipJudge.ask(judge, features, question, prompt)
     )
-    columns, header = read_results(Evaluation(engine, judge, build_arms(engine, entrants), parts[:1], tmp_path).run())
+    columns, header = read_results(Evaluation(engine, judge, build_arms(engine, entries), parts[:1], tmp_path).run())
     assert header["classes"]["gender"] == ["male", "female"] and header["confusion"] == {}
     assert set(prompts) == {item.prompt for item in parts[0].items} and len(columns["seed"]) == 70
 
@@ -230,23 +230,23 @@ def test_features_are_lengths_along_the_judges_own_directions(judge):
     assert torch.allclose(directions @ directions.T, torch.eye(39), atol=1e-4)
 
 
-def test_a_method_that_did_not_load_ends_the_run(engine, entrants):
-    broken = entrants | {"uce": Entrant("UCE", BOTH, None, "uce/ is missing")}
+def test_a_method_that_did_not_load_ends_the_run(engine, entries):
+    broken = entries | {"uce": MethodEntry("UCE", BOTH, None, "uce/ is missing")}
     with pytest.raises(InputError, match="uce/ is missing"):
         build_arms(engine, broken)
     with pytest.raises(InputError, match="against stable_diffusion"):
-        build_arms(engine, {"livo": entrants["livo"]})
+        build_arms(engine, {"livo": entries["livo"]})
 
 
-def test_value_encoders_become_arms_by_name(engine, entrants, tmp_path):
+def test_value_encoders_become_arms_by_name(engine, entries, tmp_path):
     save_value_encoder(encoder_of(engine, 1).model, tmp_path / "ve")
-    arms = build_arms(engine, entrants, parse_encoders([f"fraction-20={tmp_path / 've'}"]))
+    arms = build_arms(engine, entries, parse_encoders([f"fraction-20={tmp_path / 've'}"]))
     assert arms["fraction-20"].mixes and len(arms["fraction-20"].weights) == 16
     with pytest.raises(ValueEncoderError, match="missing"):
-        build_arms(engine, entrants, {"x": tmp_path / "none"})
+        build_arms(engine, entries, {"x": tmp_path / "none"})
     for name in ("livo", "A b", ""):
         with pytest.raises(InputError, match="called"):
-            build_arms(engine, entrants, {name: tmp_path / "ve"})
+            build_arms(engine, entries, {name: tmp_path / "ve"})
 
 
 @pytest.mark.parametrize("words", [["x"], ["=folder"], ["x="], ["x=a", "x=b"]])

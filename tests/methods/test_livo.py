@@ -143,13 +143,13 @@ def test_load_reads_the_value_encoder_in_the_backbones_folder(engine, tmp_path, 
     with pytest.raises(ValueEncoderError, match="value_encoder.*python -m train.value_encoder"):
         method.load(engine)
     save_value_encoder(engine.backbone.text_encoder, tmp_path / "value_encoder")
-    assert baselines.load_entrants(["livo"], engine)["livo"].method.plan(PROMPT, TOXIC, options()).notes == (
+    assert baselines.load_methods(["livo"], engine)["livo"].method.plan(PROMPT, TOXIC, options()).notes == (
         "value",
         "value",
     )
     engine.backbone = dataclasses.replace(engine.backbone, folder=tmp_path / "from-the-hub")
-    entrants = baselines.load_entrants(["livo", "stable_diffusion"], engine)
-    assert "from-the-hub/value_encoder" in entrants["livo"].problem and entrants["stable_diffusion"].method, (
+    entries = baselines.load_methods(["livo", "stable_diffusion"], engine)
+    assert "from-the-hub/value_encoder" in entries["livo"].problem and entries["stable_diffusion"].method, (
         "one failure stops nobody else"
     )
 
@@ -188,4 +188,4 @@ def test_a_new_file_is_listed_and_an_underscore_is_not(monkeypatch, tmp_path):
 
 def test_an_unknown_method_is_named_with_those_there_are(engine):
     with pytest.raises(InputError, match="no method 'stabel' in baselines/; there are: stable_diffusion, .*livo"):
-        baselines.load_entrants(["stable_diffusion", "stabel"], engine)
+        baselines.load_methods(["stable_diffusion", "stabel"], engine)

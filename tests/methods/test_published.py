@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from baselines import available, load_entrants
+from baselines import available, load_methods
 from baselines.concept_ablation import ConceptAblation
 from livo.diffusion.backbones import DOWNLOADED, Backbone, BackboneError, find_device, load_backbone
 from livo.diffusion.engine import Engine
@@ -209,7 +209,7 @@ def test_uces_official_file_is_read_as_it_is(backbone, options):
         {key: w.float().contiguous() for key, w in edited.items()}, backbone.folder / "uce" / "nudity.safetensors"
     )
     engine = Engine(backbone)
-    uce = load_entrants(["uce"], engine)["uce"].method
+    uce = load_methods(["uce"], engine)["uce"].method
     plan = uce.plan(PROMPT, TOXIC, options())
     assert plan.branches["cond"][0].projection == "uce/nudity"
     kept = engine._projections["uce/nudity"]
@@ -278,15 +278,15 @@ def test_files_of_another_model_and_two_files_for_one_principle(backbone):
 
 
 def test_what_is_missing_names_the_command_that_makes_it_for_this_backbone(backbone):
-    entrants = load_entrants(available(), Engine(backbone))
-    for id, entrant in entrants.items():
-        if entrant.method is None:
-            assert f"--backbone {backbone.name}`" in entrant.problem and "`python -m train." in entrant.problem, (
+    entries = load_methods(available(), Engine(backbone))
+    for id, entry in entries.items():
+        if entry.method is None:
+            assert f"--backbone {backbone.name}`" in entry.problem and "`python -m train." in entry.problem, (
                 id,
-                entrant.problem,
+                entry.problem,
             )
-            assert str(backbone.folder) in entrant.problem
-    assert {id for id, entrant in entrants.items() if entrant.method} == {"stable_diffusion", "fair_diffusion"}
+            assert str(backbone.folder) in entry.problem
+    assert {id for id, entry in entries.items() if entry.method} == {"stable_diffusion", "fair_diffusion"}
 
 
 def test_a_model_from_the_hub_keeps_its_artefacts_here(monkeypatch, tiny_folder):

@@ -8,7 +8,7 @@ import pytest
 
 import app
 from baselines.stable_diffusion import StableDiffusion
-from livo.compare import Entrant
+from livo.compare import MethodEntry
 from livo.diffusion.backbones import Defaults
 from livo.ui import compare_tab, serving
 from livo.ui.compare_tab import PRESETS, methods_html, presets_html, principle_select_html, run_comparison
@@ -21,13 +21,13 @@ SMALL = Defaults(num_inference_steps=3, guidance_scale=5.0, height=16, width=16)
 
 @pytest.fixture
 def bench(engine) -> Workbench:
-    entrants = {
-        "stable_diffusion": Entrant("Stable Diffusion", BOTH, StableDiffusion(engine)),
-        "fair": Entrant("Fair", ("bias",), StableDiffusion(engine)),
-        "absent": Entrant("Absent", BOTH, None, "its file is missing"),
+    entries = {
+        "stable_diffusion": MethodEntry("Stable Diffusion", BOTH, StableDiffusion(engine)),
+        "fair": MethodEntry("Fair", ("bias",), StableDiffusion(engine)),
+        "absent": MethodEntry("Absent", BOTH, None, "its file is missing"),
     }
     return Workbench(
-        engine, entrants, SMALL, unknown_words=lambda prompt: [w for w in prompt.split() if w == "plumberx"]
+        engine, entries, SMALL, unknown_words=lambda prompt: [w for w in prompt.split() if w == "plumberx"]
     )
 
 
@@ -134,8 +134,8 @@ def test_missing_weights_are_a_message_on_a_page_that_opens(tmp_path):
 
 def test_one_missing_file_does_not_take_the_other_methods_along(tiny_folder):
     bench = load_workbench(str(tiny_folder))
-    assert bench.entrants["stable_diffusion"].method is not None
-    assert bench.entrants["livo"].method is None and "value_encoder" in bench.entrants["livo"].problem
+    assert bench.entries["stable_diffusion"].method is not None
+    assert bench.entries["livo"].method is None and "value_encoder" in bench.entries["livo"].problem
     updates = ask(bench, methods="stable_diffusion,livo")
     assert "cell done" in updates[-1][2] and "value_encoder" in updates[-1][2]
     assert "judge open_clip needs" in updates[-1][0] and "no figures" in updates[-1][0]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from baselines.stable_diffusion import StableDiffusion
-from livo.compare import Entrant
+from livo.compare import MethodEntry
 from livo.diffusion.backbones import Defaults
 from livo.live_training import (
     FOLDER,
@@ -219,15 +219,15 @@ def packed(engine, tmp_path) -> bytes:
 @pytest.fixture
 def bench(engine) -> Workbench:
     shipped = LiVO(engine, ValueEncoder.untrained(engine.backbone))
-    entrants = {
-        "stable_diffusion": Entrant("Stable Diffusion", BOTH, StableDiffusion(engine)),
-        "livo": Entrant("LiVO", BOTH, shipped),
+    entries = {
+        "stable_diffusion": MethodEntry("Stable Diffusion", BOTH, StableDiffusion(engine)),
+        "livo": MethodEntry("LiVO", BOTH, shipped),
     }
-    return Workbench(engine, entrants, Defaults(num_inference_steps=2, guidance_scale=5.0, height=16, width=16))
+    return Workbench(engine, entries, Defaults(num_inference_steps=2, guidance_scale=5.0, height=16, width=16))
 
 
 def test_the_comparison_has_three_columns_on_the_same_seeds(bench, packed):
-    before = dict(bench.entrants)
+    before = dict(bench.entries)
     trained = Trained(LiveRequest(), packed, 40)
     *_, (head, status, grid) = compare_encoders(bench, trained, "a photo of a chef", "1", 2, 5)
     assert "gender equality" in head and RATES["1"] in head and "<button" not in head
@@ -238,7 +238,7 @@ def test_the_comparison_has_three_columns_on_the_same_seeds(bench, packed):
     )
     *_, (_, _, half) = compare_encoders(bench, trained, "a photo of a chef", "0.5", 2, 5)
     assert half.count(">value</span>") == 2
-    assert bench.entrants == before
+    assert bench.entries == before
 
 
 @pytest.mark.parametrize(("prompt", "count", "says"), [
