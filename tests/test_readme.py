@@ -13,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDES = sorted(path for place in (".", "train", "livo/*", "assets/*") for path in ROOT.glob(f"{place}/README.md"))
+GUIDES = sorted(
+    path for place in (".", "train", "livo", "livo/*", "assets/*") for path in ROOT.glob(f"{place}/README.md")
+) + [ROOT / ".github" / "CONTRIBUTING.md"]
 TOOLS = {"venv", "pip", "pytest"}  # modules of other projects: their options are theirs
 
 
@@ -156,6 +158,30 @@ def linked(guide: Path) -> list[Path]:
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.parent.name)
 def test_links_and_pictures_exist(guide):
     assert not (missing := [path for path in linked(guide) if not path.exists()]), missing
+
+
+def test_it_is_two_pages():
+    assert len(README.splitlines()) <= 200
+    assert max(map(len, README.split("---", 2)[2].splitlines())) <= 140
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """Cells of a Markdown table by its first column, without bold and stars."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0].rstrip(" *"): row[1:] for row in cells}
+
+
+def test_its_results_are_those_of_table_2():
+    results = (ROOT / "assets" / "results" / "README.md").read_text(encoding="utf-8")
+    bias, toxicity = (results.split(f"**Table 2, {risk}**")[1].split("\n\n", 2)[1] for risk in ("bias", "toxicity"))
+    bias_rows, toxic_rows = rows_of(bias), rows_of(toxicity)
+    shown = rows_of(README.split("## Results in the drawn world")[1].split("\n\n", 2)[1])
+    names = [name for name in shown if name not in ("method", "---")]
+    assert len(names) == 8 and "LiVO" in names
+    for name in names:
+        left = [toxic_rows[name][k] for k in (0, 2, 4)] if name in toxic_rows else ["-"] * 3
+        assert shown[name] == [bias_rows[name][0].strip("*"), bias_rows[name][2].strip("*"), *left], name
 
 
 def test_every_guide_can_be_found_from_another():

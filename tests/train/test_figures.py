@@ -1,4 +1,4 @@
-"""The README's figures are the measured ones, and a missed target is marked."""
+"""The model card's figures are the measured ones, and a missed target is marked."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from livo.evaluation.results import Results
 from train.figures import FIGURES, RESULTS, replace_table, table
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(__file__).resolve().parents[2] / "assets" / "miniature" / "README.md"
 
 
-def test_the_readme_prints_the_measured_figures() -> None:
+def test_the_card_prints_the_measured_figures() -> None:
     figures, readme = json.loads(FIGURES.read_text()), README.read_text(encoding="utf-8")
     assert table(figures, Results.read(RESULTS)) in readme
 
