@@ -35,6 +35,7 @@ if __name__ == "__main__":
 
 from livo.principles import find_principle  # noqa: E402
 from livo.study.build import Picture, make_study  # noqa: E402
+from livo.study.session import own_body  # noqa: E402
 from livo.study.study_file import Study, StudyFolder, load_study  # noqa: E402
 from livo.web.events import Store, default_url  # noqa: E402
 
@@ -284,7 +285,7 @@ async def run_raters(
 
 def account(folder: StudyFolder, url: str, diary: Diary) -> dict[str, int]:
     """Receipts against the store: what was receipted and is lost, doubled or other than receipted."""
-    store = Store(url, folder.digest)
+    store = Store(url, folder.digest, folder.secret)
     events, problems = store.events(), store.verify()
     store.close()
     stored = {event.key: event for event in events}
@@ -295,7 +296,7 @@ def account(folder: StudyFolder, url: str, diary: Diary) -> dict[str, int]:
         "lost": sum(key not in stored for key in diary.receipts),
         "doubled": sum(n > 1 for n in counts.values()),
         "changed": sum(
-            key in stored and (stored[key].rater, stored[key].kind, stored[key].body) != told
+            key in stored and (stored[key].stream, stored[key].kind, own_body(stored[key])) != told
             for key, told in diary.receipts.items()
         ),
         "problems": len(problems),

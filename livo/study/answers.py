@@ -80,7 +80,7 @@ def read_answers(folder: StudyFolder, store: Store) -> Answers:
     sessions = Sessions(folder)
     by_rater = defaultdict(list)
     for event in store.events():
-        by_rater[event.rater].append(event)
+        by_rater[event.stream].append(event)
     rows: list[Answer] = []
     missing: dict[str, Counter[str]] = defaultdict(Counter)
     states = {}

@@ -114,7 +114,7 @@ def run(args: argparse.Namespace, generate: Generate) -> str:
     folder = load_study(args.study)
     if args.act == "links":
         return _links(folder, args.base)
-    store = Store(args.store or default_url(args.study), folder.digest)
+    store = Store(args.store or default_url(args.study), folder.digest, folder.secret)
     try:
         return {"status": _status, "report": _report, "export": _export, "verify": _verify, "withdraw": _withdraw}[
             args.act

@@ -100,10 +100,10 @@ def _items(answers: Answers) -> str:
 def _consent(answers: Answers, store: Store) -> str:
     rows = []
     for event in store.events():
-        if event.kind == "consent" and event.rater != ORGANISER and not answers.states[event.rater].withdrawn:
+        if event.kind == "consent" and event.stream != ORGANISER and not answers.states[event.stream].withdrawn:
             rows.append(
                 (
-                    rater_name(event.rater),
+                    rater_name(event.stream),
                     event.at,
                     event.body["version"],
                     event.body["language"],

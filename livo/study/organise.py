@@ -116,7 +116,7 @@ def live_status(
     """
     by_rater: dict[int, list[Event]] = {}
     for event in store.events():
-        by_rater.setdefault(event.rater, []).append(event)
+        by_rater.setdefault(event.stream, []).append(event)
     rows = [_rater_row(folder, sessions, rater, by_rater.get(rater, [])) for rater in range(folder.study.raters)]
     last = max((event.at for events in by_rater.values() for event in events), default=None)
     return {

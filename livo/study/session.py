@@ -22,6 +22,21 @@ LONGEST_MS = 86_400_000
 KINDS = ("consent", "options", "answer", "skip", "reveal", "undo", "mood", "stop")
 
 
+def trial_of(event: Event | Draft) -> str:
+    """Token of the trial that an event is about; "" where it is about none."""
+    return event.body.get("trial", "")
+
+
+def question_of(event: Event | Draft) -> str:
+    """The question that an event answers; "" where it answers none."""
+    return event.body.get("question", "")
+
+
+def own_body(event: Event | Draft) -> dict[str, Any]:
+    """What an event says besides."""
+    return {name: value for name, value in event.body.items() if name not in ("trial", "question")}
+
+
 @dataclass
 class Progress:
     """Where a rater is.
@@ -86,23 +101,23 @@ def progress_of(events: Sequence[Event], training: frozenset[str] = frozenset())
                 told.hidden |= categories - told.opted_out
             else:
                 told.opted_out = categories
-        elif event.kind == "answer" and event.trial in training:
-            told.tries.setdefault((event.trial, event.question), []).append(event)
+        elif event.kind == "answer" and trial_of(event) in training:
+            told.tries.setdefault((trial_of(event), question_of(event)), []).append(event)
         elif event.kind == "answer":
-            told.answers[event.trial, event.question] = event
+            told.answers[trial_of(event), question_of(event)] = event
             told.acts.append(event)
         elif event.kind == "skip":
-            told.skipped[event.trial] = event
-            if event.trial not in training:
+            told.skipped[trial_of(event)] = event
+            if trial_of(event) not in training:
                 told.acts.append(event)
         elif event.kind == "reveal":
-            told.revealed.add(event.trial)
+            told.revealed.add(trial_of(event))
         elif event.kind == "undo" and told.acts:
             undone = told.acts.pop()
             if undone.kind == "skip":
-                told.skipped.pop(undone.trial, None)
+                told.skipped.pop(trial_of(undone), None)
             else:
-                told.answers.pop((undone.trial, undone.question), None)
+                told.answers.pop((trial_of(undone), question_of(undone)), None)
         elif event.kind == "stop":
             told.stopped = True
         elif event.kind == WITHDRAWN:
@@ -141,12 +156,12 @@ class Sessions:
         Raises:
             Refused: with the reason, in words for the rater's page.
         """
-        folder, body = self.folder, draft.body
+        folder, body = self.folder, own_body(draft)
         if draft.kind not in KINDS:
             raise Refused(422, "unknown_kind", f"there is no event {draft.kind!r}; there are: {', '.join(KINDS)}")
         if not re.fullmatch(r"[0-9A-Za-z-]{16,64}", draft.key):
             raise Refused(422, "bad_key", "a key is 16 to 64 letters, digits and dashes")
-        now = self.progress(draft.rater, events)
+        now = self.progress(draft.stream, events)
         if now.withdrawn:
             raise Refused(410, "withdrawn", "this rater has withdrawn; nothing more is stored")
         if draft.kind == "consent":
@@ -178,35 +193,36 @@ class Sessions:
             self._check_trial(draft, now)
 
     def _check_trial(self, draft: Draft, now: Progress) -> None:
-        trial = self.trials(draft.rater, now.opted_out).get(draft.trial)
+        trial = self.trials(draft.stream, now.opted_out).get(trial_of(draft))
+        body, question = own_body(draft), question_of(draft)
         if trial is None:
             raise Refused(403, "not_yours", "this is no trial of this rater in this study")
         if draft.kind == "reveal":
-            if draft.body or not trial.category:
+            if body or not trial.category:
                 raise Refused(422, "nothing_covered", "nothing is covered there")
             return
         if trial.token in now.skipped:
             raise Refused(409, "answered", "this trial was skipped; undo that first")
         if draft.kind == "skip":
-            if draft.body and set(draft.body) != {"ms"}:
+            if body and set(body) != {"ms"}:
                 raise Refused(422, "bad_value", "a skip needs no reason")
             return
-        if draft.question not in trial.questions:
+        if question not in trial.questions:
             raise Refused(422, "bad_question", "this trial is not asked that")
-        if now.answered(trial, draft.question, self.folder):
+        if now.answered(trial, question, self.folder):
             raise Refused(409, "answered", "this was answered; undo the answer first")
-        value = draft.body.get("value")
-        allowed = self.folder.items[trial.items[0]].allowed(QUESTIONS[draft.question])
+        value = body.get("value")
+        allowed = self.folder.items[trial.items[0]].allowed(QUESTIONS[question])
         if isinstance(value, bool) or not isinstance(value, str | int | float) or value not in allowed:
             raise Refused(422, "bad_value", f"the answers are {', '.join(map(str, allowed))}")
-        ms = draft.body.get("ms", 0)
-        if set(draft.body) - {"value", "ms", "grey"} or isinstance(ms, bool) or not isinstance(ms, int | float):
+        ms = body.get("ms", 0)
+        if set(body) - {"value", "ms", "grey"} or isinstance(ms, bool) or not isinstance(ms, int | float):
             raise Refused(422, "bad_value", "an answer is a value and the milliseconds it took")
-        if not math.isfinite(ms) or not 0 <= ms <= LONGEST_MS or draft.body.get("grey") not in (None, True, False):
+        if not math.isfinite(ms) or not 0 <= ms <= LONGEST_MS or body.get("grey") not in (None, True, False):
             raise Refused(422, "bad_value", "an answer is a value and the milliseconds it took")
 
 
 def is_paused(events: Sequence[Event]) -> bool:
     """Whether the organiser has paused the study; `events` are the organiser's."""
-    last = next((event.kind for event in reversed(events) if event.rater == ORGANISER), "resume")
+    last = next((event.kind for event in reversed(events) if event.stream == ORGANISER), "resume")
     return last == "pause"

@@ -127,8 +127,8 @@ class Room:
             self.seen += 1
             self.last = event.at
             if event.kind == "answer":
-                self.people[event.trial] += 1
-                self.answers.setdefault(_place(event.question), {})[event.trial] = event.body["value"]
+                self.people[event.actor] += 1
+                self.answers.setdefault(_place(event.body["place"]), {})[event.actor] = event.body["value"]
                 continue
             self.changes += 1
             if event.kind == "room":
@@ -205,27 +205,25 @@ class Room:
     def _check_answer(self, draft: Draft, pack: Pack) -> None:
         if self.seen >= MOST_EVENTS:
             raise Refused(429, "full", "this room has taken all the answers it can: open another one")
-        place = _place(draft.question)
+        place = _place(draft.body.get("place"))
         if place != self.place or self.phase != "open" or self.step.ask is None:
             raise Refused(409, "closed", "this question is closed; the answer came too late and was not counted")
-        if not check_value(self.step.ask, draft.body.get("value"), pack) or set(draft.body) != {"value"}:
+        if not check_value(self.step.ask, draft.body.get("value"), pack) or set(draft.body) != {"place", "value"}:
             raise Refused(422, "bad_value", "this is no answer to the question: choose one of what the page offers")
-        if draft.trial not in self.people and len(self.people) >= MOST_PEOPLE:
+        if draft.actor not in self.people and len(self.people) >= MOST_PEOPLE:
             raise Refused(429, "full", f"a room holds {MOST_PEOPLE} people")
-        if self.people[draft.trial] >= MOST_ANSWERS:
+        if self.people[draft.actor] >= MOST_ANSWERS:
             raise Refused(429, "too_many", f"one visitor can give {MOST_ANSWERS} answers in a room")
 
 
-def question_of(place: Place) -> str:
-    """A place as the store keeps it."""
-    return ".".join(map(str, place))
-
-
-def _place(question: str) -> Place:
-    parts = question.split(".")
-    if len(parts) != 3 or not all(part.isdecimal() and part.isascii() and len(part) <= 5 for part in parts):
-        raise Refused(422, "bad_step", "an answer names its step as RUN.STEP.ROUND")
-    run, index, turn = map(int, parts)
+def _place(told: Any) -> Place:
+    if (
+        not isinstance(told, list | tuple)
+        or len(told) != 3
+        or not all(type(one) is int and 0 <= one < 100_000 for one in told)
+    ):
+        raise Refused(422, "bad_step", "an answer names its step as [run, step, round]")
+    run, index, turn = told
     return run, index, turn
 
 

@@ -21,7 +21,7 @@ from livo.types import InputError
 from livo.web.events import Draft, Event, Refused, Store
 from livo.workshop.lesson import Lesson
 from livo.workshop.pack import Pack
-from livo.workshop.room import ALPHABET, IDLE, LETTERS, MOST_PEOPLE, Room, code_of, number_of, question_of
+from livo.workshop.room import ALPHABET, IDLE, LETTERS, MOST_PEOPLE, Room, code_of, number_of
 
 FILE = "rooms.sqlite"
 STUDY = "workshop"
@@ -95,7 +95,7 @@ class Rooms:
         """Which rooms are in use; only theirs are looked at before somebody asks."""
         last: dict[int, list[Event]] = {}
         for event in self.store.events():
-            last.setdefault(event.rater, []).append(event)
+            last.setdefault(event.stream, []).append(event)
             self._stored += 1
         for number, events in last.items():
             room = Room(self.lessons)
@@ -178,7 +178,7 @@ class Rooms:
         while True:
             number = secrets.randbelow(len(ALPHABET) ** LETTERS)
             try:
-                self.store.append(Draft(number, "room", "room", body=body), _must_be_new)
+                self.store.append(Draft(number, "room", "room", body), _must_be_new)
             except Refused as refused:
                 if refused.code in ("taken", "key_used"):
                     continue
@@ -197,7 +197,7 @@ class Rooms:
 
     def submit(self, number: int, draft: Draft) -> Future[Event]:
         """Stores an act or an answer; the future has it once it is durable, or raises `Refused`."""
-        if draft.kind == "answer" and not self._answers.take(draft.trial):
+        if draft.kind == "answer" and not self._answers.take(draft.actor):
             raise Refused(429, "too_fast", "these are more answers than one person gives: wait a few seconds")
 
         def check(draft: Draft, before: Sequence[Event]) -> None:
@@ -234,13 +234,9 @@ def answer_draft(number: int, code: str, visitor: str, told: Mapping[str, Any]) 
     key, place, value = told.get("key"), told.get("place"), told.get("value")
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z0-9-]{8,64}", key):
         raise Refused(422, "bad_key", "an answer has a key of 8 to 64 letters and digits")
-    if not (
-        isinstance(place, list) and len(place) == 3 and all(type(one) is int and 0 <= one < 100_000 for one in place)
-    ):
-        raise Refused(422, "bad_step", "an answer names its step as [run, step, round]")
     if set(told) - {"key", "place", "value"}:
         raise Refused(422, "bad_answer", "an answer has a key, a place and a value, and nothing else")
-    return Draft(number, key, "answer", visitor_of(code, visitor), question_of(tuple(place)), {"value": value})
+    return Draft(number, key, "answer", {"place": place, "value": value}, visitor_of(code, visitor))
 
 
 def visitor_of(code: str, visitor: str) -> str:

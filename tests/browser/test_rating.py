@@ -36,7 +36,7 @@ class Open:
         return self.folder.code(self.taken - 1)
 
     def answers(self, code: str) -> list:
-        store = Store(default_url(self.folder.path), self.folder.digest)
+        store = Store(default_url(self.folder.path), self.folder.digest, self.folder.secret)
         events = store.events(self.folder.rater_of(code))
         assert store.verify() == []
         store.close()

@@ -73,10 +73,14 @@ def test_a_study_from_a_folder_of_images_to_its_report(images, tmp_path, capsys)
         f"r003  {folder.code(2)}  https://example.org/study/{folder.name}/#{folder.code(2)}" in links
         and folder.organiser_key in links
     )
-    store = Store(default_url(out), folder.digest)
+    store = Store(default_url(out), folder.digest, folder.secret)
     store.append(Draft(0, "k" * 20, "consent", body={"adult": True, "version": folder.digest, "language": "en"}))
     for n, trial in enumerate(plan_of(folder, 0).trials):
-        store.append(Draft(0, f"key-{n:020d}", "answer", trial.token, "consistency_3", {"value": 1.0, "ms": 1}))
+        store.append(
+            Draft(
+                0, f"key-{n:020d}", "answer", {"trial": trial.token, "question": "consistency_3", "value": 1.0, "ms": 1}
+            )
+        )
     store.close()
     status = json.loads(says(capsys, "status", out, "--json"))
     assert status["answers"] == 6 and status["problems"] == [] and status["frozen"]
@@ -153,7 +157,7 @@ def test_serving_refuses_a_taken_port_changed_files_and_a_passing_disk(tmp_path,
     monkeypatch.setattr("os.path.ismount", lambda path: False)
     assert "--allow-ephemeral" in fails(capsys, "serve", folder.path)
     monkeypatch.delenv("SPACE_ID")
-    store = Store(default_url(folder.path), folder.digest)
+    store = Store(default_url(folder.path), folder.digest, folder.secret)
     store.append(Draft(0, "k" * 20, "skip"))
     store.close()
     (folder.path / "study.yaml").write_text((folder.path / "study.yaml").read_text().replace("raters: 5", "raters: 6"))

@@ -31,9 +31,10 @@ class Script:
     def __init__(self, folder, store) -> None:
         self.folder, self.store, self.sessions, self.n = folder, store, Sessions(folder), 0
 
-    def send(self, rater: int, kind: str, **told) -> str:
+    def send(self, rater: int, kind: str, body=None, **about) -> str:
         self.n += 1
-        return self.store.append(Draft(rater, f"scripted-{self.n:012d}", kind, **told), self.sessions.check).key
+        draft = Draft(rater, f"scripted-{self.n:012d}", kind, {**(body or {}), **about})
+        return self.store.append(draft, self.sessions.check).key
 
     def consent(self, rater: int) -> None:
         self.send(rater, "consent", body={"adult": True, "version": self.folder.digest, "language": "en"})
@@ -71,7 +72,7 @@ def study(tmp_path_factory):
         tmp_path_factory.mktemp("report") / "study", prompts=5, toxic=2, seeds=6, raters=6, ratings_per_rater=60, pairs_per_rater=12,
         questions=QUESTIONS, gold_every=10, most_flagged=60, title="Rating | *pictures* <b>",
     )  # fmt: skip
-    store = Store(default_url(folder.path), folder.digest)
+    store = Store(default_url(folder.path), folder.digest, folder.secret)
     script = Script(folder, store)
     for rater in range(5):
         script.consent(rater)
@@ -167,7 +168,7 @@ def test_an_inattentive_rater_is_flagged_and_not_thrown_out(tmp_path):
     folder = make_folder(
         tmp_path / "s", prompts=5, seeds=6, raters=2, ratings_per_rater=50, questions=("consistency_5",), gold_every=8
     )
-    store = Store(default_url(folder.path), folder.digest)
+    store = Store(default_url(folder.path), folder.digest, folder.secret)
     script = Script(folder, store)
     script.consent(0)
     script.rate(0)
@@ -183,7 +184,7 @@ def test_an_inattentive_rater_is_flagged_and_not_thrown_out(tmp_path):
 
 def test_withdrawn_raters_are_in_no_figure_and_no_export(tmp_path):
     folder = make_folder(tmp_path / "s", raters=2, ratings_per_rater=10, questions=("consistency_5",))
-    store = Store(default_url(folder.path), folder.digest)
+    store = Store(default_url(folder.path), folder.digest, folder.secret)
     script = Script(folder, store)
     for rater in (0, 1):
         script.consent(rater)
@@ -224,7 +225,7 @@ def test_the_report_has_three_faces_with_the_same_figures(study):
 
 def test_a_report_of_nothing_and_of_one_rater(tmp_path):
     folder = make_folder(tmp_path / "s", raters=3, ratings_per_rater=10)
-    store = Store(default_url(folder.path), folder.digest)
+    store = Store(default_url(folder.path), folder.digest, folder.secret)
     assert (
         "0 of 3 raters" in report_files(folder, store)["report.md"]
         and "nan" not in report_files(folder, store)["report.md"]

@@ -91,7 +91,7 @@ def test_another_raters_and_another_studys_trials_are_refused(client, site, rate
     assert rater.answer(other.trials()[0]).status_code == 403
     assert rater.get(f"image/{other.trials()[0]['trial']}/0").status_code == 403
     elsewhere = make_folder(tmp_path / "elsewhere", raters=4, ratings_per_rater=20)
-    second = StudySite(elsewhere, Store(default_url(elsewhere.path), elsewhere.digest))
+    second = StudySite(elsewhere, Store(default_url(elsewhere.path), elsewhere.digest, elsewhere.secret))
     both = TestClient(build_site([site, second]))
     stranger = Visitor(both, second, elsewhere.code(0)).consent()
     assert rater.answer(stranger.trials()[0]).status_code == 403

@@ -9,20 +9,23 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from raters import Server, account, free_port, make_folder, run_raters
 
 from livo.types import InputError
-from livo.web.events import MIGRATIONS, Draft, Refused, Store, default_url, refuse_ephemeral
+from livo.web.events import Draft, Refused, Store, default_url, refuse_ephemeral
+from livo.web.migrations import canonical
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "d" * 64
 
 
 def draft(n: int, rater: int = 0, value: float = 1.0) -> Draft:
-    return Draft(rater, f"key-{rater}-{n:020d}", "answer", "t", "q", {"value": value})
+    return Draft(rater, f"key-{rater}-{n:020d}", "answer", {"trial": "t", "question": "q", "value": value})
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def store(tmp_path):
 
 def test_what_was_stored_is_there_in_order_and_whole(store):
     stored = [store.append(draft(n, n % 3)) for n in range(30)]
-    assert store.events() == stored and store.events(1) == [e for e in stored if e.rater == 1]
+    assert store.events() == stored and store.events(1) == [e for e in stored if e.stream == 1]
     assert [e.number for e in store.events(2)] == list(range(1, 11))
     assert store.verify() == []
 
@@ -44,7 +47,7 @@ def test_the_same_key_is_one_event_and_one_receipt(store):
     assert store.append(draft(1)) == first and len(store.events()) == 1
     with pytest.raises(Refused, match="another answer"):
         store.append(draft(1, value=2.0))
-    assert store.append(Draft(1, draft(1).key, "skip")).rater == 1, "keys of another rater do not matter"
+    assert store.append(Draft(1, draft(1).key, "skip")).stream == 1, "keys of another rater do not matter"
 
 
 def test_a_refusal_stores_nothing_and_takes_no_other_along(store):
@@ -67,11 +70,11 @@ def test_a_check_sees_what_came_before_it_in_the_same_batch(store):
 
 
 @pytest.mark.parametrize(("statement", "says"), [
-    ("UPDATE events SET body='{\"value\":5.0}' WHERE number=3 AND rater=0", "changed"),
-    ("DELETE FROM events WHERE number=3 AND rater=0", "missing"),
-    ("UPDATE events SET study='x' WHERE number=3 AND rater=0", "another state"),
-    ("UPDATE events SET body='{' WHERE number=3 AND rater=0", "not readable"),
-    ("UPDATE events SET rater=1, number=99 WHERE number=10 AND rater=0", "missing"),
+    ("UPDATE events SET body='{\"value\":5.0}' WHERE number=3 AND stream=0", "changed"),
+    ("DELETE FROM events WHERE number=3 AND stream=0", "missing"),
+    ("UPDATE events SET edition='x' WHERE number=3 AND stream=0", "another state"),
+    ("UPDATE events SET body='{' WHERE number=3 AND stream=0", "not readable"),
+    ("UPDATE events SET stream=1, number=99 WHERE number=10 AND stream=0", "missing"),
 ])  # fmt: skip
 def test_verify_sees_what_was_done_to_the_file(store, tmp_path, statement, says):
     for n in range(20):
@@ -108,22 +111,112 @@ def test_erasing_leaves_one_event_that_says_so(store):
     assert store.verify() == []
 
 
-def test_an_older_store_is_migrated_and_a_newer_one_refused(tmp_path):
-    store = Store(default_url(tmp_path), DIGEST)
+def test_events_taken_away_at_the_end_are_missed(store, tmp_path):
+    for n in range(20):
+        store.append(draft(n, n % 2))
+    for statement in ("DELETE FROM events WHERE number=10 AND stream=0", "DELETE FROM events WHERE stream=1",
+                      "DELETE FROM heads WHERE stream=1"):  # fmt: skip
+        with sqlite3.connect(tmp_path / "answers.sqlite") as connection:
+            assert connection.execute(statement).rowcount
+    problems = store.verify()
+    assert any("10 events were stored, 9 are there" in line for line in problems), problems
+    assert any("20 events in 2 streams were stored, 9 in 1 are there" in line for line in problems), problems
+
+
+def test_a_chain_with_fresh_digests_lacks_the_seal(tmp_path):
+    url = default_url(tmp_path)
+    store = Store(url, DIGEST, b"the study's own")
+    for n in range(5):
+        store.append(draft(n))
+    events = store.events()
+    store.close()
+    previous = events[-2].digest
+    forged = replace(events[-1], body={**events[-1].body, "value": 5.0})
+    forged = replace(forged, digest=forged.expected_digest(previous))
+    stranger = Store(url, DIGEST, b"")  # whoever has the file, but not the key
+    with sqlite3.connect(tmp_path / "answers.sqlite") as connection:
+        connection.execute("UPDATE events SET body=?, digest=? WHERE number=5", (canonical(forged.body), forged.digest))
+        connection.execute("UPDATE heads SET digest=?, seal=?", (forged.digest, stranger._head(forged)["seal"]))
+    stranger.close()
+    store = Store(url, DIGEST, b"the study's own")
+    assert any("seal" in line for line in store.verify())
+    store.close()
+
+
+def test_a_damaged_file_is_reported_salvaged_and_backed_up(store, tmp_path):
+    for n in range(400):
+        store.submit(draft(n, n % 7))
+    store.append(draft(400, 0))
+    store.backup(tmp_path / "copy.sqlite")
+    with pytest.raises(InputError, match="already"):
+        store.backup(tmp_path / "copy.sqlite")
+    store.close()
+    path = tmp_path / "answers.sqlite"
+    pages = bytearray(path.read_bytes())
+    at = pages.index(b"key-3-" + b"%020d" % 38)  # a page of events
+    start = at - at % 4096
+    pages[start : start + 4096] = os.urandom(4096)
+    path.write_bytes(bytes(pages))
+    damaged = Store(default_url(tmp_path), DIGEST)
+    problems = damaged.verify()
+    assert problems and all(isinstance(line, str) for line in problems)
+    found, lost = damaged.salvage()
+    assert 200 < len(found) < 401 and lost, (len(found), lost[:3])
+    damaged.close()
+    copy = Store(f"sqlite:///{tmp_path / 'copy.sqlite'}", DIGEST)
+    assert copy.verify() == [] and len(copy.events()) == 401
+    copy.close()
+
+
+def test_what_was_erased_is_not_in_the_files_any_more(store, tmp_path):
+    store.append(Draft(3, "k" * 16, "answer", {"value": "unmistakable-words"}))
     store.append(draft(1))
-    store.close()
-    with sqlite3.connect(tmp_path / "answers.sqlite") as connection:
-        connection.execute("DROP INDEX events_by_study")
-        connection.execute("UPDATE schema_version SET version = 1")
+    store.erase(3)
+    for path in tmp_path.iterdir():
+        assert b"unmistakable-words" not in path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize("body", [{"value": "\ud800"}, {"value": object()}])
+def test_an_event_that_cannot_be_written_fails_no_other(store, body):
+    good, bad, more = store.submit(draft(1)), store.submit(Draft(0, "k" * 16, "answer", body)), store.submit(draft(2))
+    assert good.result().number == 1 and more.result().number == 2
+    with pytest.raises((UnicodeEncodeError, TypeError)):
+        bad.result()
+    assert store.verify() == []
+
+
+def test_a_client_that_hangs_up_does_not_take_the_writer_along(store):
+    """asyncio cancels the future of a request whose client has gone: setting its result used to end the thread."""
+    for n in range(200):
+        store.submit(draft(n)).cancel()
+    assert store.append(draft(1000)).key == draft(1000).key
+    assert store._thread.is_alive()
+
+
+def test_a_closed_store_says_so_and_does_not_keep_anybody_waiting(tmp_path):
     store = Store(default_url(tmp_path), DIGEST)
-    assert len(store.events()) == 1
     store.close()
-    with sqlite3.connect(tmp_path / "answers.sqlite") as connection:
-        assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name='events_by_study'").fetchone() == (1,)
-        assert connection.execute("SELECT version FROM schema_version").fetchone() == (len(MIGRATIONS),)
-        connection.execute("UPDATE schema_version SET version = 99")
-    with pytest.raises(InputError, match="update the program"):
-        Store(default_url(tmp_path), DIGEST)
+    with pytest.raises(Refused, match="closed"):
+        store.submit(draft(1)).result(timeout=5)
+
+
+def test_a_full_disk_is_said_so_once_and_everything_acknowledged_stays(tmp_path, capsys):
+    store = Store(default_url(tmp_path), DIGEST)
+    first = store.append(draft(0))
+    with store.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+    sa.event.listen(store.engine, "checkout", lambda dbapi, *_: dbapi.execute(f"PRAGMA max_page_count={pages + 2}"))
+    big = "x" * 3000
+    refused = 0
+    for n in range(1, 12):
+        try:
+            store.append(Draft(0, draft(n).key, "answer", {"value": big}))
+        except Refused as refusal:
+            refused += 1
+            assert refusal.status == 507 and "kept in this browser" in str(refusal)
+    assert refused > 3 and capsys.readouterr().err.count("livo:") == 1
+    assert store.events()[0] == first and store.verify() == []
+    store.close()
 
 
 def test_the_files_are_frozen_by_the_first_event(tmp_path):
@@ -161,7 +254,7 @@ import sys
 from livo.web.events import Draft, Store
 store = Store(sys.argv[1], "d" * 64)
 for n in range(int(sys.argv[2]), 1_000_000):
-    event = store.append(Draft(0, f"key-{n:020d}", "answer", "t", "q", {"value": n}))
+    event = store.append(Draft(0, f"key-{n:020d}", "answer", {"trial": "t", "question": "q", "value": n}))
     print(n, event.number, flush=True)
 """
 

@@ -17,7 +17,6 @@ from livo.workshop.room import (
     Room,
     code_of,
     number_of,
-    question_of,
     summary_rows,
     tally,
 )
@@ -32,24 +31,23 @@ class Play:
     def __init__(self, lessons, pack, lesson="guess-the-set", school=True):
         self.room = Room({one.id: one for one in lessons})
         self.pack, self.events = pack, []
-        self._add("room", "", "", {"lesson": lesson, "school": school, "secret": "x"})
+        self._add("room", "", {"lesson": lesson, "school": school, "secret": "x"})
 
-    def _add(self, kind, trial, question, body):
-        self.events.append(
-            Event("w", 1, len(self.events) + 1, f"k{len(self.events)}", kind, trial, question, body, NOW, "")
-        )
+    def _add(self, kind, actor, body):
+        n = len(self.events)
+        self.events.append(Event("w", 1, n + 1, actor, f"k{n}", kind, body, NOW, ""))
         self.room.fold(self.events)
 
     def act(self, act, **more):
         body = {"act": act, "at": self.room.changes, **more}
         self.room.check(Draft(1, "key", "act", body=body), self.pack)
-        self._add("act", "", "", body)
+        self._add("act", "", body)
         return self
 
     def answer(self, who, value, place=None):
-        question = question_of(place or self.room.place)
-        self.room.check(Draft(1, "key", "answer", who, question, {"value": value}), self.pack)
-        self._add("answer", who, question, {"value": value})
+        body = {"place": list(place or self.room.place), "value": value}
+        self.room.check(Draft(1, "key", "answer", body, who), self.pack)
+        self._add("answer", who, body)
         return self
 
     def seen(self, who=""):

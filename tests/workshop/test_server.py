@@ -90,7 +90,15 @@ def test_what_is_stored_of_a_visitor_is_no_word_of_theirs(room, words, workshop)
     room.answer(words[0], 1)
     events = workshop.rooms.store.events()
     assert words[0] not in repr(events) and room.secret not in repr(events)
-    assert {key for event in events for key in event.body} <= {"lesson", "school", "secret", "act", "at", "value"}
+    assert {key for event in events for key in event.body} <= {
+        "lesson",
+        "school",
+        "secret",
+        "act",
+        "at",
+        "place",
+        "value",
+    }
 
 
 # --- news ------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def open_sites(paths: Sequence[Path], url: str | None = None, *, allow_ephemeral
         where = url or default_url(path)
         if not allow_ephemeral:
             refuse_ephemeral(where)
-        sites.append(StudySite(folder, Store(where, folder.digest)))
+        sites.append(StudySite(folder, Store(where, folder.digest, folder.secret)))
     return sites
 
 

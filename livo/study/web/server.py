@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route
 from livo.study.design import TRAINING, Trial
 from livo.study.organise import live_status, qr_svg, rater_links
 from livo.study.questions import QUESTIONS
-from livo.study.session import Progress, Sessions, is_paused, is_right
+from livo.study.session import Progress, Sessions, is_paused, is_right, question_of, trial_of
 from livo.study.study_file import LANGUAGES, Item, StudyFolder
 from livo.study.web.create import Maker
 from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
@@ -125,7 +125,7 @@ class StudySite:
             ],
             "skipped": list(now.skipped),
             "revealed": sorted(now.revealed),
-            "acts": [[event.key, event.trial, event.question] for event in now.acts],
+            "acts": [[event.key, trial_of(event), question_of(event)] for event in now.acts],
         }  # fmt: skip
 
     def _trial_json(self, trial: Trial) -> dict[str, Any]:
@@ -160,15 +160,15 @@ class StudySite:
         return JSONResponse(receipt)
 
     def _feedback(self, event: Event) -> dict[str, Any] | None:
-        now = self.sessions.progress(event.rater, self.store.latest(event.rater))
-        trial = self.sessions.trials(event.rater, now.opted_out).get(event.trial)
+        now = self.sessions.progress(event.stream, self.store.latest(event.stream))
+        trial = self.sessions.trials(event.stream, now.opted_out).get(trial_of(event))
         if trial is None or trial.kind != TRAINING:
             return None
         item = self.folder.items[trial.items[0]]
         return {
-            "right": is_right(trial, event.question, event.body["value"], self.folder),
-            "settled": now.answered(trial, event.question, self.folder),
-            "expected": list(item.expected[event.question]),
+            "right": is_right(trial, question_of(event), event.body["value"], self.folder),
+            "settled": now.answered(trial, question_of(event), self.folder),
+            "expected": list(item.expected[question_of(event)]),
             "explanation": item.explanation,
         }
 
@@ -329,7 +329,8 @@ def _draft(rater: int, told: dict[str, Any]) -> Draft:
         )
     if "\0" in json.dumps(told) or "\\u0000" in json.dumps(told):
         raise Refused(422, "bad_event", "an event holds no null character")
-    return Draft(rater, parts["key"], parts["kind"], parts["trial"], parts["question"], body)
+    about = {name: parts[name] for name in ("trial", "question") if parts[name]}
+    return Draft(rater, parts["key"], parts["kind"], {**body, **about})
 
 
 def _page(name: str) -> Callable[[Request], Response]:

@@ -150,7 +150,7 @@ class Workshop:
         key, body = told.pop("key", ""), told
         if not isinstance(key, str) or not 8 <= len(key) <= 64:
             raise Refused(422, "bad_key", "an act has a key of 8 to 64 letters")
-        stored = await asyncio.wrap_future(self.rooms.submit(number, Draft(number, key, "act", body=body)))
+        stored = await asyncio.wrap_future(self.rooms.submit(number, Draft(number, key, "act", body)))
         return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})
 
     def summary(self, request: Request) -> Response:
