@@ -1,4 +1,4 @@
-"""`python -m train.measure`: the miniature's figures, kept in `figures.json` beside the weights and shown in the README.
+"""`python -m train.measure`: the miniature's figures, kept in `figures.json` beside the weights; the README shows them.
 
 Every figure carries its n. Pictures are generated in chunks and their labels kept as they come, so that a killed run
 goes on where it stopped; `--quick` uses a tenth of the pictures.
@@ -19,7 +19,7 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.judge import CONFUSION, ClipJudge, load_judge
 from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
-from livo.measures.metrics import wilson_interval
+from livo.measures.metrics import ratio
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import load_value_encoder
 from livo.miniature.captions import article
@@ -183,9 +183,9 @@ def measure_several(world: World, bench: Bench, images: int) -> dict[str, Any]:
 
 
 def share(hits: int, n: int) -> dict[str, float]:
-    """A share with its n and 95 % Wilson interval."""
-    low, high = wilson_interval(hits, n)
-    return {"share": hits / n, "n": n, "low": low, "high": high}
+    """A share with its n and 95 % Wilson interval, for JSON."""
+    found = ratio(hits, n)
+    return {"share": found.value, "n": n, "low": found.low, "high": found.high}
 
 
 def main() -> None:

@@ -106,7 +106,8 @@ def build_arms(
     for name, path in (encoders or {}).items():
         if not _NAME.fullmatch(name) or name in arms:
             raise InputError(
-                f"a value encoder cannot be called {name!r}: give small letters, digits, '-', '.' or '_', and no arm's name"
+                f"a value encoder cannot be called {name!r}: give small letters, digits, '-', '.' or '_', and no "
+                "arm's name"
             )
         encoder = load_value_encoder(path, engine.backbone)
         arms[name] = Arm(name, name, both, LiVO(engine, encoder, 1.0), mixes=True, weights=digest(path))

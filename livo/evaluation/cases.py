@@ -55,7 +55,8 @@ def _sheet(results: Results, case: Mapping[str, Any]) -> np.ndarray:
         return pixels.reshape(rows, pixels.shape[0] // rows, n, pixels.shape[1] // n, 3).swapaxes(1, 2)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"the pictures {case['sheet']} beside the results cannot be read ({error}): `python -m livo evaluate` makes them"
+            f"the pictures {case['sheet']} beside the results cannot be read ({error}): `python -m livo evaluate` "
+            "makes them"
         ) from error
 
 
@@ -119,6 +120,7 @@ def describe(results: Results) -> str:
         item = results.items(case["part"])[case["item"]]
         titles = [results.title(arm) for arm in SHOWN[case["part"]] if arm in results.arms]
         lines.append(
-            f"- {item['prompt']}: seeds {case['seeds'][0]} to {case['seeds'][-1]}; {', '.join(titles)} from top to bottom"
+            f"- {item['prompt']}: seeds {case['seeds'][0]} to {case['seeds'][-1]}; {', '.join(titles)} from top "
+            "to bottom"
         )
     return "\n".join([*lines, "", "Images that the judge flags are shown as coarse blocks."])

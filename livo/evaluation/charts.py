@@ -17,10 +17,13 @@ LETTER, LINE = 6.7, 15
 STYLE = """
 .chart { font: 12px system-ui, sans-serif; }
 .chart .frame { fill: none; stroke: #8592a2; } .chart .rule { stroke: #d8dee6; }
-.chart text { fill: #18212c; } .chart .soft { fill: #4a5868; } .chart .label { stroke: #fff; stroke-width: 3; paint-order: stroke; }
-.chart .bar { stroke: currentColor; stroke-width: 1.5; opacity: .7; } .chart .line { fill: none; stroke: currentColor; stroke-width: 2; }
+.chart text { fill: #18212c; } .chart .soft { fill: #4a5868; } \
+.chart .label { stroke: #fff; stroke-width: 3; paint-order: stroke; }
+.chart .bar { stroke: currentColor; stroke-width: 1.5; opacity: .7; } \
+.chart .line { fill: none; stroke: currentColor; stroke-width: 2; }
 .chart .dot { fill: currentColor; stroke: #fff; stroke-width: 1.5; }
-.chart .own .dot { stroke: #18212c; stroke-width: 2.5; } .chart .front { fill: none; stroke: #4a5868; stroke-dasharray: 5 4; }
+.chart .own .dot { stroke: #18212c; stroke-width: 2.5; } \
+.chart .front { fill: none; stroke: #4a5868; stroke-dasharray: 5 4; }
 .chart .level { stroke: #8592a2; stroke-dasharray: 2 3; }
 .s0 { color: #0f6e64; } .s1 { color: #b4531a; } .s2 { color: #5b4bb0; } .s3 { color: #a11d2b; }
 """
@@ -78,7 +81,8 @@ def chart_svg(chart: Chart, size: tuple[int, int] = WIDE, *, standalone: bool = 
     parts.append(_labels(chart, at, width))
     style = f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>' if standalone else ""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart {"wide" if size == WIDE else "narrow"}" viewBox="0 0 {width} {height}" role="group" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart {"wide" if size == WIDE else "narrow"}" '
+        f'viewBox="0 0 {width} {height}" role="group" '
         f'aria-label="{escape(chart.caption)}">{style}{"".join(parts)}</svg>'
     )
 
@@ -97,10 +101,12 @@ def _axes(chart: Chart, xs: Sequence[float], ys: Sequence[float], at: Callable[[
     parts.append(f'<path class="frame" d="M{left:.1f} {top:.1f}V{bottom:.1f}H{right:.1f}"/>')
     middle = (top + bottom) / 2
     parts.append(
-        f'<text x="{(left + right) / 2:.1f}" y="{bottom + BOTTOM - 8:.1f}" text-anchor="middle">{escape(chart.x_label)}</text>'
+        f'<text x="{(left + right) / 2:.1f}" y="{bottom + BOTTOM - 8:.1f}" '
+        f'text-anchor="middle">{escape(chart.x_label)}</text>'
     )
     parts.append(
-        f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 {middle:.1f})">{escape(chart.y_label)}</text>'
+        f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 '
+        f'{middle:.1f})">{escape(chart.y_label)}</text>'
     )
     return "".join(parts)
 
@@ -114,10 +120,12 @@ def _point(point: Point, at: Callable[[float, float], Place]) -> str:
     low, high = at(point.x, point.y.low)[1], at(point.x, point.y.high)[1]
     words = f"{point.label}: {point.x:.3g}; {point.y.value:.1f} ({point.y.low:.1f} to {point.y.high:.1f})"
     return (
-        f'<g class="point{" own" if point.arm == LIVO else ""}" data-arm="{escape(point.arm)}" tabindex="0" role="button" '
+        f'<g class="point{" own" if point.arm == LIVO else ""}" data-arm="{escape(point.arm)}" tabindex="0" '
+        'role="button" '
         f'aria-label="{escape(words)}"><title>{escape(words)}</title>'
         f'<line class="bar" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
-        f'<circle class="halo" cx="{x:.1f}" cy="{y:.1f}" r="12" fill="transparent"/><circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="6"/></g>'
+        f'<circle class="halo" cx="{x:.1f}" cy="{y:.1f}" r="12" fill="transparent"/><circle class="dot" '
+        f'cx="{x:.1f}" cy="{y:.1f}" r="6"/></g>'
     )
 
 

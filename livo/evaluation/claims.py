@@ -13,9 +13,11 @@ import numpy as np
 
 from livo.evaluation.figures import figure_3b, figure_3c, figure_4, of_trainings, steps_to_converge, trainings
 from livo.evaluation.parts import BIAS, LIVO, SD
-from livo.evaluation.results import ATTRIBUTE, Results, Select, principles_of
-from livo.evaluation.tables import TABLE_2, Table, as_many, bias_values, retrieved_discrepancies, toxicity_values, words
-from livo.measures.bootstrap import Estimate, bootstrap_of_prompts, paired_bootstrap
+from livo.evaluation.results import ATTRIBUTE, EVERY, Results, Select, principles_of
+from livo.evaluation.tables import TABLE_2, as_many, bias_values, retrieved_discrepancies, toxicity_values
+from livo.measures.bootstrap import bootstrap_of_prompts, paired_bootstrap
+from livo.measures.estimates import Estimate
+from livo.measures.tables import Table, words
 
 REPRODUCED, NOT, NOISE, UNTESTED = "reproduced", "not reproduced", "within noise", "not tested"
 SPECIALISTS = {"gender_equality": "fair_diffusion", "nudity": "concept_ablation", "bloody": "concept_ablation"}
@@ -47,7 +49,7 @@ def verdict(differences: Sequence[Estimate]) -> str:
 
 def check_claims(main: Results, encoders: Results | None = None) -> list[Claim]:
     """Every claim that the files can speak to; those that need value encoders that are not there say so."""
-    kinds = [k for k in principles_of("toxicity", main)]
+    kinds = principles_of("toxicity", main)
     claims = [
         _lower(main, "LiVO reduces social bias", "abstract", [LIVO], [SD], BIAS),
         _lower(main, "LiVO reduces toxicity", "abstract", [LIVO], [SD], kinds),
@@ -88,7 +90,7 @@ def claims_table(claims: Sequence[Claim]) -> Table:
 # --- comparisons -----------------------------------------------------------------------------------------------------
 
 
-def values_of(results: Results, arm: str, principle: str, select: Select = Select()) -> list[float]:
+def values_of(results: Results, arm: str, principle: str, select: Select = EVERY) -> list[float]:
     """D1 under a bias principle, Avg. R under a toxic kind, one a prompt."""
     if principle in ATTRIBUTE:
         return results.discrepancy("bias", arm, principle, "D1", select)
@@ -207,7 +209,7 @@ def _retriever(results: Results) -> Claim | None:
     d = paired_bootstrap(with_r, bias_values(results, LIVO, "D1"))
     items = results.items("bias") + results.items("toxicity")
     found, total = sum(item["retrieved"] in item["principles"] for item in items), len(items)
-    said = REPRODUCED if -MARGIN < d.low and d.high < MARGIN else NOT if d.low > MARGIN or d.high < -MARGIN else NOISE
+    said = REPRODUCED if d.low > -MARGIN and d.high < MARGIN else NOT if d.low > MARGIN or d.high < -MARGIN else NOISE
     return Claim(
         "The retriever costs little (D1 within 5 points of principles given)", "Sec. 4.2",
         f"D1 {points(d)}; a principle of the right risk for {found} of {total} prompts", said,

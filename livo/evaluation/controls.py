@@ -1,4 +1,4 @@
-"""The arms that the paper lacks, as tables: value on and off apart, neutral tokens, sweeps, prompts to be left alone."""
+"""Controls that the paper lacks: value on and off apart, neutral tokens, sweeps, prompts to be left alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from livo.evaluation.figures import COMPARED
 from livo.evaluation.parts import BIAS, SD, Setting
 from livo.evaluation.results import ATTRIBUTE, RATE, REFERENCE, Results, Select, mean, principles_of
-from livo.evaluation.tables import QUOTA, Cell, Table, figure, words
-from livo.measures.bootstrap import Estimate, bootstrap_mean
+from livo.evaluation.tables import QUOTA
+from livo.measures.bootstrap import bootstrap_mean
+from livo.measures.estimates import Estimate
 from livo.measures.metrics import TOXIC_ABOVE, discrepancy_floor, discrepancy_range
+from livo.measures.tables import Cell, Table, figure, words
 
 UNMEASURED = Cell("not measured")
 """Where a judge's own errors are not known."""
@@ -32,7 +34,7 @@ def _arms(results: Results, part: str, principle: str, ids: Sequence[str] = COMP
 
 
 def own_rate(results: Results, prompt: str, question: str) -> float | None:
-    """The fair mixing rate of a prompt, by what Stable Diffusion draws for it with other seeds; None where that is unknown."""
+    """A prompt's fair mixing rate, by what Stable Diffusion draws with other seeds; None where that is unknown."""
     from livo.methods.livo import fair_mixing_rate
 
     for i, item in enumerate(results.items(REFERENCE)):
@@ -59,22 +61,24 @@ def halves(results: Results) -> Table:
             rows.append((*words(results.title(arm), ATTRIBUTE[p]), *cells, last))
     head = ("method", "attribute", "value off", "in half of the images", "value on", "at each prompt's fair rate")
     note = (
-        "D1. Value off is Stable Diffusion. The fair rate is 1 - 1/(K m), m the majority's share of K classes as Stable Diffusion "
+        "D1. Value off is Stable Diffusion. The fair rate is 1 - 1/(K m), m the majority's share of K "
+        "classes as Stable Diffusion "
         "draws this prompt with other seeds: none where it is even, half where it draws one class of two alone."
     )
     return Table("value-on-off", "Value on and off apart", head, tuple(rows), note)
 
 
 def details(results: Results) -> Table:
-    """What stands beside D1: without the bias of few images, corrected for the judge's errors, and who could not be placed."""
+    """Beside D1: without the bias of few images, corrected for the judge's errors, and who could not be placed."""
     rows = []
     for arm in _arms(results, "bias", BIAS[0]):
         for p in BIAS:
             unsure, total = results.abstained("bias", arm, p)
+            measured = results.judge_is_measured(p)
             rows.append((
                 *words(results.title(arm) + (" *" if arm in QUOTA else ""), ATTRIBUTE[p]),
                 figure(mean(results.discrepancy("bias", arm, p, "D1"))),
-                figure(mean(results.discrepancy("bias", arm, p, "corrected"))) if results.judge_is_measured(p) else UNMEASURED,
+                figure(mean(results.discrepancy("bias", arm, p, "corrected"))) if measured else UNMEASURED,
                 figure(mean(results.discrepancy("bias", arm, p, "D2"))),
                 figure(mean(results.discrepancy("bias", arm, p, "D2u"))),
                 *words(f"{unsure:,} of {total:,}"),
@@ -111,7 +115,8 @@ def cross_effects(results: Results) -> Table:
         "toxic images under bias principles", "gender moved by detoxifying",
     )  # fmt: skip
     note = (
-        "Moved: half the sum of the classes' absolute changes of share against Stable Diffusion on the same seeds, mean over "
+        "Moved: half the sum of the classes' absolute changes of share against Stable Diffusion on the same "
+        "seeds, mean over "
         "prompts; two samples of one sampler differ too, but these share their noise."
     )
     return Table("cross-effects", "Cross effects", head, tuple(rows), note)
@@ -147,7 +152,8 @@ def tokens(results: Results) -> Table:
         ))  # fmt: skip
     head = ("token", "gender moved", "tone moved", "toxicity Avg. R ↓", "kept ↑", "pixels changed")
     note = (
-        f"{_size(results, 'controls')}. Moved: as under cross effects, all images with the token. Pixels changed: mean difference to "
+        f"{_size(results, 'controls')}. Moved: as under cross effects, all images with the token. Pixels "
+        "changed: mean difference to "
         "Stable Diffusion's image of the same seed, of 100."
     )
     return Table("tokens", "A value, or only one more token?", head, tuple(rows), note)
@@ -185,7 +191,8 @@ def named(results: Results) -> Table:
     kept = [f"named {question} kept, {p} principle" for question in ("gender", "tone") for p in ("gender", "race")]
     head = ("method", *kept)
     note = (
-        f"{_size(results, 'named')}; all images steered. The retriever gives no principle about an attribute that the prompt names, so "
+        f"{_size(results, 'named')}; all images steered. The retriever gives no principle about an attribute "
+        "that the prompt names, so "
         "these are not what a user meets."
     )
     return Table("named", "Prompts that name the attribute", head, tuple(rows), note)
@@ -269,7 +276,8 @@ def large(results: Results) -> Table:
                 known = ("corrected",) if results.judge_is_measured(p) else ()
                 d = {m: results.discrepancy("large", arm, p, m)[place] for m in ("D1", "D2", "D2u", *known)}
                 rows.append((
-                    *words(results.items("large")[i]["prompt"], ATTRIBUTE[p], results.title(arm) + (" *" if arm in QUOTA else "")),
+                    *words(results.items("large")[i]["prompt"], ATTRIBUTE[p]),
+                    Cell(results.title(arm) + (" *" if arm in QUOTA else "")),
                     *(figure(Estimate(x, x, x), interval=False) for x in d.values()),
                     *(() if known else (UNMEASURED,)),
                 ))  # fmt: skip

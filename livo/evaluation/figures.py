@@ -10,8 +10,9 @@ import numpy as np
 
 from livo.evaluation.parts import BIAS, SD
 from livo.evaluation.results import Results, Select, mean, principles_of
-from livo.evaluation.tables import Cell, Table, as_many, bias_values, figure, toxicity_values, words
-from livo.measures.bootstrap import Estimate
+from livo.evaluation.tables import as_many, bias_values, toxicity_values
+from livo.measures.estimates import Estimate
+from livo.measures.tables import Cell, Table, figure, words
 from livo.types import InputError
 
 COMPARED = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt", "dpo", "dpo_d", "livo")
@@ -89,14 +90,14 @@ def pareto_front(points: Iterable[Point]) -> list[Point]:
 
 def percent(values: Sequence[float]) -> Estimate:
     """Mean with interval, times 100."""
-    return Estimate(*(100 * x for x in mean(values)))
+    return mean(values).scaled(100)
 
 
 # --- Figure 3a: data -------------------------------------------------------------------------------------------------
 
 
 def trainings(encoders: Results | None) -> dict[str, list[str]]:
-    """Arms by the share of the pairs they were trained on, in %: fraction-20 and, with other seeds, fraction-20-seed-1 and so on."""
+    """Value encoders by share of the pairs in %: fraction-20 and, with other seeds, fraction-20-seed-1 and so on."""
     shares: dict[str, list[str]] = {}
     for arm, m in _named(encoders, r"fraction-([\d.]+)(-seed-\d+)?"):
         shares.setdefault(m[1], []).append(arm)
@@ -145,8 +146,8 @@ def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
         )
         charts.append(
             Chart(
-                f"figure-3a-{name}", f"Figure 3a. Data efficiency: {title}", "share of the training pairs, %", f"{title} ↓",
-                tuple(series), levels, note=note,
+                f"figure-3a-{name}", f"Figure 3a. Data efficiency: {title}", "share of the training pairs, %",
+                f"{title} ↓", tuple(series), levels, note=note,
             )
         )  # fmt: skip
     return charts[0], charts[1]
@@ -277,6 +278,7 @@ def _note(results: Results) -> str:
     prompts, n = results.size("bias")
     floors = " / ".join(f"{100 * results.floor('bias', p).discrepancy_l2:.1f}" for p in BIAS)
     return (
-        f"{prompts} bias prompts x {n} images x 2 attributes, {results.size('toxicity')[0]} toxic prompts x {n} images; bars are 95 % "
+        f"{prompts} bias prompts x {n} images x 2 attributes, {results.size('toxicity')[0]} toxic prompts x "
+        f"{n} images; bars are 95 % "
         f"intervals over prompts. A fair sampler's D2 is {floors} (gender / tone)."
     )

@@ -1,4 +1,4 @@
-"""What `python -m livo evaluate` prints of results: tables, figures and claims as Markdown, and as files; and the README's."""
+"""What `python -m livo evaluate` prints of results: tables, figures and claims, as Markdown and files; the README's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from livo.evaluation.command import FIGURES, REPORTS, TABLES
 from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
 from livo.evaluation.results import Results, read_all
-from livo.evaluation.tables import Table, find_encoders, find_main, table_1, table_2, table_3
+from livo.evaluation.tables import find_encoders, find_main, table_1, table_2, table_3
+from livo.measures.tables import Table
 from livo.miniature.world import load_world
 from livo.principles import ASSETS
 from livo.runs import write_whole
@@ -83,7 +84,7 @@ MARKER = re.compile(r"<!-- evaluate (?P<what>[\w -]+) -->\n.*?<!-- end -->", re.
 
 
 def rendered(what: str, files: Sequence[Results]) -> str:
-    """What stands between a README's markers: `table 2`, `figure 3b`, `report claims`, or `control tokens` for one table.
+    """What stands between a README's markers: `table 2`, `figure 3b`, `report claims`, or `control tokens` for one.
 
     Raises:
         InputError: there is no such thing, or the results hold too little.
@@ -97,7 +98,8 @@ def rendered(what: str, files: Sequence[Results]) -> str:
     known = {"table": TABLES, "figure": FIGURES, "report": REPORTS}
     if value not in known.get(kind, ()) or value == "5":
         raise InputError(
-            f"there is nothing called {what!r}: give such as 'table 2', 'figure 3b', 'report claims' or 'control tokens'"
+            f"there is nothing called {what!r}: give such as 'table 2', 'figure 3b', 'report claims' or 'control "
+            "tokens'"
         )
     args = argparse.Namespace(**{name: value if name == kind else None for name in known})
     return "\n\n".join((part.table() if isinstance(part, Chart) else part).markdown() for part in asked(files, args))

@@ -1,14 +1,13 @@
 """A results file as figures ask for it: the images of an arm, put together by quota, and their figures with intervals.
 
-Every figure is a mean over prompts of what `livo.measures.metrics` makes of one prompt's images, or a figure of pooled images
-from `livo.measures.quality`; intervals are bootstrapped over prompts.
+Every figure is a mean over prompts of what `livo.measures.metrics` makes of one prompt's images, or a figure of pooled
+images from `livo.measures.quality`; intervals are bootstrapped over prompts.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 
 from livo.evaluation.parts import SD
 from livo.evaluation.store import RESULTS, read_results
-from livo.measures.bootstrap import Estimate, bootstrap_mean, bootstrap_of_prompts, corrected_shares
+from livo.measures.bootstrap import bootstrap_mean, bootstrap_of_prompts, corrected_shares
+from livo.measures.estimates import Estimate
 from livo.measures.metrics import (
     Floor,
     discrepancy_floor,
@@ -71,6 +71,10 @@ class Select:
     setting: int = 0
 
 
+EVERY = Select()
+"""All images, by the paper's quota."""
+
+
 class Results:
     """One results file.
 
@@ -90,6 +94,7 @@ class Results:
         self.header, self.folder, self.prompts = header, folder, prompts
         self._columns = columns
         self._pooled: dict[tuple, Estimate | None] = {}
+        self._references: dict[tuple, np.ndarray] = {}
         places: dict[tuple, list[int]] = {}
         keys = zip(*(columns[name].tolist() for name in ("part", "item", "setting", "arm", "principle")), strict=True)
         for i, key in enumerate(keys):
@@ -155,7 +160,7 @@ class Results:
     def classes(self, question: str) -> list[str]:
         return list(self.header["classes"][question])
 
-    def images(self, part: str, item: int, arm: str, principle: str, select: Select = Select()) -> Images:
+    def images(self, part: str, item: int, arm: str, principle: str, select: Select = EVERY) -> Images:
         """An arm's images of a prompt, by quota where it mixes.
 
         Raises:
@@ -180,7 +185,7 @@ class Results:
             return bool(self.places(part, principle))
         return any((part, i, 0, arm, principle) in self._places for i in self.places(part, principle))
 
-    def each(self, part: str, arm: str, principle: str, select: Select = Select()) -> Iterator[Images]:
+    def each(self, part: str, arm: str, principle: str, select: Select = EVERY) -> Iterator[Images]:
         """An arm's images of every prompt that the principle applies to."""
         for i in self.places(part, principle):
             yield self.images(part, i, arm, principle, select)
@@ -192,7 +197,7 @@ class Results:
         return [int((images[question] == k).sum()) for k in range(len(self.header["classes"][question]))]
 
     def discrepancy(
-        self, part: str, arm: str, principle: str, metric: str = "D1", select: Select = Select()
+        self, part: str, arm: str, principle: str, metric: str = "D1", select: Select = EVERY
     ) -> list[float]:
         """D1, D2, "D2u" (unbiased, squared) or "corrected" (D1 for the judge's own errors), one a prompt.
 
@@ -216,21 +221,19 @@ class Results:
         """Whether the judge's errors about the principle's attribute are known."""
         return ATTRIBUTE[principle] in self.header["confusion"]
 
-    def floor(self, part: str, principle: str, select: Select = Select()) -> Floor:
+    def floor(self, part: str, principle: str, select: Select = EVERY) -> Floor:
         """A fair sampler's D1 and D2 with as many images."""
         n = self.header["parts"][part]["seeds"][1]
         return discrepancy_floor(min(n, select.seeds or n), len(self.header["classes"][ATTRIBUTE[principle]]))
 
-    def abstained(self, part: str, arm: str, principle: str, select: Select = Select()) -> tuple[int, int]:
+    def abstained(self, part: str, arm: str, principle: str, select: Select = EVERY) -> tuple[int, int]:
         """Images of which the judge could not tell the attribute, and all images."""
         told = [images[ATTRIBUTE[principle]] for images in self.each(part, arm, principle, select)]
         return int(sum((t == -1).sum() for t in told)), int(sum(map(len, told)))
 
     # --- toxicity --------------------------------------------------------------------------------------------------
 
-    def toxicity(
-        self, part: str, arm: str, principle: str, metric: str = "R", select: Select = Select()
-    ) -> list[float]:
+    def toxicity(self, part: str, arm: str, principle: str, metric: str = "R", select: Select = EVERY) -> list[float]:
         """Avg. R, Avg. S, Max or Prob. of every prompt."""
         functions = {
             "R": toxicity_ratio,
@@ -246,7 +249,7 @@ class Results:
 
     # --- quality ---------------------------------------------------------------------------------------------------
 
-    def kept(self, part: str, arm: str, principle: str, select: Select = Select()) -> list[float]:
+    def kept(self, part: str, arm: str, principle: str, select: Select = EVERY) -> list[float]:
         """Semantic consistency of every prompt: the share of images that show all that was asked for."""
         out = []
         for i in self.places(part, principle):
@@ -256,16 +259,16 @@ class Results:
             out.append(semantic_consistency(asked, np.stack([images[q] for q, _ in wants], axis=1)))
         return out
 
-    def clip(self, part: str, arm: str, principle: str, select: Select = Select()) -> list[float]:
+    def clip(self, part: str, arm: str, principle: str, select: Select = EVERY) -> list[float]:
         """CLIP score of every prompt."""
         return [clip_score(images["similarity"]) for images in self.each(part, arm, principle, select)]
 
-    def change(self, part: str, arm: str, principle: str, select: Select = Select()) -> list[float]:
+    def change(self, part: str, arm: str, principle: str, select: Select = EVERY) -> list[float]:
         """Mean difference to Stable Diffusion's image of the same seed, of every prompt."""
         return [float(images["change"].mean()) for images in self.each(part, arm, principle, select)]
 
     def pooled(
-        self, part: str, arm: str, principles: Sequence[str], metric: str, select: Select = Select()
+        self, part: str, arm: str, principles: Sequence[str], metric: str, select: Select = EVERY
     ) -> Estimate | None:
         """IS, FID or KID of all prompts' images together; FID and KID against `reference`'s, of other seeds.
 
@@ -287,36 +290,40 @@ class Results:
             return None
         if metric == "IS":
             return bootstrap_of_prompts(_inception([distributions(images["classes"]) for images in sets]), len(sets))
-        if not self.has(REFERENCE):
-            return None
-        if metric == "KID":
+        if metric == "KID" and self.has(REFERENCE):
             value = kid(
                 np.concatenate([images["features"] for images in sets]),
                 self._reference(part, principles, select.seeds, "prompt"),
             )
             return Estimate(value, value, value)
-        found = bootstrap_of_prompts(*self.frechet_of(part, arm, principles, metric, select))
-        return found._replace(low=max(0.0, found.low))
+        frechet = self.frechet_of(part, arm, principles, metric, select)
+        if frechet is None:
+            return None
+        found = bootstrap_of_prompts(*frechet)
+        return replace(found, low=max(0.0, found.low))
 
     def frechet_of(
-        self, part: str, arm: str, principles: Sequence[str], metric: str = "FID", select: Select = Select()
+        self, part: str, arm: str, principles: Sequence[str], metric: str = "FID", select: Select = EVERY
     ) -> tuple[Callable[[np.ndarray], float], int] | None:
-        """ "FID" or "clean FID" as a function of how often each prompt counts, and how many prompts; None without features."""
+        """FID, or "clean FID", by how often each prompt counts, and how many prompts; None without features."""
         features = [images["features"] for p in principles for images in self.each(part, arm, p, select)]
         if not features or not self.has(REFERENCE) or np.isnan(features[0]).any():
             return None
         which = "clean" if metric == "clean FID" else "prompt"
         return _frechet(features, self._reference(part, tuple(principles), select.seeds, which)), len(features)
 
-    @functools.cache
     def _reference(self, part: str, principles: tuple[str, ...], seeds: int | None, which: str) -> np.ndarray:
-        """(M, F) features of Stable Diffusion's images, drawn with other seeds, of the prompts that principles apply to."""
+        """(M, F) features of Stable Diffusion's images, of other seeds, of the prompts that principles apply to."""
+        key = (part, principles, seeds, which)
+        if key in self._references:
+            return self._references[key]
         wanted = {self.items(part)[i][which] for p in principles for i in self.places(part, p)}
         places = [i for i, item in enumerate(self.items(REFERENCE)) if item["prompt"] in wanted]
         found = [self.images(REFERENCE, i, SD, "", Select(seeds=seeds))["features"] for i in places]
         if not found:
             raise InputError("the results hold no reference images of these prompts: run the part 'reference' as well")
-        return np.concatenate(found)
+        self._references[key] = np.concatenate(found)
+        return self._references[key]
 
 
 def read_all(paths: Sequence[str | Path]) -> list[Results]:
@@ -356,7 +363,7 @@ def distributions(classes: np.ndarray) -> np.ndarray:
 
 
 def _inception(probs: Sequence[np.ndarray]) -> Callable[[np.ndarray], float]:
-    """IS of prompts' images, by how often each prompt counts: `livo.measures.quality.inception_score` from sums over prompts.
+    """IS of prompts' images, by how often each prompt counts: `quality.inception_score` from sums over prompts.
 
     mean_i KL(p_i || p) = mean_i sum_y p_iy log p_iy - sum_y p_y log p_y
     """
@@ -376,7 +383,7 @@ def _plogp(p: np.ndarray) -> np.ndarray:
 
 
 def _frechet(features: Sequence[np.ndarray], reference: np.ndarray) -> Callable[[np.ndarray], float]:
-    """FID of prompts' images against the reference, by how often each prompt counts: `livo.measures.quality.fid` from sums."""
+    """FID of prompts' images against the reference, by how often each prompt counts: `quality.fid` from sums."""
     to_reference = frechet_to(moments(reference))
     wide = [x.astype(np.float64) for x in features]
     n = np.array([len(x) for x in wide])

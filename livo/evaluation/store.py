@@ -1,7 +1,7 @@
 """The results file: one parquet of a row an image, with everything else that a figure needs in its metadata.
 
-While a run is under way its rows lie in small files, one a chunk and arm, each written whole or not at all; `merge` puts
-the finished parts together. Rows stand in the order of the work, so equal results are equal bytes.
+While a run is under way its rows lie in small files, one a chunk and arm, each written whole or not at all; `merge`
+puts the finished parts together. Rows stand in the order of the work, so equal results are equal bytes.
 
 | column | what |
 |---|---|

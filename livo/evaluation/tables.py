@@ -1,111 +1,19 @@
-"""Tables as data, and as Markdown and CSV; Tables 1 to 3 of the paper from results files."""
+"""Tables 1 to 3 of the paper from results files."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from livo.evaluation.parts import BIAS, LIVO, SD
-from livo.evaluation.results import ATTRIBUTE, Results, Select, mean, principles_of
-from livo.measures.bootstrap import Estimate
+from livo.evaluation.results import ATTRIBUTE, EVERY, Results, Select, mean, principles_of
+from livo.measures.estimates import Estimate
+from livo.measures.tables import Cell, Table, figure, mark_best, words
 from livo.miniature.world import World
 from livo.types import InputError
 
 TABLE_2 = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt", "dpo", "livo")
 QUOTA = {"fair_diffusion", "dpo", "dpo_d", "livo"}
 """Methods that fix how many images are steered, and so can go below a fair sampler's floor."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure of a table.
-
-    Attributes:
-        text: as shown; "-" where the figure does not apply.
-        estimate: what was measured, before it was rounded or scaled; None where there is none.
-        best: the best of its column.
-    """
-
-    text: str
-    estimate: Estimate | None = None
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its name in files, what it shows, its head and rows."""
-
-    name: str
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str = ""
-
-    def markdown(self) -> str:
-        """Caption, table and note; the best of a column in bold."""
-        lines = [f"**{self.caption}**", "", "| " + " | ".join(self.head) + " |", "|" + "---|" * len(self.head)]
-        for row in self.rows:
-            lines.append("| " + " | ".join(f"**{c.text}**" if c.best else c.text for c in row) + " |")
-        return "\n".join(lines + (["", self.note] if self.note else []))
-
-    def csv(self) -> str:
-        """Every figure unrounded with its interval; empty where it does not apply."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        measured = [any(row[i].estimate for row in self.rows) for i in range(len(self.head))]
-        writer.writerow(
-            [
-                n
-                for name, m in zip(self.head, measured, strict=True)
-                for n in ((name, f"{name} low", f"{name} high") if m else (name,))
-            ]
-        )
-        for row in self.rows:
-            cells: list[object] = []
-            for cell, m in zip(row, measured, strict=True):
-                cells += ([f"{x:.6g}" for x in cell.estimate] if cell.estimate else ["", "", ""]) if m else [cell.text]
-            writer.writerow(cells)
-        return out.getvalue()
-
-
-def figure(estimate: Estimate | None, scale: float = 100, digits: int = 1, interval: bool = True) -> Cell:
-    """A cell: the figure times `scale`, with its interval.
-
-    Example:
-        >>> figure(Estimate(0.5, 0.25, 0.75)).text, figure(None).text
-        ('50.0 [25.0, 75.0]', '-')
-    """
-    if estimate is None:
-        return Cell("-")
-    value, low, high = (f"{scale * x:.{digits}f}" for x in estimate)
-    plain = {"-0.0": "0.0", "-0.00": "0.00", "-0": "0"}
-    value, low, high = (plain.get(x, x) for x in (value, low, high))
-    return Cell(f"{value} [{low}, {high}]" if interval else value, estimate)
-
-
-def mark_best(rows: Sequence[Sequence[Cell]], columns: dict[int, str], but: int = 0) -> tuple[tuple[Cell, ...], ...]:
-    """The rows with the best figure of each column marked, ties all.
-
-    Args:
-        columns: "lower" or "higher" by column.
-        but: so many first rows take no part, such as the unaligned model.
-    """
-    marked = [list(row) for row in rows]
-    for i, direction in columns.items():
-        measured = [row[i] for row in marked[but:] if row[i].estimate]
-        if measured:
-            top = (min if direction == "lower" else max)(measured, key=lambda cell: cell.estimate.value)
-            for row in marked[but:]:
-                if row[i].estimate and row[i].text.split()[0] == top.text.split()[0]:  # equal as printed
-                    row[i] = Cell(row[i].text, row[i].estimate, True)
-    return tuple(map(tuple, marked))
-
-
-def words(*texts: str) -> tuple[Cell, ...]:
-    """Cells that hold no figure."""
-    return tuple(map(Cell, texts))
 
 
 # --- Table 1 ---------------------------------------------------------------------------------------------------------
@@ -136,7 +44,8 @@ def table_1(results: Results, world: World) -> Table:
     rows.append(words("all", "", *(f"{x:,}" for x in sums)))
     head = ("", "kind", "training concepts", "training prompts", "evaluation prompts", "images a method")
     note = (
-        "Training prompts are concept x opening (x wording), rendered as they are drawn; toxic kinds use the career concepts. Images of "
+        "Training prompts are concept x opening (x wording), rendered as they are drawn; toxic kinds use the "
+        "career concepts. Images of "
         "a bias prompt are made for each of the two principles."
     )
     return Table("table-1", "Table 1. The data", head, tuple(rows), note)
@@ -161,7 +70,10 @@ def table_2_bias(results: Results) -> Table:
             continue
         rows.append((
             Cell(results.title(arm) + (" *" if arm in QUOTA else "")),
-            *(figure(mean(results.discrepancy("bias", arm, p, m)), interval=m == "D1") for p in BIAS for m in ("D1", "D2")),
+            *(
+                figure(mean(results.discrepancy("bias", arm, p, m)), interval=m == "D1")
+                for p in BIAS for m in ("D1", "D2")
+            ),
             figure(results.pooled("bias", arm, BIAS, "IS"), 1, 2, False),
             figure(results.pooled("bias", arm, BIAS, "FID"), 100, 2),
             figure(results.pooled("bias", arm, BIAS, "KID"), 10_000, 1, False),
@@ -186,9 +98,12 @@ def table_2_bias(results: Results) -> Table:
     lower = dict.fromkeys((1, 2, 3, 4, 6, 7), "lower") | dict.fromkeys((5, 8, 9), "higher")
     marked = mark_best(rows, lower, but=1)
     note = (
-        f"{prompts} prompts x {n} images x 2 attributes; intervals are 95 %, bootstrapped over prompts; bold is the best but for Stable "
-        f"Diffusion. * steers a fixed quota and may go below a fair sampler. FID (x 100) and KID (x 10⁴) are of the evaluator's "
-        f"features against Stable Diffusion's images of other seeds: they compare within this world only. Kept: images read as all that was asked for."
+        f"{prompts} prompts x {n} images x 2 attributes; intervals are 95 %, bootstrapped over prompts; bold "
+        "is the best but for Stable "
+        "Diffusion. * steers a fixed quota and may go below a fair sampler. FID (x 100) and KID (x 10⁴) are "
+        "of the evaluator's "
+        "features against Stable Diffusion's images of other seeds: they compare within this world only. "
+        "Kept: images read as all that was asked for."
     )
     return Table("table-2-bias", "Table 2, bias", head, (*marked, *_retrieved_row(results), fair), note)
 
@@ -204,9 +119,10 @@ def _retrieved_row(results: Results) -> list[tuple[Cell, ...]]:
 
 
 def retrieved_discrepancies(results: Results, arm: str = LIVO) -> list[dict[str, float]]:
-    """D1 and D2 of every bias prompt under the principle retrieved for it; Stable Diffusion's, both attributes', where none was.
+    """D1 and D2 of every bias prompt under the principle retrieved for it.
 
-    A prompt for which a toxic kind was retrieved counts as one without a principle.
+    Where none was they are Stable Diffusion's, of both attributes. A prompt for which a toxic kind was retrieved counts
+    as one without a principle.
     """
     out = []
     for i, item in enumerate(results.items("bias")):
@@ -252,8 +168,10 @@ def table_2_toxicity(results: Results) -> Table:
     columns = {i: "higher" if name.endswith("↑") else "lower" for i, name in enumerate(head) if i}
     prompts, n = results.size("toxicity")
     note = (
-        f"{prompts} prompts x {n} images, the prompt's own principle. FID is against Stable Diffusion's images of the same toxic prompts, as in "
-        f"the paper: a method that removes what they show moves away from them. Clean FID is against its images of the same prompts without the toxic "
+        f"{prompts} prompts x {n} images, the prompt's own principle. FID is against Stable Diffusion's "
+        "images of the same toxic prompts, as in "
+        "the paper: a method that removes what they show moves away from them. Clean FID is against its "
+        "images of the same prompts without the toxic "
         f"words, which a detoxified image should look like. CLIP counts the toxic words of the prompt as well; kept "
         f"counts the occupation alone."
     )
@@ -281,7 +199,10 @@ def table_3(main: Results, encoders: Results | None = None) -> Table:
     rows = [
         _ablation(main, arm, main.title(arm)) for arm in (SD, "principle_prompted", "dpo_d", LIVO) if arm in main.arms
     ]
-    note = "D2 is the mean of gender and tone, Max (k = 5) of the three toxic kinds. LiVO w/o v: the principle's words before the prompt."
+    note = (
+        "D2 is the mean of gender and tone, Max (k = 5) of the three "
+        "toxic kinds. LiVO w/o v: the principle's words before the prompt."
+    )
     if encoders and "without-margin" in encoders.arms:
         rows.append(_ablation(encoders, "without-margin", "LiVO w/o m †"))
         rows.append(_ablation(main.only(encoders), LIVO, "LiVO †", as_many(encoders)))
@@ -293,7 +214,7 @@ def table_3(main: Results, encoders: Results | None = None) -> Table:
     return Table("table-3", "Table 3. Ablations", head, tuple(rows), note)
 
 
-def _ablation(results: Results, arm: str, title: str, select: Select = Select()) -> tuple[Cell, ...]:
+def _ablation(results: Results, arm: str, title: str, select: Select = EVERY) -> tuple[Cell, ...]:
     kinds = principles_of("toxicity", results)
     return (
         Cell(title),
@@ -311,18 +232,18 @@ def as_many(encoders: Results) -> Select:
     return Select(seeds=encoders.size("bias")[1])
 
 
-def bias_values(results: Results, arm: str, metric: str = "D2", select: Select = Select()) -> list[float]:
+def bias_values(results: Results, arm: str, metric: str = "D2", select: Select = EVERY) -> list[float]:
     """One a prompt: the mean of the two attributes' figures."""
     sides = [results.discrepancy("bias", arm, p, metric, select) for p in BIAS if p in ATTRIBUTE]
     return [sum(pair) / len(pair) for pair in zip(*sides, strict=True)]
 
 
-def bias_d2(results: Results, arm: str, select: Select = Select()) -> Estimate:
+def bias_d2(results: Results, arm: str, select: Select = EVERY) -> Estimate:
     """D2, mean of the attributes, with its interval."""
     return mean(bias_values(results, arm, "D2", select))
 
 
-def toxicity_values(results: Results, arm: str, metric: str = "R", select: Select = Select()) -> list[float]:
+def toxicity_values(results: Results, arm: str, metric: str = "R", select: Select = EVERY) -> list[float]:
     """One a prompt of all toxic kinds."""
     return [x for k in principles_of("toxicity", results) for x in results.toxicity("toxicity", arm, k, metric, select)]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from livo.measures.bootstrap import Estimate
-from livo.measures.metrics import wilson_interval
+from livo.measures.estimates import Estimate
+from livo.measures.metrics import ratio
 
 RESAMPLES = 2_000
 
@@ -67,7 +67,6 @@ def agreement(first: Sequence[str], second: Sequence[str], seed: int = 0) -> Agr
     table = np.zeros((len(names), len(names)))
     np.add.at(table, ([names.index(x) for x in first], [names.index(x) for x in second]), 1)
     same = int(np.trace(table))
-    low, high = wilson_interval(same, n)
     drawn = np.random.default_rng(seed).multinomial(n, table.ravel() / n, size=RESAMPLES).reshape(-1, *table.shape)
     draws = _kappa(drawn)
     draws = draws[np.isfinite(draws)]
@@ -77,7 +76,7 @@ def agreement(first: Sequence[str], second: Sequence[str], seed: int = 0) -> Agr
         if informative
         else None
     )
-    return Agreement(n, Estimate(same / n, low, high), kappa)
+    return Agreement(n, ratio(same, n), kappa)
 
 
 def _kappa(tables: np.ndarray) -> np.ndarray:

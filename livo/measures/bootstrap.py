@@ -1,33 +1,20 @@
-"""What a figure is worth: bootstrap intervals over prompts, and shares corrected for a judge that errs.
+"""The one bootstrap: intervals over prompts, or over raters and prompts; and shares corrected for a judge that errs.
 
 Pure functions; nothing here knows of images or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 
-
-class Estimate(NamedTuple):
-    """A figure with its confidence interval; `low` <= `high`."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether a difference is beyond noise."""
-        return self.low > 0 or self.high < 0
+from livo.measures.estimates import Estimate
 
 
-def bootstrap_mean(
-    values: Sequence[float], confidence: float = 0.95, resamples: int = 4_000, seed: int = 0
-) -> Estimate:
+def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, draws: int = 4_000, seed: int = 0) -> Estimate:
     """The mean over prompts, with its percentile bootstrap interval: prompts are drawn again, with replacement.
 
     Prompts and not images, because another evaluation would have other prompts.
@@ -43,20 +30,20 @@ def bootstrap_mean(
 
     Example:
         >>> bootstrap_mean([0.5, 0.5, 0.5])
-        Estimate(value=0.5, low=0.5, high=0.5)
+        Estimate(value=0.5, low=0.5, high=0.5, n=3, reason='')
     """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
         raise ValueError(f"wanted one finite figure per prompt, at least one; got {values!r}")
     low, high = _percentiles(confidence)
     # A fixed generator: the same results file gives the same interval.
-    drawn = np.random.default_rng(seed).integers(0, x.size, size=(resamples, x.size))
+    drawn = np.random.default_rng(seed).integers(0, x.size, size=(draws, x.size))
     bounds = np.quantile(x[drawn].mean(axis=1), (low, high))
-    return Estimate(float(x.mean()), float(bounds[0]), float(bounds[1]))
+    return Estimate(float(x.mean()), float(bounds[0]), float(bounds[1]), x.size)
 
 
 def paired_bootstrap(
-    one: Sequence[float], other: Sequence[float], confidence: float = 0.95, resamples: int = 4_000, seed: int = 0
+    one: Sequence[float], other: Sequence[float], confidence: float = 0.95, draws: int = 4_000, seed: int = 0
 ) -> Estimate:
     """The mean of `one` minus that of `other` over the same prompts, with its interval.
 
@@ -75,16 +62,12 @@ def paired_bootstrap(
     if len(one) != len(other):
         raise ValueError(f"a paired difference wants the same prompts: got {len(one)} and {len(other)} figures")
     return bootstrap_mean(
-        np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64), confidence, resamples, seed
+        np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64), confidence, draws, seed
     )
 
 
 def bootstrap_of_prompts(
-    statistic: Callable[[np.ndarray], float],
-    prompts: int,
-    confidence: float = 0.95,
-    resamples: int = 200,
-    seed: int = 0,
+    statistic: Callable[[np.ndarray], float], prompts: int, confidence: float = 0.95, draws: int = 200, seed: int = 0
 ) -> Estimate:
     """Any figure of pooled prompts, such as FID, with the interval value -+ z s, s its spread under resampled prompts.
 
@@ -99,7 +82,7 @@ def bootstrap_of_prompts(
 
     Example:
         >>> bootstrap_of_prompts(lambda times: 3.0, 5)
-        Estimate(value=3.0, low=3.0, high=3.0)
+        Estimate(value=3.0, low=3.0, high=3.0, n=5, reason='')
     """
     if prompts < 1:
         raise ValueError(f"{prompts} prompts cannot be drawn again: give at least 1")
@@ -107,9 +90,67 @@ def bootstrap_of_prompts(
     z = -NormalDist().inv_cdf(low)
     rng = np.random.default_rng(seed)
     value = float(statistic(np.ones(prompts)))
-    drawn = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+    drawn = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws)
     spread = float(np.std([statistic(times) for times in drawn], ddof=1)) if prompts > 1 else 0.0
-    return Estimate(value, value - z * spread, value + z * spread)
+    return Estimate(value, value - z * spread, value + z * spread, prompts)
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means of groups with the bootstrap's draws, so that differences can be taken draw by draw.
+
+    Attributes:
+        draws: (B,) by group.
+    """
+
+    values: Mapping[str, float]
+    draws: Mapping[str, np.ndarray]
+    counts: Mapping[str, int]
+
+    def estimate(self, group: str) -> Estimate:
+        """A group's mean with its interval."""
+        return Estimate(self.values[group], *middle_of(self.draws[group], self.values[group]), self.counts[group])
+
+    def difference(self, first: str, second: str) -> Estimate:
+        """How much higher the first group's mean is; the same raters and prompts in every draw."""
+        value = self.values[first] - self.values[second]
+        n = min(self.counts[first], self.counts[second])
+        return Estimate(value, *middle_of(self.draws[first] - self.draws[second], value), n)
+
+
+def cluster_bootstrap(
+    values: Sequence[float], groups: Sequence[str], raters: Sequence[object], prompts: Sequence[object],
+    draws: int = 2_000, seed: int = 0,
+) -> Means:  # fmt: skip
+    """Means of groups of ratings; raters and prompts are both drawn again, and a rating counts as often as its rater
+    times its prompt was drawn.
+
+    Ratings of one rater, or of one prompt, are alike; drawing single ratings again would make intervals too narrow.
+
+    Raises:
+        ValueError: there is no rating, or the sequences differ in length.
+
+    Source:
+        Owen 2007, The pigeonhole bootstrap.
+    """  # fmt: skip
+    y = np.asarray(values, dtype=np.float64)
+    if y.size == 0 or not len(y) == len(groups) == len(raters) == len(prompts):
+        raise ValueError(f"{y.size} ratings were given with {len(groups)} groups: give as many of each, at least one")
+    rng = np.random.default_rng(seed)
+    r, p = codes_of(raters), codes_of(prompts)
+    by_rater = drawn_weights(r.max() + 1, draws, rng)
+    by_prompt = drawn_weights(p.max() + 1, draws, rng)
+    means, drawn, counts = {}, {}, {}
+    for group in dict.fromkeys(groups):
+        chosen = np.array([g == group for g in groups])
+        total = np.zeros((r.max() + 1, p.max() + 1))
+        number = np.zeros_like(total)
+        np.add.at(total, (r[chosen], p[chosen]), y[chosen])
+        np.add.at(number, (r[chosen], p[chosen]), 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn[group] = ((by_rater @ total) * by_prompt).sum(axis=1) / ((by_rater @ number) * by_prompt).sum(axis=1)
+        means[group], counts[group] = float(y[chosen].mean()), int(chosen.sum())
+    return Means(means, drawn, counts)
 
 
 def corrected_shares(counts: Sequence[int], confusion: Sequence[Sequence[float]]) -> list[float]:
@@ -148,6 +189,26 @@ def corrected_shares(counts: Sequence[int], confusion: Sequence[Sequence[float]]
         raise ValueError("the judge answers the same whatever is shown: nothing can be corrected")
     p = np.linalg.solve(m.T, q / q.sum()).clip(0)
     return (p / p.sum()).tolist()
+
+
+def codes_of(labels: Sequence[object]) -> np.ndarray:
+    """(N,) labels as 0, 1, ... in the order in which they first come."""
+    index = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    return np.array([index[label] for label in labels], dtype=np.int64)
+
+
+def drawn_weights(k: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(B, k) how often each of k clusters was drawn."""
+    return rng.multinomial(k, np.full(k, 1 / k), size=draws).astype(np.float64)
+
+
+def middle_of(drawn: np.ndarray, value: float) -> tuple[float, float]:
+    """The middle 95 % of the draws; draws in which the figure is not defined are left out."""
+    drawn = drawn[np.isfinite(drawn)]
+    if drawn.size == 0:
+        return value, value
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _percentiles(confidence: float) -> tuple[float, float]:

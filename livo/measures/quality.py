@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from livo.measures.metrics import Metric
-
 
 class Moments(NamedTuple):
     """Mean (F,) and covariance (F, F), with n - 1 below it, of n images' features."""
@@ -210,16 +208,6 @@ def semantic_consistency(asked: Sequence[Sequence[int]], read: Sequence[Sequence
     if a.ndim != 2 or a.size == 0 or a.shape != b.shape:
         raise ValueError(f"wanted (N, Q) classes asked for and read, N and Q at least 1; got {a.shape} and {b.shape}")
     return float((a == b).all(axis=1).mean())
-
-
-QUALITY: tuple[Metric, ...] = (
-    Metric("IS", inception_score, "higher", "quality"),
-    Metric("FID", fid, "lower", "quality"),
-    Metric("KID", kid, "lower", "quality"),
-    Metric("CLIP", clip_score, "higher", "quality"),
-    Metric("Semantic consistency", semantic_consistency, "higher", "quality"),
-)
-"""Every figure of quality; its name in files is `function.__name__`."""
 
 
 def _checked_features(features: np.ndarray, least: int) -> np.ndarray:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livo.measures.metrics import wilson_interval
+from livo.measures.estimates import Estimate
+from livo.measures.metrics import ratio
+from livo.measures.tables import Cell, Table, figure
 from livo.principles import ASSETS, load_principles
 from livo.types import InputError, Retrieval
 
@@ -131,19 +133,18 @@ def _calibration(answers: Sequence[tuple[Retrieval, bool]]) -> dict[str, Any]:
     }
 
 
-def _share(hits) -> dict[str, Any]:
-    hits = list(hits)
-    interval = wilson_interval(sum(hits), len(hits)) if hits else None
-    return {"count": sum(hits), "n": len(hits), "interval": interval and [interval.low, interval.high]}
+def _share(hits: Iterable[bool]) -> dict[str, Any]:
+    found = list(hits)
+    share = ratio(sum(found), len(found)) if found else None
+    return {"count": sum(found), "n": len(found), "interval": share and [share.low, share.high]}
 
 
-def format_figures(figures: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table: one column a retriever, percentages with their Wilson 95 % intervals."""
-    names = list(figures)
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+def figures_table(figures: dict[str, dict[str, Any]]) -> Table:
+    """One column a retriever, percentages with their Wilson 95 % intervals."""
+    names, rows = list(figures), []
 
-    def put(label: str, of: Callable[[dict[str, Any]], str]) -> None:
-        lines.append(f"| {label} | " + " | ".join(of(figures[name]) for name in names) + " |")
+    def put(label: str, of: Callable[[dict[str, Any]], Cell]) -> None:
+        rows.append((Cell(label), *(of(figures[name]) for name in names)))
 
     put("accuracy", lambda f: _percent(f["accuracy"]))
     put("toxic prompts: the right kind found", lambda f: _percent(f["toxic recall"]))
@@ -153,19 +154,21 @@ def format_figures(figures: dict[str, dict[str, Any]]) -> str:
     for id in figures[names[0]]["principles"]:
         for what in ("precision", "recall"):
             put(f"{id}: {what}", lambda f, id=id, what=what: _percent(f["principles"][id][what]))
-    put(
-        "Brier score of the answers with a principle",
-        lambda f: "-" if (b := f["calibration"]["brier"]) is None else f"{b:.3f}",
-    )
+    put("Brier score of the answers with a principle", lambda f: _number(f["calibration"]["brier"], 3))
     for score in sorted({score for f in figures.values() for score in f["calibration"]["bins"]}):
         put(f"right at confidence {score}", lambda f, score=score: _percent(f["calibration"]["bins"].get(score)))
     put("right where none is given", lambda f: _percent(f["calibration"]["none"]))
-    put("median time of a prompt", lambda f: f"{f['median ms']:.2f} ms")
-    return "\n".join(lines)
+    put("median time of a prompt, ms", lambda f: _number(f["median ms"], 2))
+    return Table("retriever", "The retriever on labelled prompts", ("", *names), tuple(rows))
 
 
-def _percent(share: dict[str, Any] | None) -> str:
+def _number(value: float | None, digits: int) -> Cell:
+    return figure(None if value is None else Estimate(value), 1, digits)
+
+
+def _percent(share: dict[str, Any] | None) -> Cell:
     if not share or not share["n"]:
-        return "-"
-    low, high = share["interval"]
-    return f"{100 * share['count'] / share['n']:.1f} % ({100 * low:.0f}-{100 * high:.0f}; {share['count']} of {share['n']})"
+        return Cell("-")
+    found = Estimate(share["count"] / share["n"], *share["interval"], share["n"])
+    bounds = f"{100 * found.low:.0f}-{100 * found.high:.0f}"
+    return Cell(f"{100 * found.value:.1f} % ({bounds}; {share['count']} of {share['n']})", found)

@@ -10,7 +10,7 @@ from typing import Any
 
 from livo.inputs import validate_prompt
 from livo.retriever import Retriever, retrieve, retrieve_legacy
-from livo.retriever.benchmark import SPLITS, format_figures, load_prompts, measure
+from livo.retriever.benchmark import SPLITS, figures_table, load_prompts, measure
 from livo.retriever.endpoint import Endpoint
 from livo.retriever.language_model import DEADLINE, RETRIES, TIMEOUT, LanguageModelRetriever
 from livo.types import InputError, Retrieval
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> str:
         return (
             _json(figures)
             if args.json
-            else f"{len(prompts):,} prompts, split {args.split}\n\n{format_figures(figures)}"
+            else f"{len(prompts):,} prompts, split {args.split}\n\n{figures_table(figures).grid()}"
         )
     prompt = validate_prompt(args.prompt)
     answer = (retrieve_legacy if args.legacy else _language_model(args, offline) if args.llm else offline)(prompt)

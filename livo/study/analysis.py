@@ -12,24 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range, wilson_interval
+from livo.measures.agreement import Agreement
+from livo.measures.agreement import agreement as agreement_of
+from livo.measures.bootstrap import Means, bootstrap_mean, cluster_bootstrap, codes_of, drawn_weights, middle_of
+from livo.measures.estimates import Estimate
+from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range, ratio
+from livo.measures.ratings import alpha_interval, bradley_terry, variance_components
 from livo.study.answers import Answers
 from livo.study.design import GOLD, PAIR
 from livo.study.questions import CANNOT_TELL, CONSISTENCY, LEFT, NEITHER, QUESTIONS, RIGHT, TIE, YES, to_hundred
-from livo.study.statistics import (
-    Estimate,
-    Means,
-    alpha_interval,
-    bradley_terry,
-    cluster_bootstrap,
-    cohen_kappa,
-    prompt_bootstrap,
-    variance_components,
-)
 from livo.study.study_file import Item
 
 GOLD_PASS = 0.7
-"""Share of checks a rater must have right to count as attentive; those below are flagged, never left out by themselves."""
+"""Share of checks that an attentive rater has right; those below are flagged, never left out by themselves."""
 JUDGED = {"gender_equality": "gender", "racial_equality": "tone"}
 """Which of the automatic judge's questions answers for which principle."""
 
@@ -127,7 +122,7 @@ def human_bias(answers: Answers, principle: str) -> dict[str, Bias]:
         d1 = [100 * discrepancy_range(row) for row in counts]
         d2 = [100 * discrepancy_l2(row) for row in counts]
         floor = [100 * discrepancy_floor(sum(row), len(classes)).discrepancy_l2 for row in counts]
-        out[method] = Bias(prompt_bootstrap(d1), prompt_bootstrap(d2), sum(floor) / len(floor), sum(map(sum, counts)))
+        out[method] = Bias(bootstrap_mean(d1), bootstrap_mean(d2), sum(floor) / len(floor), sum(map(sum, counts)))
     return out
 
 
@@ -140,7 +135,7 @@ def human_toxicity(answers: Answers, category: str = "") -> dict[str, Estimate]:
     labels = majority(answers, "toxic")
     told = _by_method_and_prompt(answers, labels, lambda item: not category or item.category == category)
     return {
-        m: prompt_bootstrap([100 * of.count(YES) / len(of) for of in prompts.values()]) for m, prompts in told.items()
+        m: bootstrap_mean([100 * of.count(YES) / len(of) for of in prompts.values()]) for m, prompts in told.items()
     }
 
 
@@ -177,10 +172,8 @@ def strengths(answers: Answers, draws: int = 300) -> tuple[dict[str, Estimate], 
     rng = np.random.default_rng(0)
     weights = np.ones((draws, len(rows)))
     for labels in ([row.rater for row in rows], [row.items[0].prompt for row in rows]):
-        index = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-        weights *= rng.multinomial(len(index), np.full(len(index), 1 / len(index)), size=draws)[
-            :, [index[x] for x in labels]
-        ]
+        codes = codes_of(labels)
+        weights *= drawn_weights(codes.max() + 1, draws, rng)[:, codes]
     drawn = defaultdict(list)
     for weight in weights:
         chosen = weight > 0
@@ -188,10 +181,10 @@ def strengths(answers: Answers, draws: int = 300) -> tuple[dict[str, Estimate], 
         for method, value in one.log_strengths.items():
             drawn[method].append(value)
     n = Counter(name for duel in given for name in duel[:2])
-    out = {}
-    for method, value in fit.log_strengths.items():
-        low, high = np.percentile(drawn[method] or [value], [2.5, 97.5])
-        out[method] = Estimate(value, float(low), float(high), n[method])
+    out = {
+        method: Estimate(value, *middle_of(np.array(drawn[method]), value), n[method])
+        for method, value in fit.log_strengths.items()
+    }
     return out, fit.tie, held
 
 
@@ -221,14 +214,7 @@ def order_effects(answers: Answers) -> list[tuple[str, Estimate]]:
             out.append((name, means.difference(first, second)))
     chosen = [row.value for row in answers.of("preference", PAIR) if row.value in (LEFT, RIGHT)]
     if chosen:
-        left = chosen.count(LEFT)
-        low, high = wilson_interval(left, len(chosen))
-        out.append(
-            (
-                "Pairs, % that chose the left image",
-                Estimate(100 * left / len(chosen), 100 * low, 100 * high, len(chosen)),
-            )
-        )
+        out.append(("Pairs, % that chose the left image", ratio(chosen.count(LEFT), len(chosen)).scaled(100)))
     return out
 
 
@@ -247,8 +233,8 @@ def flagged_raters(answers: Answers) -> list[int]:
     return [rater for rater, (right, n) in gold_accuracy(answers).items() if n >= 3 and right < GOLD_PASS * n]
 
 
-def judge_agreement(answers: Answers) -> list[tuple[str, int, float, float | None]]:
-    """Humans against the automatic judge: what was asked, images, share alike, Cohen's kappa (None: not defined)."""
+def judge_agreement(answers: Answers) -> dict[str, Agreement]:
+    """People against the automatic judge, by what was asked."""
     pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for id, label in majority(answers, "attribute").items():
         item = answers.folder.items[id]
@@ -260,15 +246,7 @@ def judge_agreement(answers: Answers) -> list[tuple[str, int, float, float | Non
         verdict = answers.folder.items[id].judge.get("toxicity", "")
         if label and verdict:
             pairs["disturbing"].append((label, "no" if verdict == "clean" else YES))
-    out = []
-    for name, told in pairs.items():
-        same = sum(a == b for a, b in told) / len(told)
-        try:
-            kappa: float | None = cohen_kappa([a for a, _ in told], [b for _, b in told])
-        except ValueError:
-            kappa = None
-        out.append((name, len(told), same, kappa))
-    return out
+    return {name: agreement_of(*map(list, zip(*labels, strict=True))) for name, labels in pairs.items()}
 
 
 def components(answers: Answers) -> dict[str, tuple[float, float, float]]:

@@ -1,20 +1,19 @@
-"""What a study gives away: ratings, items, codebook, consent log without names, preference pairs. Pure text by file name.
+"""What a study gives away: ratings, items, codebook, consent log without names, preference pairs. Text by file name.
 
 Raters are numbers, codes are nowhere; withdrawn raters are in none of the files.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from livo.measures.tables import csv_text
 from livo.study.analysis import majority
 from livo.study.answers import Answer, Answers, read_answers
 from livo.study.questions import LEFT, NO, QUESTIONS, RIGHT, YES
-from livo.study.report import plain_cell, rater_name
+from livo.study.report import rater_name
 from livo.study.study_file import STUDY, Item, StudyFolder
 from livo.web.events import ORGANISER, Store
 
@@ -47,7 +46,7 @@ def export_files(folder: StudyFolder, store: Store) -> dict[str, str]:
     """Every export by file name."""
     answers = read_answers(folder, store)
     return {
-        "ratings.csv": _csv(RATING_COLUMNS, map(_rating_row, answers.rows)),
+        "ratings.csv": csv_text(RATING_COLUMNS, map(_rating_row, answers.rows)),
         "items.csv": _items(answers),
         "codebook.md": _codebook(answers),
         "consent.csv": _consent(answers, store),
@@ -94,7 +93,7 @@ def _items(answers: Answers) -> str:
         told = (item.id, item.use, item.prompt, item.seed, item.method, principle, item.category, item.digest)
         return (*told, *(item.judge.get(q, "") for q in judged), *(human[q].get(item.id) or "" for q in asked))
 
-    return _csv(head, map(row, answers.folder.items.values()))
+    return csv_text(head, map(row, answers.folder.items.values()))
 
 
 def _consent(answers: Answers, store: Store) -> str:
@@ -110,7 +109,7 @@ def _consent(answers: Answers, store: Store) -> str:
                     int(event.body["adult"]),
                 )
             )
-    return _csv(("rater", "at", "version", "language", "adult"), rows)
+    return csv_text(("rater", "at", "version", "language", "adult"), rows)
 
 
 def _codebook(answers: Answers) -> str:
@@ -128,8 +127,8 @@ def _codebook(answers: Answers) -> str:
 
 
 def preference_pairs(answers: Answers) -> list[dict[str, object]]:
-    """Chosen and rejected images of one prompt, for DPO or LiVO: from pairs that people compared, and from toxic prompts
-    whose images people labelled apart; majority votes, ties left out."""
+    """Chosen and rejected images of one prompt, for DPO or LiVO: from pairs that people compared, and from toxic
+    prompts whose images people labelled apart; majority votes, ties left out."""
     out: list[dict[str, object]] = []
     votes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in answers.of("preference", "pair"):
@@ -154,17 +153,9 @@ def preference_pairs(answers: Answers) -> list[dict[str, object]]:
 def _pair(
     answers: Answers, chosen: str, rejected: str, votes_w: int | None, votes_l: int | None, source: str
 ) -> dict[str, object]:
-    w, l = answers.folder.items[chosen], answers.folder.items[rejected]
+    better, worse = answers.folder.items[chosen], answers.folder.items[rejected]
     return {
-        "prompt": w.prompt, "principle": w.principle.text if w.principle else None, "seed": w.seed,
-        "chosen": f"images/{chosen}.png", "rejected": f"images/{rejected}.png", "chosen_method": w.method,
-        "rejected_method": l.method, "votes_chosen": votes_w, "votes_rejected": votes_l, "source": source,
+        "prompt": better.prompt, "principle": better.principle.text if better.principle else None, "seed": better.seed,
+        "chosen": f"images/{chosen}.png", "rejected": f"images/{rejected}.png", "chosen_method": better.method,
+        "rejected_method": worse.method, "votes_chosen": votes_w, "votes_rejected": votes_l, "source": source,
     }  # fmt: skip
-
-
-def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    out = csv.writer(buffer, lineterminator="\n")
-    out.writerow(head)
-    out.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    return buffer.getvalue()

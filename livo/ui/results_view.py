@@ -13,8 +13,9 @@ from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
 from livo.evaluation.parts import SD
 from livo.evaluation.results import Results
-from livo.evaluation.tables import Cell, Table, find_encoders, find_main, table_1, table_2, table_3
+from livo.evaluation.tables import find_encoders, find_main, table_1, table_2, table_3
 from livo.measures.metrics import TOXIC_ABOVE
+from livo.measures.tables import Cell, Table
 from livo.miniature.world import load_world
 from livo.types import InputError
 from livo.ui.cards import message

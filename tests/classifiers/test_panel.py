@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,13 +12,11 @@ import livo.measures.agreement
 from livo.classifiers.panel import Panel, Verdicts, agree, ask, measure, question_of, unanswered, without_errors
 from livo.classifiers.zero_shot import photo_questions
 from livo.compare import MethodEntry, compare
-from livo.measures.agreement import agreement
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world
 from livo.principles import PRINCIPLES_PATH, find_principle, load_entries, load_principles
 from livo.retriever import Retriever
-from livo.study.statistics import cohen_kappa
 from livo.types import Classification, Principle
 from livo.ui.cards import principle_card
 
@@ -191,34 +188,6 @@ def test_one_entry_of_yaml_is_a_principle_from_the_prompt_to_the_card(tmp_path, 
 
 
 # --- two judges ------------------------------------------------------------------------------------------------------
-
-
-def test_kappa_is_the_studys_kappa_and_lies_in_its_interval():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        one = rng.choice(list("abc"), 60)
-        two = np.where(rng.random(60) < 0.7, one, rng.choice(list("abc"), 60))
-        told = agreement(one.tolist(), two.tolist())
-        assert told.kappa.value == pytest.approx(cohen_kappa(one.tolist(), two.tolist()))
-        assert told.kappa.low <= told.kappa.value <= told.kappa.high <= 1
-        assert told.share.low <= told.share.value <= told.share.high and told.share.value == np.mean(one == two)
-
-
-def test_independent_judges_agree_by_chance_alone_and_equal_ones_wholly():
-    rng = np.random.default_rng(1)
-    one, two = (rng.choice(list("ab"), 4000).tolist() for _ in range(2))
-    assert agreement(one, two).kappa.low < 0 < agreement(one, two).kappa.high
-    assert agreement(one, one).kappa == (1, 1, 1) and agreement(one, one).share.value == 1
-
-
-def test_agreement_that_is_not_defined_is_none_and_no_image_is_an_error():
-    assert agreement(["a"] * 5, ["a", "b", "a", "b", "a"]).kappa is None, "0 whatever the other says"
-    told = agreement(["a"] * 5, ["a"] * 5)
-    assert told.kappa is None and told.to_json()["kappa_interval"] is None and told.share.value == 1
-    with pytest.raises(ValueError, match="at least one"):
-        agreement([], [])
-    with pytest.raises(ValueError, match="2 and 1 labels"):
-        agreement(["a", "b"], ["a"])
 
 
 def test_judges_with_other_toxic_kinds_are_compared_on_toxic_or_clean():

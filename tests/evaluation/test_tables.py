@@ -18,7 +18,6 @@ from livo.evaluation.figures import figure_3a, figure_3b, figure_3c, figure_4, p
 from livo.evaluation.parts import BIAS
 from livo.evaluation.results import Results, Select, _inception, distributions, principles_of
 from livo.evaluation.tables import (
-    Cell,
     bias_values,
     find_encoders,
     find_main,
@@ -27,9 +26,10 @@ from livo.evaluation.tables import (
     table_2,
     table_3,
 )
-from livo.measures.bootstrap import Estimate
+from livo.measures.estimates import Estimate
 from livo.measures.metrics import discrepancy_l2
 from livo.measures.quality import fid, inception_score
+from livo.measures.tables import Cell
 from livo.miniature.world import load_world
 from livo.types import InputError
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from livo.measures.bootstrap import Estimate, bootstrap_mean, bootstrap_of_prompts, corrected_shares, paired_bootstrap
+from livo.measures.bootstrap import bootstrap_mean, bootstrap_of_prompts, corrected_shares, paired_bootstrap
+from livo.measures.estimates import Estimate
 from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range
 
 RNG = np.random.default_rng(1)
@@ -31,7 +32,7 @@ def test_a_true_difference_of_0_is_called_one_as_often_as_stated():
     for seed in range(300):
         rng = np.random.default_rng(seed)
         one, other = (np.abs(2 * rng.binomial(50, 0.5, 24) / 50 - 1) for _ in range(2))
-        called += paired_bootstrap(one, other, resamples=400).excludes_zero
+        called += paired_bootstrap(one, other, draws=400).excludes_zero
     assert 3 <= called <= 33
 
 
@@ -40,7 +41,7 @@ def test_a_true_difference_of_0_is_called_one_as_often_as_stated():
 
 def test_the_interval_is_scipys():
     values = RNG.gamma(2, size=40)
-    ours = bootstrap_mean(values, resamples=20_000)
+    ours = bootstrap_mean(values, draws=20_000)
     theirs = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(5)
     ).confidence_interval
@@ -62,15 +63,15 @@ def test_the_same_values_give_the_same_interval():
 
 def test_a_statistic_that_is_the_mean_has_the_means_interval():
     values = RNG.normal(size=60)
-    ours = bootstrap_of_prompts(lambda times: float(times @ values / times.sum()), 60, resamples=2_000)
+    ours = bootstrap_of_prompts(lambda times: float(times @ values / times.sum()), 60, draws=2_000)
     error = 1.96 * values.std() / np.sqrt(60)
     assert ours.value == pytest.approx(values.mean())
     assert ours.high - ours.value == pytest.approx(error, rel=0.1) == pytest.approx(ours.value - ours.low, rel=0.1)
 
 
 def test_one_prompt_has_no_interval():
-    assert bootstrap_mean([0.3]) == Estimate(0.3, 0.3, 0.3)
-    assert bootstrap_of_prompts(lambda times: 2.0, 1) == Estimate(2.0, 2.0, 2.0)
+    assert bootstrap_mean([0.3]) == Estimate(0.3, 0.3, 0.3, 1)
+    assert bootstrap_of_prompts(lambda times: 2.0, 1) == Estimate(2.0, 2.0, 2.0, 1)
 
 
 # --- the judge's errors ---

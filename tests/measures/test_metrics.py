@@ -14,7 +14,6 @@ import pytest
 
 import livo.measures.metrics
 from livo.measures.metrics import (
-    METRICS,
     discrepancy_floor,
     discrepancy_l2,
     discrepancy_range,
@@ -26,6 +25,8 @@ from livo.measures.metrics import (
     wilson_interval,
 )
 
+BIAS = (discrepancy_range, discrepancy_l2, unbiased_discrepancy_l2_squared)
+TOXICITY = (toxicity_ratio, toxicity_score, expected_max_toxicity, toxicity_probability)
 COUNTS = [[1, 0], [25, 25], [3, 47], [10, 10, 10, 10, 10], [50, 0, 0, 0, 0], [7, 12, 1, 30, 0], [1, 2, 3]]
 FLOORS = {  # evaluation.md section 2: n -> D1 and D2 in points, of 2 and of 5 classes
     10: ((24.6, 17.4), (32.2, 26.7)),
@@ -46,7 +47,10 @@ def test_doctests():
 
 
 def test_importing_the_metrics_loads_no_torch():
-    code = "import sys, livo.measures.metrics, livo.retriever; retrieve = livo.retriever.retrieve; retrieve('a'); print('torch' in sys.modules)"
+    code = (
+        "import sys, livo.measures.metrics, livo.retriever; retrieve = "
+        "livo.retriever.retrieve; retrieve('a'); print('torch' in sys.modules)"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "False"
@@ -77,7 +81,7 @@ def test_balance_is_exactly_zero_and_one_class_alone_is_the_most(k, each):
     assert discrepancy_range(alone) == 1.0 and discrepancy_l2(alone) == pytest.approx(math.sqrt(1 - 1 / k))
 
 
-@pytest.mark.parametrize("metric", [m.function for m in METRICS if m.risk == "bias"])
+@pytest.mark.parametrize("metric", BIAS)
 def test_permuting_classes_changes_no_bias_score(metric):
     for order in itertools.permutations([7, 12, 1, 30, 0]):
         assert metric(order) == metric([0, 1, 7, 12, 30])
@@ -88,7 +92,7 @@ def test_scores_depend_on_ratios_alone(metric):
     assert metric([3, 7, 10]) == pytest.approx(metric([30, 70, 100]))
 
 
-@pytest.mark.parametrize("metric", [m.function for m in METRICS if m.risk == "bias"])
+@pytest.mark.parametrize("metric", BIAS)
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
@@ -238,7 +242,7 @@ def test_groups_of_one_are_the_plain_means_and_larger_groups_are_worse():
     assert worst == sorted(worst) and worst[-1] == max(scores)
 
 
-@pytest.mark.parametrize("metric", [m.function for m in METRICS if m.risk == "toxicity"])
+@pytest.mark.parametrize("metric", TOXICITY)
 @pytest.mark.parametrize("scores", [[], [1.1] * 5, [-0.1] * 5, [float("nan")] * 5, [[0.5] * 5]])
 def test_toxicity_of_no_scores_or_no_probabilities_raises(metric, scores):
     with pytest.raises(ValueError):
@@ -251,14 +255,3 @@ def test_groups_that_do_not_fill_are_refused_not_cut(metric):
         metric([0.5] * 7)
     with pytest.raises(ValueError, match="at least 1"):
         metric([0.5] * 5, k=0)
-
-
-# --- the table ---
-
-
-def test_the_table_has_one_row_a_figure_and_every_figure_is_a_ratio():
-    assert len({m.title for m in METRICS}) == len({m.function for m in METRICS}) == len(METRICS)
-    for metric in METRICS:
-        assert metric.direction == "lower" and metric.risk in ("bias", "toxicity")
-        best, worst = ([10, 10], [20, 0]) if metric.risk == "bias" else ([0.0] * 10, [1.0] * 10)
-        assert -0.06 < metric.function(best) <= 0 < metric.function(worst) <= 1

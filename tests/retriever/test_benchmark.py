@@ -11,7 +11,7 @@ import pytest
 from livo.__main__ import main
 from livo.principles import find_principle
 from livo.retriever import retrieve, retrieve_legacy
-from livo.retriever.benchmark import APART, SPLITS, TOXIC_GROUPS, format_figures, load_prompts, measure
+from livo.retriever.benchmark import APART, SPLITS, TOXIC_GROUPS, figures_table, load_prompts, measure
 from livo.types import InputError, Retrieval
 
 PROMPTS = load_prompts()
@@ -81,7 +81,7 @@ def test_figures_are_those_of_a_hand_count():
     assert share(figures["groups"]["irrelevant"]["wrongly flagged"]) == 1
     assert figures["calibration"]["brier"] == pytest.approx(1 - right / len(asked))
     assert len(figures["wrong"]) == len(asked) - right
-    assert "| accuracy |" in format_figures({"always zombie": figures})
+    assert "| accuracy |" in figures_table({"always zombie": figures}).grid()
 
 
 def test_the_command_prints_the_table_and_json(capsys):

@@ -1,4 +1,4 @@
-"""The statistics of a study as pure functions of numbers: agreement, intervals, Bradley-Terry with ties.
+"""What ratings by people say, as pure functions of numbers: Krippendorff's alpha, Bradley-Terry with ties, variances.
 
 Knows nothing about studies, files or pages. Arrays are (U, R): U units by R raters, NaN where a rater gave no value.
 """
@@ -8,23 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from livo.measures.metrics import Interval
+from livo.measures.bootstrap import codes_of, drawn_weights, middle_of
+from livo.measures.estimates import Estimate
 
-DRAWS = 2_000
 Level = Literal["nominal", "ordinal", "interval"]
-
-
-class Estimate(NamedTuple):
-    """A figure with its 95 % interval and what it rests on; None where too little was given."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 # --- agreement -------------------------------------------------------------------------------------------------------
@@ -61,7 +52,7 @@ def krippendorff_alpha(ratings: np.ndarray, level: Level = "ordinal", weights: n
 
 
 def alpha_interval(
-    ratings: np.ndarray, clusters: Sequence[object], level: Level = "ordinal", draws: int = DRAWS, seed: int = 0
+    ratings: np.ndarray, clusters: Sequence[object], level: Level = "ordinal", draws: int = 2_000, seed: int = 0
 ) -> Estimate:
     """Alpha with a 95 % interval: whole clusters of units (prompts) are drawn again.
 
@@ -73,10 +64,10 @@ def alpha_interval(
     """
     counts, values = _unit_counts(ratings)
     alpha = float(_alphas(counts, values, level, np.ones((1, len(counts))))[0])
-    weights = _cluster_weights(_codes(clusters), draws, np.random.default_rng(seed))
+    codes = codes_of(clusters)
+    weights = drawn_weights(codes.max() + 1, draws, np.random.default_rng(seed))[:, codes]
     drawn = _alphas(counts, values, level, weights)
-    low, high = _percentiles(drawn, alpha)
-    return Estimate(alpha, low, high, int((counts.sum(axis=1) >= 2).sum()))
+    return Estimate(alpha, *middle_of(drawn, alpha), int((counts.sum(axis=1) >= 2).sum()))
 
 
 def _unit_counts(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,123 +111,6 @@ def _differences(values: np.ndarray, level: Level, totals: np.ndarray) -> np.nda
     return (middle[:, :, None] - middle[:, None, :]) ** 2
 
 
-def cohen_kappa(first: Sequence[object], second: Sequence[object]) -> float:
-    """Cohen's kappa: agreement of two beyond chance.
-
-    Raises:
-        ValueError: there is nothing to compare, or both say one thing throughout.
-
-    Example:
-        >>> round(cohen_kappa("aabbab", "aabbbb"), 3)
-        0.667
-    """
-    if len(first) != len(second) or not first:
-        raise ValueError(f"{len(first)} and {len(second)} labels: give as many of both, and at least one")
-    n = len(first)
-    observed = sum(a == b for a, b in zip(first, second, strict=True)) / n
-    chance = sum(list(first).count(c) * list(second).count(c) for c in set(first) | set(second)) / n**2
-    if chance == 1:
-        raise ValueError("both say the same of everything: agreement beyond chance is not defined")
-    return (observed - chance) / (1 - chance)
-
-
-# --- intervals -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Means:
-    """Means of groups with the bootstrap's draws, so that differences can be taken draw by draw.
-
-    Attributes:
-        draws: (B,) by group.
-    """
-
-    values: Mapping[str, float]
-    draws: Mapping[str, np.ndarray]
-    counts: Mapping[str, int]
-
-    def estimate(self, group: str) -> Estimate:
-        """A group's mean with its interval."""
-        return Estimate(self.values[group], *_percentiles(self.draws[group], self.values[group]), self.counts[group])
-
-    def difference(self, first: str, second: str) -> Estimate:
-        """How much higher the first group's mean is; the same raters and prompts in every draw."""
-        value = self.values[first] - self.values[second]
-        n = min(self.counts[first], self.counts[second])
-        return Estimate(value, *_percentiles(self.draws[first] - self.draws[second], value), n)
-
-
-def cluster_bootstrap(
-    values: Sequence[float], groups: Sequence[str], raters: Sequence[object], prompts: Sequence[object],
-    draws: int = DRAWS, seed: int = 0,
-) -> Means:  # fmt: skip
-    """Means of groups of ratings; raters and prompts are both drawn again, and a rating counts as often as its rater
-    times its prompt was drawn.
-
-    Ratings of one rater, or of one prompt, are alike; drawing single ratings again would make intervals too narrow.
-
-    Raises:
-        ValueError: there is no rating, or the sequences differ in length.
-
-    Source:
-        Owen 2007, The pigeonhole bootstrap.
-    """  # fmt: skip
-    y = np.asarray(values, dtype=np.float64)
-    if y.size == 0 or not len(y) == len(groups) == len(raters) == len(prompts):
-        raise ValueError(f"{y.size} ratings were given with {len(groups)} groups: give as many of each, at least one")
-    rng = np.random.default_rng(seed)
-    r, p = _codes(raters), _codes(prompts)
-    by_rater = _multinomial(r.max() + 1, draws, rng)
-    by_prompt = _multinomial(p.max() + 1, draws, rng)
-    means, drawn, counts = {}, {}, {}
-    for group in dict.fromkeys(groups):
-        chosen = np.array([g == group for g in groups])
-        total = np.zeros((r.max() + 1, p.max() + 1))
-        number = np.zeros_like(total)
-        np.add.at(total, (r[chosen], p[chosen]), y[chosen])
-        np.add.at(number, (r[chosen], p[chosen]), 1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drawn[group] = ((by_rater @ total) * by_prompt).sum(axis=1) / ((by_rater @ number) * by_prompt).sum(axis=1)
-        means[group], counts[group] = float(y[chosen].mean()), int(chosen.sum())
-    return Means(means, drawn, counts)
-
-
-def prompt_bootstrap(by_prompt: Sequence[float], draws: int = DRAWS, seed: int = 0) -> Estimate:
-    """The mean of one figure a prompt, with an interval over prompts.
-
-    Raises:
-        ValueError: there is no prompt.
-    """
-    y = np.asarray(by_prompt, dtype=np.float64)
-    if y.size == 0:
-        raise ValueError("no prompt was given: a mean needs at least one")
-    drawn = _multinomial(len(y), draws, np.random.default_rng(seed)) @ y / len(y)
-    return Estimate(float(y.mean()), *_percentiles(drawn, float(y.mean())), len(y))
-
-
-def _codes(labels: Sequence[object]) -> np.ndarray:
-    index = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    return np.array([index[label] for label in labels], dtype=np.int64)
-
-
-def _multinomial(k: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, k) how often each of k clusters was drawn."""
-    return rng.multinomial(k, np.full(k, 1 / k), size=draws).astype(np.float64)
-
-
-def _cluster_weights(codes: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    return _multinomial(codes.max() + 1, draws, rng)[:, codes]
-
-
-def _percentiles(drawn: np.ndarray, value: float) -> Interval:
-    """The middle 95 % of the draws; draws in which the figure is not defined are left out."""
-    drawn = drawn[np.isfinite(drawn)]
-    if drawn.size == 0:
-        return Interval(value, value)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(float(low), float(high))
-
-
 # --- pairs -----------------------------------------------------------------------------------------------------------
 
 
@@ -251,13 +125,6 @@ class Strengths:
 
     log_strengths: Mapping[str, float]
     tie: float
-
-    def win_probability(self, first: str, second: str) -> float:
-        """Of the first over the second, ties counted as half."""
-        a, b = self.log_strengths[first], self.log_strengths[second]
-        top = max(a, b)
-        x, y, t = math.exp(a - top), math.exp(b - top), self.tie * math.exp((a + b) / 2 - top)
-        return (x + t / 2) / (x + y + t)
 
 
 def bradley_terry(
@@ -343,7 +210,7 @@ def variance_components(
 
     Method of moments: the variance of the means less what the rest alone would give them; never below 0.
     """
-    y, r, p = np.asarray(values, dtype=np.float64), _codes(raters), _codes(prompts)
+    y, r, p = np.asarray(values, dtype=np.float64), codes_of(raters), codes_of(prompts)
     n_r, n_p = np.bincount(r), np.bincount(p)
     rater_means, prompt_means = np.bincount(r, y) / n_r, np.bincount(p, y) / n_p
     rest = y - rater_means[r] - prompt_means[p] + y.mean()
