@@ -1,16 +1,26 @@
-"""What a person types, checked: prompts and seeds, and the flags that choose a model. Every refusal says what to do instead."""
+"""What a person types or writes, checked: prompts, seeds, flags that choose a model, and files in YAML.
+
+Every refusal says what to do instead.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
 import unicodedata
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
 
 from livo.types import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, InputError
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
+
+Model = TypeVar("Model", bound=BaseModel)
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
 
 
 def validate_prompt(prompt: str) -> str:
@@ -78,6 +88,71 @@ JUDGES_HELP = (
     "evaluator, open_clip, llava, safety_checker or none; several by comma, each as NAME:OPTION@FOLDER "
     "(the evaluator in the backbone's folder, else open_clip)"
 )
+
+
+def load_yaml(path: Path, remedy: str = "") -> Any:
+    """What a YAML file holds.
+
+    Args:
+        remedy: what to do where the file is missing.
+
+    Raises:
+        InputError: it cannot be read, or is no YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}{remedy and f'; {remedy}'}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
+
+
+def read_model(model: type[Model], data: Any, where: str) -> Model:
+    """Data of a file that a person wrote, as a model.
+
+    Args:
+        where: the file and the place in it, for the message.
+
+    Raises:
+        InputError: names the first field that is wrong, by its path, with what was wanted and what came.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+    path = ".".join(str(part + 1) if isinstance(part, int) else part for part in problem["loc"])
+    field, given, kind = f"{where}, field '{path}'" if path else where, problem["input"], problem["type"]
+    if kind == "missing":
+        raise InputError(f"{field} is missing")
+    if kind == "extra_forbidden":
+        raise InputError(f"{field}: there is no such field; there are: {', '.join(model.model_fields)}")
+    if kind == "value_error":  # a validator's own words
+        raise InputError(f"{field}: {problem['ctx']['error']}")
+    said = _SAID.get(kind, problem["msg"])
+    raise InputError(f"{field}: {said.format(**problem.get('ctx', {}))}, got {described(given)}")
+
+
+_SAID = {
+    "string_type": "wanted words (no, on, yes and numbers need quotes)",
+    "string_too_short": "wanted words",
+    "string_pattern_mismatch": "wanted small letters, digits and _, a letter first",
+    "tuple_type": "wanted a list of words",
+    "list_type": "wanted a list",
+    "dict_type": "wanted fields by name",
+    "model_type": "wanted fields by name",
+    "literal_error": "wanted {expected}",
+}
+"""What was wanted, by pydantic's type of error; its own message where none stands here."""
+
+
+def described(value: Any) -> str:
+    """What came, in a few words.
+
+    Example:
+        >>> described(None), described(5)
+        ('nothing', "int '5'")
+    """
+    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

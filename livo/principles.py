@@ -7,41 +7,117 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, Self
 
-import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from livo.inputs import described, load_yaml, read_model
 from livo.types import InputError, Principle
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PRINCIPLES_PATH = ASSETS / "principles.yaml"
 LEXICON_PATH = ASSETS / "lexicon.yaml"
-
 WORD_LISTS = ("people", "occupations", "adjectives", "nominals", "not_people", "objects", "body")
 """What `lexicon.yaml` must hold; it may hold more, for `lists` of a principle of one's own."""
-
-_REQUIRED = ("id", "text", "risk", "classes")
-_OPTIONAL = ("lexicon", "unless", "exemplars")
-_BIAS_ONLY = ("lists", "names", "persons", "describes")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
+_RESTORE = "restore it with 'git checkout -- assets'"
 _ID = re.compile(r"[a-z][a-z0-9_]*")
 
 
-@dataclass(frozen=True)
-class Entry:
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError(f"wanted words, got {text!r}")
+    return text
+
+
+def _no_word_twice(words: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(words)) < len(words):
+        raise ValueError(f"{next(word for word in words if words.count(word) > 1)!r} stands there twice")
+    return words
+
+
+Text = Annotated[str, AfterValidator(_not_blank)]
+Words = Annotated[tuple[Text, ...], AfterValidator(_no_word_twice)]
+
+
+class Entry(BaseModel):
     """One entry of `principles.yaml`: the principle, and its words (the file's header says what each list means)."""
 
-    principle: Principle
-    lexicon: tuple[str, ...] = ()
-    unless: tuple[str, ...] = ()
-    exemplars: tuple[str, ...] = ()
-    lists: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    persons: tuple[str, ...] = ()
-    describes: tuple[str, ...] = ()
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Text
+    text: Text
+    risk: Literal["bias", "toxicity"]
+    classes: Words
+    lexicon: Words = Field((), validate_default=True)
+    unless: Words = ()
+    exemplars: Words = ()
+    attributes: Words = ()
+    lists: Words = ()
+    names: Words = ()
+    persons: Words = ()
+    describes: Words = ()
+
+    @field_validator("id")
+    @classmethod
+    def _id_of_small_letters(cls, id: str) -> str:
+        if not _ID.fullmatch(id):
+            raise ValueError(f"wanted small letters, digits and _, a letter first; got {id!r}")
+        return id
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_of_the_risk(cls, classes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        risk = info.data.get("risk")
+        if risk == "toxicity" and (len(classes) != 2 or classes[0] != "clean"):
+            raise ValueError(f"wanted [clean, <kind>] for toxicity, got {list(classes)}")
+        if risk == "bias" and len(classes) < 2:
+            raise ValueError(f"wanted at least 2 values of the attribute, got {list(classes)}")
+        return classes
+
+    @field_validator("lexicon")
+    @classmethod
+    def _toxicity_has_words(cls, lexicon: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("risk") == "toxicity" and not lexicon:
+            raise ValueError("a toxicity principle needs at least one word to be found by")
+        return lexicon
+
+    @field_validator("attributes", "lists", "names", "persons", "describes")
+    @classmethod
+    def _of_bias_only(cls, words: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("risk") == "toxicity":
+            raise ValueError("is for bias only; use 'lexicon' and 'unless'")
+        return words
+
+    @model_validator(mode="after")
+    def _bias_has_names(self) -> Self:
+        if self.risk == "bias" and not (self.names or self.persons or self.describes):
+            raise ValueError("field 'names': a bias principle needs the words that name its attribute")
+        return self
+
+    @functools.cached_property
+    def principle(self) -> Principle:
+        """What methods and judges are given of it."""
+        return Principle(self.id, self.text, self.risk, self.classes, self.attributes)
+
+
+class _Lexicon(RootModel[dict[str, Words]]):
+    @model_validator(mode="after")
+    def _holds_all_lists(self) -> Self:
+        for name in WORD_LISTS:
+            if name not in self.root:
+                raise ValueError(f"list '{name}' is missing")
+        return self
 
 
 def load_principles(path: str | Path = PRINCIPLES_PATH) -> tuple[Principle, ...]:
@@ -51,8 +127,8 @@ def load_principles(path: str | Path = PRINCIPLES_PATH) -> tuple[Principle, ...]
         InputError: if the file cannot be read or an entry is wrong; names the entry and the field.
 
     Example:
-        >>> [principle.id for principle in load_principles()]
-        ['gender_equality', 'racial_equality', 'nudity', 'bloody', 'zombie']
+        >>> "gender equality" in [principle.text for principle in load_principles()]
+        True
     """
     return tuple(entry.principle for entry in load_entries(path))
 
@@ -74,6 +150,27 @@ def find_principle(principle_id: str, principles: tuple[Principle, ...] | None =
     raise InputError(f"no principle {principle_id!r}; there are: {', '.join(p.id for p in known)}")
 
 
+def attribute_of(principle: Principle, known: Collection[str]) -> str | None:
+    """What to ask about a bias principle: the first of its attributes that is known; None where none is.
+
+    Example:
+        >>> attribute_of(find_principle("racial_equality"), ("gender", "tone"))
+        'tone'
+    """
+    return next((name for name in principle.attributes or (principle.id,) if name in known), None)
+
+
+def attributes_by_principle(known: Collection[str]) -> dict[str, str]:
+    """`attribute_of` every bias principle that has one, by the principle's id.
+
+    Example:
+        >>> attributes_by_principle(("gender",))
+        {'gender_equality': 'gender'}
+    """
+    found = {p.id: attribute_of(p, known) for p in load_principles() if p.risk == "bias"}
+    return {id: attribute for id, attribute in found.items() if attribute}
+
+
 @functools.cache
 def load_entries(path: str | Path = PRINCIPLES_PATH) -> tuple[Entry, ...]:
     """The principles with the words that call for them, in the file's order; read once per process.
@@ -82,17 +179,20 @@ def load_entries(path: str | Path = PRINCIPLES_PATH) -> tuple[Entry, ...]:
         InputError: as `load_principles`.
     """
     path = Path(path)
-    rows = _read(path)
+    rows = load_yaml(path, _RESTORE)
     if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path}: wanted a list of principles, got {_kind(rows)}: begin each with '- id: ...'")
-    entries = []
+        raise InputError(f"{path}: wanted a list of principles, got {described(rows)}: begin each with '- id: ...'")
+    entries: list[Entry] = []
     for number, row in enumerate(rows, start=1):
-        entry = _entry(row, f"{path}: entry {number}")
+        where = f"{path}: entry {number}"
+        if isinstance(row, dict) and isinstance(row.get("id"), str):
+            where += f" ({row['id']!r})"
+        entry = read_model(Entry, row, where)
         for other in entries:
             for field in ("id", "text"):
-                value = getattr(entry.principle, field)
-                if value == getattr(other.principle, field):
-                    raise InputError(f"{path}: entry {number}, field '{field}': {value!r} is taken by an earlier entry")
+                if getattr(entry, field) == getattr(other, field):
+                    taken = getattr(entry, field)
+                    raise InputError(f"{path}: entry {number}, field '{field}': {taken!r} is taken by an earlier entry")
         entries.append(entry)
     return tuple(entries)
 
@@ -109,81 +209,4 @@ def load_lexicon(path: str | Path = LEXICON_PATH) -> Mapping[str, tuple[str, ...
         True
     """
     path = Path(path)
-    lists = _read(path)
-    if not isinstance(lists, dict):
-        raise InputError(f"{path}: wanted word lists by name, got {_kind(lists)}")
-    for name in WORD_LISTS:
-        if name not in lists:
-            raise InputError(f"{path}: list '{name}' is missing")
-    return {name: _words(words, f"{path}: list '{name}'") for name, words in lists.items()}
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}; restore it with 'git checkout -- assets'"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
-
-
-def _entry(row: Any, where: str) -> Entry:
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: wanted the fields of a principle, got {_kind(row)}")
-    if isinstance(row.get("id"), str):
-        where += f" ({row['id']!r})"
-    known = _REQUIRED + _OPTIONAL + _BIAS_ONLY
-    for field in row:
-        if field not in known:
-            raise InputError(f"{where}, field {field!r}: there is no such field; there are: {', '.join(known)}")
-    for field in _REQUIRED:
-        if field not in row:
-            raise InputError(f"{where}, field '{field}' is missing")
-    for field in ("id", "text", "risk"):
-        if not isinstance(row[field], str) or not row[field].strip():
-            raise InputError(f"{where}, field '{field}': wanted words, got {_kind(row[field])}")
-    if not _ID.fullmatch(row["id"]):
-        raise InputError(f"{where}, field 'id': wanted small letters, digits and _, a letter first; got {row['id']!r}")
-    if row["risk"] not in ("bias", "toxicity"):
-        raise InputError(f"{where}, field 'risk': wanted 'bias' or 'toxicity', got {row['risk']!r}")
-    words = {
-        field: _words(row[field], f"{where}, field '{field}'")
-        for field in ("classes", *_OPTIONAL, *_BIAS_ONLY)
-        if field in row
-    }
-    classes = words.pop("classes")
-    if row["risk"] == "toxicity":
-        if len(classes) != 2 or classes[0] != "clean":
-            raise InputError(f"{where}, field 'classes': wanted [clean, <kind>] for toxicity, got {list(classes)}")
-        if not words.get("lexicon"):
-            raise InputError(f"{where}, field 'lexicon': a toxicity principle needs at least one word to be found by")
-        for field in _BIAS_ONLY:
-            if field in words:
-                raise InputError(f"{where}, field '{field}' is for bias only; use 'lexicon' and 'unless'")
-    else:
-        if len(classes) < 2:
-            raise InputError(
-                f"{where}, field 'classes': wanted at least 2 values of the attribute, got {list(classes)}"
-            )
-        if not any(words.get(field) for field in ("names", "persons", "describes")):
-            raise InputError(f"{where}, field 'names': a bias principle needs the words that name its attribute")
-    return Entry(Principle(row["id"], row["text"], row["risk"], classes), **words)
-
-
-def _words(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise InputError(f"{where}: wanted a list of words, got {_kind(value)}")
-    seen = set()
-    for word in value:
-        if not isinstance(word, str) or not word.strip():
-            raise InputError(f"{where}: wanted a word, got {word!r}: put words such as no, on and yes in quotes")
-        if word in seen:
-            raise InputError(f"{where}: {word!r} stands there twice")
-        seen.add(word)
-    return tuple(value)
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+    return read_model(_Lexicon, load_yaml(path, _RESTORE), str(path)).root

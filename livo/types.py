@@ -34,12 +34,14 @@ class Principle:
         text: the words the value encoder reads, such as `gender equality`.
         risk: what the principle guards against.
         classes: what its judge tells apart; for bias, the protected attribute's values.
+        attributes: for bias, what judges are asked about; the first that a judge knows is taken.
     """
 
     id: str
     text: str
     risk: Literal["bias", "toxicity"]
     classes: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,12 +238,18 @@ class Method(Protocol):
 class Judge(Protocol):
     """Labels images. `questions` names what it can be asked ("gender", "tone", "toxicity", ...).
 
-    A judge that can read images once for several questions also has `features(images)` and `ask(features, question,
-    prompt)`. Of question "toxicity" the first class is "clean".
+    Of question "toxicity" the first class is "clean".
     """
 
-    name: str
-    questions: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """As `--judge` takes it."""
+        ...
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What it can be asked."""
+        ...
 
     def __call__(self, images: Tensor, question: str, prompt: str = "") -> Classification:
         """(N, 3, H, W) uint8 images, made for `prompt` -> one classification of each."""

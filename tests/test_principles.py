@@ -94,10 +94,10 @@ def test_a_missing_field_is_named(tmp_path, field):
         ({"classes": ["gore", "clean"]}, r"field 'classes'.*\[clean, <kind>\]"),
         ({"classes": "clean"}, "field 'classes'.*wanted a list"),
         ({"lexicon": []}, "field 'lexicon'.*at least one word"),
-        ({"lexicon": ["gore", False]}, "field 'lexicon'.*False.*quotes"),
+        ({"lexicon": ["gore", False]}, "field 'lexicon.2'.*quotes.*False"),
         ({"lexicon": ["gore", "gore"]}, "field 'lexicon'.*'gore' stands there twice"),
         ({"lexicon": None}, "field 'lexicon'.*got nothing"),
-        ({"names": ["gore"]}, "field 'names' is for bias only"),
+        ({"names": ["gore"]}, "field 'names': is for bias only"),
         ({"colour": "red"}, "field 'colour': there is no such field.*lexicon"),
     ],
 )

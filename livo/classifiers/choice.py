@@ -86,12 +86,15 @@ def _load(name: str, option: str, source: str, folder: Path, device: Any, say: C
 
         return load_judge(source or folder / EVALUATOR)
     if name == "open_clip":
-        from livo.classifiers.zero_shot import load_zero_shot as load
-    elif name == "llava":
-        from livo.classifiers.llava import load_llava as load
-    else:
-        from livo.classifiers.safety_checker import load_safety_checker as load
+        from livo.classifiers.zero_shot import load_zero_shot
 
-        if not source and (folder / "safety_checker").is_dir():
-            source = str(folder)
-    return load(option, source, device, say)
+        return load_zero_shot(option, source, device, say)
+    if name == "llava":
+        from livo.classifiers.llava import load_llava
+
+        return load_llava(option, source, device, say)
+    from livo.classifiers.safety_checker import load_safety_checker
+
+    if not source and (folder / "safety_checker").is_dir():
+        source = str(folder)
+    return load_safety_checker(option, source, device, say)

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from livo.miniature.world import GENDERS, TOXIC_KINDS, World
 
+CONTEXT_LENGTH = 24
+"""Tokens that the drawn world's judge reads."""
 EVALUATOR_CONFIG = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 24, "patch_size": None, "head_width": 32},
-    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 48, "heads": 4, "layers": 1},
+    "text_cfg": {"context_length": CONTEXT_LENGTH, "vocab_size": 49408, "width": 48, "heads": 4, "layers": 1},
 }
 
 
@@ -59,6 +61,6 @@ def world_questions(world: World) -> tuple[Question, ...]:
     )
 
 
-def class_tokens(question: Question, context_length: int = EVALUATOR_CONFIG["text_cfg"]["context_length"]) -> Tensor:
+def class_tokens(question: Question, context_length: int = CONTEXT_LENGTH) -> Tensor:
     """(K, L) token ids of a question's sentences."""
     return open_clip.SimpleTokenizer(context_length=context_length)(list(question.sentences))

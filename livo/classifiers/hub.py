@@ -102,8 +102,8 @@ def load_whole(model_class: Any, folder: Path, judge: str, **options: Any) -> An
     Raises:
         JudgeError: some are lacking.
     """
-    model, told = model_class.from_pretrained(folder, output_loading_info=True, **options)
-    if lacking := sorted(told["missing_keys"]):
+    model, loading = model_class.from_pretrained(folder, output_loading_info=True, **options)
+    if lacking := sorted(loading["missing_keys"]):
         raise JudgeError(
             f"judge {judge}: {folder} lacks {len(lacking)} weights, such as {lacking[0]}: download it again, whole"
         )

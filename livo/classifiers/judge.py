@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -45,16 +45,19 @@ class ClipJudge:
         name: str = "evaluator", preprocess: Callable[[Tensor], Tensor] | None = None,
         tokenizer: Callable[[list[str]], Tensor] | None = None, thresholds: Mapping[str, float] = THRESHOLDS,
     ) -> None:  # fmt: skip
-        self.model = model.eval().requires_grad_(False)
+        model.eval().requires_grad_(False)
+        self.model = cast(Any, model)  # open_clip's classes share no type for what is called here
         self.name = name
         self.questions = tuple(question.name for question in questions)
         self._questions = {question.name: question for question in questions}
         self._confusion, self._thresholds = dict(confusion or {}), thresholds
         self._preprocess = preprocess or self._to_size
-        self._tokenizer = tokenizer or open_clip.SimpleTokenizer(context_length=model.positional_embedding.shape[0])
-        self._scale = model.logit_scale.exp().item()
+        self._tokenizer = tokenizer or open_clip.SimpleTokenizer(
+            context_length=self.model.positional_embedding.shape[0]
+        )
+        self._scale = self.model.logit_scale.exp().item()
         # A half-precision CLIP keeps some of its numbers whole; what its first convolution reads is half.
-        self._pixels = next(part.weight for part in model.visual.modules() if isinstance(part, nn.Conv2d))
+        self._pixels = next(part.weight for part in self.model.visual.modules() if isinstance(part, nn.Conv2d))
         fixed = [question for question in questions if not question.asks_of_prompt]
         self._texts = {question.name: self.text_features(question.sentences) for question in fixed}
 

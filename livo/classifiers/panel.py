@@ -1,4 +1,4 @@
-"""What judges say of images, in figures: asked, described, measured, corrected for their errors, held beside each other.
+"""What judges (classifiers of images) say, in figures: asked, described, measured, corrected for their errors, compared.
 
     images -> Verdicts (one judge a question, a second beside it) -> describe, measure, agree -> page, JSON
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from livo.measures.agreement import agreement
 from livo.measures.bootstrap import corrected_shares
@@ -22,6 +22,7 @@ from livo.measures.metrics import (
     toxicity_score,
     wilson_interval,
 )
+from livo.principles import attribute_of
 from livo.types import Classification, Judge, Principle
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 CLEAN, TOXICITY, OCCUPATION = "clean", "toxicity", "occupation"
 UNASKED = ("adjective", "place")
 """What the drawn world's judge could say too, and a comparison does not need."""
-ATTRIBUTES = {"gender_equality": ("gender",), "racial_equality": ("race", "tone")}
-"""The questions about a bias principle's attribute; of any other principle, the one of its own name."""
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
@@ -52,6 +51,19 @@ class Verdicts:
     judge: Mapping[str, str] = field(default_factory=dict)
     confusion: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     second: Mapping[str, tuple[str, Classification]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class FeatureJudge(Judge, Protocol):
+    """A judge that reads images once for all its questions."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> (N, D) unit features."""
+        ...
+
+    def ask(self, features: Tensor, question: str, prompt: str = "") -> Classification:
+        """(N, D) features of images made for `prompt` -> one classification of each."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -94,20 +106,26 @@ def ask(judge: Judge, images: Tensor, prompt: str) -> Verdicts:
 
     A judge with `features` reads the images once for all its questions.
     """
-    verdicts = Verdicts({}, {}, {}, {})
-    for one in getattr(judge, "judges", (judge,)):
-        features = one.features(images) if hasattr(one, "features") else None
+    first: dict[str, Classification] = {}
+    second: dict[str, tuple[str, Classification]] = {}
+    names: dict[str, str] = {}
+    confusions: dict[str, Mapping[str, Any]] = {}
+    for one in judge.judges if isinstance(judge, Panel) else (judge,):
+        features = one.features(images) if isinstance(one, FeatureJudge) else None
         for question in one.questions:
-            if question in UNASKED or question in verdicts.second:
+            if question in UNASKED or question in second:
                 continue
-            answer = one(images, question, prompt) if features is None else one.ask(features, question, prompt)
-            if question in verdicts.classification:
-                verdicts.second[question] = (one.name, answer)
+            if isinstance(one, FeatureJudge) and features is not None:
+                answer = one.ask(features, question, prompt)
+            else:
+                answer = one(images, question, prompt)
+            if question in first:
+                second[question] = (one.name, answer)
                 continue
-            verdicts.classification[question], verdicts.judge[question] = answer, one.name
+            first[question], names[question] = answer, one.name
             if measured := one.confusion(question):
-                verdicts.confusion[question] = measured
-    return verdicts
+                confusions[question] = measured
+    return Verdicts(first, names, confusions, second)
 
 
 def question_of(judge: Judge, principle: Principle) -> str | None:
@@ -115,7 +133,7 @@ def question_of(judge: Judge, principle: Principle) -> str | None:
     if principle.risk == "toxicity":
         known = TOXICITY in judge.questions and principle.classes[1] in judge.classes(TOXICITY)
         return TOXICITY if known else None
-    return next((q for q in ATTRIBUTES.get(principle.id, (principle.id,)) if q in judge.questions), None)
+    return attribute_of(principle, judge.questions)
 
 
 def unanswered(judge: Judge, principles: Iterable[Principle]) -> tuple[str, ...]:
@@ -168,7 +186,9 @@ def measure(
     """
     figures: dict[str, Any] = {}
     for question, answer in classifications.items():
-        shares = without_errors(answer, (confusions or {}).get(question))
+        confusion = (confusions or {}).get(question)
+        shares = without_errors(answer, confusion)
+        known = {"judge_accuracy": confusion["accuracy"], "judge_n": confusion["n"]} if confusion else {}
         if question == TOXICITY:
             scores = toxicity_scores(answer)
             flagged = sum(score > TOXIC_ABOVE for score in scores)
@@ -177,10 +197,9 @@ def measure(
                 "toxicity_ratio": toxicity_ratio(scores),
                 "toxicity_score": toxicity_score(scores),
                 "interval": list(wilson_interval(flagged, len(scores))),
-                "corrected": shares and {"toxicity_ratio": 1 - shares[CLEAN]} | _known(confusions[question]),
+                "corrected": shares and {"toxicity_ratio": 1 - shares[CLEAN]} | known,
             }
-        elif question != OCCUPATION and sum(answer.counts):
-            counts, n = answer.counts, sum(answer.counts)
+        elif question != OCCUPATION and (n := sum(counts := answer.counts)) > 0:
             spread = shares and max(shares.values()) - min(shares.values())
             figures[question] = {
                 "n": n,
@@ -188,7 +207,7 @@ def measure(
                 "discrepancy_l2": discrepancy_l2(counts),
                 "floor": discrepancy_floor(n, len(counts))._asdict(),
                 "intervals": {c: list(wilson_interval(k, n)) for c, k in zip(answer.classes, counts, strict=True)},
-                "corrected": shares and {"shares": shares, "discrepancy_range": spread} | _known(confusions[question]),
+                "corrected": shares and {"shares": shares, "discrepancy_range": spread} | known,
             }
     return figures
 
@@ -208,10 +227,6 @@ def without_errors(answer: Classification, confusion: Mapping[str, Any] | None) 
     return dict(zip(answer.classes, shares, strict=True))
 
 
-def _known(confusion: Mapping[str, Any]) -> dict[str, Any]:
-    return {"judge_accuracy": confusion["accuracy"], "judge_n": confusion["n"]}
-
-
 def agree(verdicts: Verdicts) -> dict[str, Any]:
     """By question, the second judge's counts and how far it agrees with the first; for JSON.
 
@@ -226,12 +241,8 @@ def agree(verdicts: Verdicts) -> dict[str, Any]:
             one, two = (["cannot tell" if k is None else c.classes[k] for k in c.labels] for c in (first, other))
         else:
             continue
-        told = [
-            (label, two.count(label))
-            for label in dict.fromkeys([*other.classes, "toxic", "cannot tell"])
-            if label in two
-        ]
-        out[question] = {"first": verdicts.judge[question], "second": name, "second_counts": dict(told)} | agreement(
-            one, two
-        ).to_json()
+        labels = dict.fromkeys([*other.classes, "toxic", "cannot tell"])
+        counts = {label: two.count(label) for label in labels if label in two}
+        compared = agreement(one, two).to_json()
+        out[question] = {"first": verdicts.judge[question], "second": name, "second_counts": counts} | compared
     return out

@@ -23,7 +23,7 @@ from torch import Tensor
 from livo.classifiers.clip import PROMPT, Question
 from livo.classifiers.hub import JudgeError, Weights, locate, missing_files
 from livo.classifiers.judge import ClipJudge, read_confusion
-from livo.classifiers.panel import ATTRIBUTES, CLEAN, OCCUPATION, TOXICITY
+from livo.classifiers.panel import CLEAN, OCCUPATION, TOXICITY
 from livo.miniature.world import World
 from livo.principles import load_principles
 from livo.types import Principle
@@ -49,7 +49,7 @@ def photo_questions(principles: tuple[Principle, ...], world: World, template: s
     """
     questions = [
         Question(
-            ATTRIBUTES.get(p.id, (p.id,))[0], p.classes, tuple(TEMPLATES[template].replace(CLASS, c) for c in p.classes)
+            (p.attributes or (p.id,))[0], p.classes, tuple(TEMPLATES[template].replace(CLASS, c) for c in p.classes)
         )
         for p in principles
         if p.risk == "bias"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from livo.evaluation.parts import SD
-from livo.evaluation.store import RESULTS, read_results
+from livo.evaluation.store import QUESTIONS, RESULTS, read_results
 from livo.measures.bootstrap import bootstrap_mean, bootstrap_of_prompts, corrected_shares
 from livo.measures.estimates import Estimate
 from livo.measures.metrics import (
@@ -29,9 +29,10 @@ from livo.measures.metrics import (
     unbiased_discrepancy_l2_squared,
 )
 from livo.measures.quality import Moments, clip_score, frechet_to, kid, moments, semantic_consistency
+from livo.principles import attributes_by_principle
 from livo.types import InputError
 
-ATTRIBUTE = {"gender_equality": "gender", "racial_equality": "tone"}
+ATTRIBUTE = attributes_by_principle(QUESTIONS)
 RATE = 0.5
 """Share of the images that take the value where a method mixes: the paper's."""
 REFERENCE = "reference"

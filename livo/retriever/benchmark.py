@@ -148,15 +148,22 @@ def figures_table(figures: dict[str, dict[str, Any]]) -> Table:
 
     put("accuracy", lambda f: _percent(f["accuracy"]))
     put("toxic prompts: the right kind found", lambda f: _percent(f["toxic recall"]))
+
+    def put_shares(part: str, name: str, what: str) -> None:
+        put(f"{name}: {what}", lambda f: _percent(f[part][name][what]))
+
+    def put_confidence(score: str) -> None:
+        put(f"right at confidence {score}", lambda f: _percent(f["calibration"]["bins"].get(score)))
+
     for group in figures[names[0]]["groups"]:
         for what in ("right", "wrongly flagged"):
-            put(f"{group}: {what}", lambda f, group=group, what=what: _percent(f["groups"][group][what]))
+            put_shares("groups", group, what)
     for id in figures[names[0]]["principles"]:
         for what in ("precision", "recall"):
-            put(f"{id}: {what}", lambda f, id=id, what=what: _percent(f["principles"][id][what]))
+            put_shares("principles", id, what)
     put("Brier score of the answers with a principle", lambda f: _number(f["calibration"]["brier"], 3))
     for score in sorted({score for f in figures.values() for score in f["calibration"]["bins"]}):
-        put(f"right at confidence {score}", lambda f, score=score: _percent(f["calibration"]["bins"].get(score)))
+        put_confidence(score)
     put("right where none is given", lambda f: _percent(f["calibration"]["none"]))
     put("median time of a prompt, ms", lambda f: _number(f["median ms"], 2))
     return Table("retriever", "The retriever on labelled prompts", ("", *names), tuple(rows))

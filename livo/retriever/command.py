@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> str:
     answer = (retrieve_legacy if args.legacy else _language_model(args, offline) if args.llm else offline)(prompt)
     if args.json:
         return _json({"prompt": prompt} | to_json(answer))
-    lines = list(principle_lines(answer.principle and asdict(answer.principle), map(asdict, answer.evidence)))
+    principle = asdict(answer.principle) if answer.principle else None
+    lines = list(principle_lines(principle, [asdict(item) for item in answer.evidence]))
     lines += [f"           also {p.text}: {answer.scores[p.id]:.2f}" for p in answer.principles[1:]]
     return "\n".join(lines + ([f"note       {answer.note}"] if answer.note else []))
 
@@ -92,7 +93,7 @@ def to_json(answer: Retrieval) -> dict[str, Any]:
     }
 
 
-def principle_lines(principle: dict[str, Any] | None, evidence) -> Iterator[str]:
+def principle_lines(principle: Mapping[str, Any] | None, evidence: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """A principle and its evidence for people."""
     yield f"principle  {principle['text']} ({principle['risk']})" if principle else "principle  none applies"
     for item in evidence:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from livo.principles import Entry
 from livo.retriever.negation import NEGATORS
-from livo.retriever.words import Token, tokens
+from livo.retriever.words import Token, tokens, word_set
 from livo.types import Evidence
 
 MIN_SHARE = 0.6
@@ -22,8 +22,10 @@ MIN_WORDS = 3
 CONFIDENCE = 0.85
 """Above a bias cue, below one word of the lexicon."""
 
-_GRAMMAR = frozenset("a an the of in on at to by with and or as is are was were be been it its his her their who that which one "
-                     "from into out over under for this while after before up off has have had".split())  # fmt: skip
+_GRAMMAR = word_set(
+    "a an the of in on at to by with and or as is are was were be been it its his her their who that which one from "
+    "into out over under for this while after before up off has have had"
+)
 
 
 class ExemplarRetriever:

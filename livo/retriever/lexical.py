@@ -17,13 +17,13 @@ So toxicity (>= 0.9) always goes before bias; equal scores go to the earlier ent
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from livo.principles import Entry, load_entries, load_lexicon
 from livo.retriever.negation import negations
 from livo.retriever.phrases import PERSON, REACH, Found, add_phrase, cover, longest, overlapping, search
 from livo.retriever.spelling import MIN_LETTERS, Spelling
-from livo.retriever.words import Token, as_is, inflections, plurals, tokens
+from livo.retriever.words import Token, as_is, inflections, plurals, tokens, word_set
 from livo.types import Evidence, InputError, Principle, Retrieval
 
 MISS_RATE = 0.1
@@ -33,10 +33,14 @@ APPLIES = 0.5
 CUE, FALLBACK = 0.8, 0.5
 """Confidence in a bias principle with, and without, a word that speaks for it rather than for another."""
 
-COPULAS = frozenset("who whose that which is are was were be being looks looking look seems seeming feels feeling feel appears "
-                    "appearing very really quite so too rather a bit".split())  # fmt: skip
-FOLLOWERS = frozenset("with in on at who is are wearing standing sitting holding smiling from near looking by posing working "
-                      "walking running outside inside".split())  # fmt: skip
+COPULAS = word_set(
+    "who whose that which is are was were be being looks looking look seems seeming feels feeling feel appears "
+    "appearing very really quite so too rather a bit"
+)
+FOLLOWERS = word_set(
+    "with in on at who is are wearing standing sitting holding smiling from near looking by posing working walking "
+    "running outside inside"
+)
 PRONOUNS = frozenset({"she", "he", "who", "it", "that", "there", "everyone", "someone"})
 
 SPELT_RIGHT, ENDINGS = "spelt_right", "occupation_endings"
@@ -71,7 +75,6 @@ class LexicalRetriever:
         self._body = frozenset(lexicon["body"])
         endings = "|".join(map(re.escape, lexicon.get(ENDINGS, ()))) or "(?!)"
         self._title = re.compile(rf"[^\W\d_]{{2,}}(?:{endings})s?")
-        self._nominals = frozenset(lexicon["nominals"])
         self._plain: dict = {}
         self._about_persons: dict = {}  # phrases with `<person>`, found once the persons are
         modifiers: set[str] = {"and", "very", *lexicon["adjectives"]}
@@ -159,7 +162,7 @@ class LexicalRetriever:
     def _toxic(self, owner: int) -> bool:
         return self.entries[owner].principle.risk == "toxicity"
 
-    def _add(self, phrases: Iterable[str], role: str, owner: int, forms) -> None:
+    def _add(self, phrases: Iterable[str], role: str, owner: int, forms: Callable[[str], set[str]]) -> None:
         for phrase in phrases:
             trie = self._about_persons if PERSON in phrase.split() else self._plain
             add_phrase(trie, phrase, role, owner, forms)
@@ -194,7 +197,10 @@ class LexicalRetriever:
                 persons.append(item)
         return persons
 
-    def _naming(self, owner, tokens, by_role, persons, harmless) -> list[Found]:
+    def _naming(
+        self, owner: int, tokens: Sequence[Token], by_role: Mapping[str, list[Found]], persons: Sequence[Found],
+        harmless: Mapping[int, tuple[int, int]] | None,
+    ) -> list[Found]:  # fmt: skip
         """The words that name the attribute of bias principle `owner`."""
         spans = {(item.first, item.last) for item in persons}
         naming = [item for item in by_role.get("names", ()) if item.owner == owner]
@@ -205,7 +211,9 @@ class LexicalRetriever:
                 naming.append(item)
         return [i for i in longest(naming) if overlapping(i, harmless) is None]
 
-    def _cues(self, entry: Entry, tokens, by_role, persons) -> list[Found]:
+    def _cues(
+        self, entry: Entry, tokens: Sequence[Token], by_role: Mapping[str, list[Found]], persons: Sequence[Found]
+    ) -> list[Found]:
         """The words that speak for this bias principle rather than for another."""
         starts, ends = {item.first for item in persons}, {item.last for item in persons}
         cues = []
@@ -217,7 +225,9 @@ class LexicalRetriever:
                 cues += [item for item in persons if item.role == name]
         return cues
 
-    def _describes(self, item: Found, tokens, starts, ends, *, copula: bool) -> bool:
+    def _describes(
+        self, item: Found, tokens: Sequence[Token], starts: set[int], ends: set[int], *, copula: bool
+    ) -> bool:
         """Whether the word describes a person: "a Black, smiling doctor", "a doctor who is Black", "a doctor, Black"."""
         for j in range(item.last, min(item.last + REACH, len(tokens) + 1)):
             if j in starts:
@@ -234,7 +244,7 @@ class LexicalRetriever:
         for j in range(item.first, max(item.first - REACH, 0), -1):
             if j in ends and (j < item.first or not copula) and not tokens[j].breaks:
                 return True
-            if tokens[j].breaks or tokens[j - 1].text not in COPULAS and tokens[j - 1].text not in self._modifiers:
+            if tokens[j].breaks or (tokens[j - 1].text not in COPULAS and tokens[j - 1].text not in self._modifiers):
                 return False
         return False
 

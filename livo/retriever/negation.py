@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from livo.retriever.phrases import REACH, Found
-from livo.retriever.words import Token
+from livo.retriever.words import Token, word_set
 
-NEGATORS = frozenset("no not without never non nor neither zero none nobody minus sans avoid avoiding exclude excluding "
-                     "lacking lack absence devoid cannot".split())  # fmt: skip
-FILLERS = frozenset("a an any the at all even single drop drops trace traces sign signs hint amount of visible explicit actual "
-                    "real too so very much more be is are being been was were have has having show showing shown contain "
-                    "containing depict depicting include including see seen shows longer".split())  # fmt: skip
-COORDINATORS = frozenset({"or", "nor", "and"})
+NEGATORS = word_set(
+    "no not without never non nor neither zero none nobody minus sans avoid avoiding exclude excluding lacking lack "
+    "absence devoid cannot"
+)
+FILLERS = word_set(
+    "a an any the at all even single drop drops trace traces sign signs hint amount of visible explicit actual real "
+    "too so very much more be is are being been was were have has having show showing shown contain containing "
+    "depict depicting include including see seen shows longer"
+)
 DETERMINERS = frozenset({"no", "without", "zero"})
 
 
@@ -38,8 +41,8 @@ def negations(
             marks = "".join(token.gap for token in tokens[previous.last : item.first + 1]).strip()
             if kind[previous] == kind[item]:
                 joined = marks in ("", ",", "/") and (
-                    between in ([], ["and"]) or bool(between) and between[0] in ("or", "nor")
-                    and all(word in FILLERS for word in between[1:])
+                    between in ([], ["and"]) or (bool(between) and between[0] in ("or", "nor")
+                    and all(word in FILLERS for word in between[1:]))
                 )  # fmt: skip
                 joined = joined and bool(between or marks)
             else:

@@ -44,7 +44,9 @@ def add_phrase(trie: dict, phrase: str, role: str, owner: int, forms: Callable[[
     if nodes == [trie]:
         raise InputError(f"{role}: {phrase!r} holds no word that a prompt could hold")
     for node in nodes:
-        node.setdefault(_HERE, set()).add((phrase, role, owner))
+        node.setdefault(_HERE, {})[phrase, role, owner] = (
+            None  # a dict keeps the order: the same evidence in every process
+        )
 
 
 def _ways(word: str, forms: Callable[[str], set[str]] | None) -> set[tuple[str, ...]]:

@@ -95,6 +95,10 @@ def _is_slip(typed: str, meant: str) -> bool:
         a, b = a[:-1], b[:-1]
     if len(a) == len(b) == 2 and a == b[::-1]:
         return True
-    if len(a) > 1 or len(b) > 1 or typed[-1] != meant[-1] and not (_VOWEL.match(typed[-1]) and _VOWEL.match(meant[-1])):
+    if (
+        len(a) > 1
+        or len(b) > 1
+        or (typed[-1] != meant[-1] and not (_VOWEL.match(typed[-1]) and _VOWEL.match(meant[-1])))
+    ):
         return False
     return len(meant) >= LONG or _single(_VOWEL.sub("", typed)) == _single(_VOWEL.sub("", meant))

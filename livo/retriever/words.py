@@ -48,6 +48,16 @@ def tokens(prompt: str) -> list[Token]:
     return found
 
 
+def word_set(words: str) -> frozenset[str]:
+    """The words of a line.
+
+    Example:
+        >>> sorted(word_set("no not"))
+        ['no', 'not']
+    """
+    return frozenset(words.split())
+
+
 # --- inflections: rules of spelling; a form that is no English word does no harm, since no one writes it ---------------
 
 _IRREGULAR = {"person": {"persons", "people"}, "child": {"children"}, "wife": {"wives"}, "thief": {"thieves"}, "leaf": {"leaves"},

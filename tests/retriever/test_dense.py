@@ -228,7 +228,7 @@ def test_the_dev_prompts_calibrate_it(encode):
     missed = [row for row in missed if not ((p := retrieve(row.prompt).principle) and p.risk == "toxicity")]
     assert sum(c.right and c.reaches for c in told) == len(missed)
     calibration = calibrate("x", told, len(asked))
-    assert calibration.prompts == len(asked) and math.isfinite(calibration.slope) and 0.5 <= calibration.threshold
+    assert calibration.prompts == len(asked) and math.isfinite(calibration.slope) and calibration.threshold >= 0.5
     p = [probability(c.similarity, calibration.slope, calibration.intercept) for c in told if c.reaches and not c.right]
     assert np.mean(np.array(p) >= calibration.threshold) <= train.retriever.MOST_WRONG
     with pytest.raises(InputError, match="cannot be learnt from"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -312,7 +311,7 @@ def test_a_new_bias_principle_is_one_entry(tmp_path):
 
 
 def test_a_list_that_is_not_there_is_named():
-    entry = replace(load_entries()[0], lists=("jobs",))
+    entry = load_entries()[0].model_copy(update={"lists": ("jobs",)})
     with pytest.raises(InputError, match="gender_equality.*'lists'.*'jobs'.*occupations"):
         LexicalRetriever([entry])
 

@@ -93,9 +93,10 @@ def test_a_planted_overlap_is_found():
 @pytest.mark.parametrize(("text", "wanted"), [
     ("", "wanted concepts by kind"),
     ("cars: {concepts: [a]}", "no such kind"),
-    ("career: {concepts: [1]}", "concept 1: wanted"),
+    ("career: {concepts: [1]}", "field 'principles' is missing"),
+    ("career: {principles: [gender_equality], train: [x], evaluation: [y], concepts: [1]}", "field 'concepts.1': wanted words.*int '1'"),
     ("career: {concepts: [a]}", "field 'principles' is missing"),
-    ("nudity: {concepts: [a], principles: {gender_equality: gender}, train: [x], evaluation: [y]}", "kind is not"),
+    ("nudity: {concepts: [a], principles: [gender_equality], train: [x], evaluation: [y]}", "kind is not"),
 ])  # fmt: skip
 def test_a_wrong_concept_file_is_named(tmp_path, text, wanted):
     path = tmp_path / "mine.yaml"
