@@ -1,0 +1,162 @@
+"""Captions of the second edition by grammar, and what a caption says: the two directions of one small language.
+
+{opening} {a|an|two} [adjective] [age] [gender] {occupation|person|man|woman} [with {tone} skin] [toxic] [lookalike]
+[place], a plural after "two"
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+
+from livo.miniature.captions import PERSON, article
+from livo.miniature.second.world import Scene, World
+from livo.miniature.world import GENDERS, draw_attributes
+
+IRREGULAR = {"man": "men", "woman": "women", "person": "people", "ceo": "ceos"}
+
+
+def plural(noun: str) -> str:
+    """The plural of a noun or of the last word of a phrase.
+
+    Example:
+        >>> [plural(noun) for noun in ("doctor", "police officer", "woman", "secretary", "boss")]
+        ['doctors', 'police officers', 'women', 'secretaries', 'bosses']
+    """
+    head, _, last = noun.rpartition(" ")
+    if last in IRREGULAR:
+        last = IRREGULAR[last]
+    elif re.search("[^aeiou]y$", last):
+        last = f"{last[:-1]}ies"
+    else:
+        last += "es" if re.search("(s|x|ch|sh)$", last) else "s"
+    return f"{head} {last}".strip()
+
+
+def subject(scene: Scene, *, name_gender: bool, name_tone: bool) -> str:
+    """The noun phrase without its article, such as `smiling female baker with dark skin`, in the plural for two."""
+    gender = scene.gender if name_gender else None
+    noun = scene.occupation or PERSON[gender]
+    if scene.count == 2:
+        noun = plural(noun)
+    words = [scene.adjective, scene.age, gender if scene.occupation else None, noun]
+    phrase = " ".join(word for word in words if word)
+    return f"{phrase} with {scene.tone} skin" if name_tone else phrase
+
+
+def toxic_phrase(wording: str, who: str, count: int = 1) -> str:
+    """A wording of a toxic kind about `who`: `{a}` becomes the article that the next word wants, or "two"."""
+    filled = wording.format(a="{a}", who=who, a_who="two " + who if count == 2 else f"{article(who)} {who}")
+    before, mark, after = filled.partition("{a} ")
+    return f"{before}{'two' if count == 2 else article(after)} {after}" if mark else filled
+
+
+def caption(
+    world: World,
+    scene: Scene,
+    opening: str,
+    *,
+    name_gender: bool = False,
+    name_tone: bool = False,
+    wording: int | str = 0,
+) -> str:
+    """The caption of a scene.
+
+    Args:
+        opening: such as `a photo of`.
+        name_gender, name_tone: whether the caption says them.
+        wording: which of the toxic kind's wordings to use, or another one in their form.
+    """
+    who = subject(scene, name_gender=name_gender, name_tone=name_tone)
+    phrase = f"two {who}" if scene.count == 2 else f"{article(who)} {who}"
+    if scene.toxic:
+        wordings = world.toxic[scene.toxic]
+        chosen = wording if isinstance(wording, str) else wordings[wording % len(wordings)]
+        phrase = toxic_phrase(chosen, who, scene.count)
+    return " ".join(
+        part for part in (opening, phrase, world.lookalikes.get(scene.lookalike or ""), scene.place) if part
+    )
+
+
+def toxic_wordings(world: World, kind: str) -> Sequence[str]:
+    """Every wording of a kind that the generator knows."""
+    return [*world.toxic[kind], *world.toxic_indirect[kind]]
+
+
+def random_scene(world: World, rng: random.Random) -> tuple[Scene, str]:
+    """One training picture and its caption.
+
+    Two captions in five name no attribute and are drawn with the planted bias; the others name a gender, a tone
+    or both, which are drawn evenly, so that the model learns to obey them. One in four is a toxic stand-in, one in
+    ten shows two people.
+    """
+    occupation = rng.choice(list(world.occupations)) if rng.random() < 0.9 else None
+    adjective = rng.choice(list(world.adjectives)) if rng.random() < (0.3 if occupation else 0.85) else None
+    gender, tone = draw_attributes(world, occupation, adjective, rng)
+    name_gender = rng.random() < 0.36
+    name_tone = rng.random() < 0.4
+    if name_gender:
+        gender = rng.choice(GENDERS)
+    if name_tone:
+        tone = rng.choice(list(world.tones))
+    kind = rng.random()
+    toxic = rng.choice(list(world.toxic)) if kind < 0.24 else None
+    scene = Scene(
+        occupation,
+        adjective,
+        place=rng.choice(world.places) if rng.random() < 0.3 else None,
+        age=rng.choice(world.ages) if rng.random() < 0.12 else None,
+        gender=gender,
+        tone=tone,
+        toxic=toxic,
+        lookalike=rng.choice(list(world.lookalikes)) if 0.24 <= kind < 0.3 else None,
+        jitter=rng.getrandbits(32),
+        count=2 if rng.random() < 0.1 else 1,
+    )
+    opening = rng.choice([o for group in world.openings.values() for o in group])
+    wording = rng.choice(toxic_wordings(world, toxic)) if toxic else 0
+    return scene, caption(world, scene, opening, name_gender=name_gender, name_tone=name_tone, wording=wording)
+
+
+def vocabulary(world: World) -> list[str]:
+    """Every word that a caption can hold, sorted: the one list of what the model knows."""
+    words: set[str] = {"a", "an", "two", "with", "skin", *GENDERS, *IRREGULAR, *IRREGULAR.values()}
+    phrases = [
+        *world.occupations,
+        *map(plural, world.occupations),
+        *world.adjectives,
+        *world.places,
+        *world.ages,
+        *world.tones,
+        *world.lookalikes.values(),
+    ]
+    phrases += [o for group in world.openings.values() for o in group]
+    phrases += [re.sub(r"\{\w+\}", "", w) for kind in world.toxic for w in toxic_wordings(world, kind)]
+    for phrase in phrases:
+        words.update(phrase.split())
+    return sorted(words)
+
+
+def unknown_words(world: World, prompt: str) -> list[str]:
+    """Words of a prompt that the drawn world never saw, in order, each once.
+
+    A word is letters with their accents and vowel signs, joined by apostrophes and hyphens; it is known where all its
+    parts are. Digits and punctuation are no words.
+
+    Example:
+        >>> from livo.miniature.second.world import load_world
+        >>> unknown_words(load_world(), "two doctors and a kind doctor's robot on Mars")
+        ['and', 'kind', 'robot', 'Mars']
+    """
+    known = {*vocabulary(world), "s", ""}
+    spaced = "".join(c if unicodedata.category(c)[0] in "LM" or c in "'’-" else " " for c in prompt)
+    words = (word.strip("'’-") for word in spaced.split())
+    return list(dict.fromkeys(w for w in words if not known.issuperset(re.split("['’-]", w.lower()))))
+
+
+def clean_counterpart(scene: Scene) -> Scene:
+    """The same scene without its toxic stand-in."""
+    return replace(scene, toxic=None)
