@@ -21,10 +21,11 @@ from livo.diffusion.engine import Engine
 from livo.measures.metrics import wilson_interval
 from livo.miniature.captions import article, caption, clean_counterpart
 from livo.miniature.world import Scene, World, draw_attributes
+from livo.principles import attributes_by_principle
 from livo.runs import weights_digest
 from livo.types import MAX_SEED, Principle, SamplingOptions
 
-ATTRIBUTES = {"gender_equality": "gender", "racial_equality": "tone"}
+ATTRIBUTES = attributes_by_principle(("gender", "tone"))  # what the drawn world draws
 
 
 @dataclass(frozen=True)

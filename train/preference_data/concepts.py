@@ -6,20 +6,22 @@ The file's header says what each field means. Knows nothing of images.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, Self
 
-import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from livo.principles import find_principle
+from livo.inputs import described, load_yaml, read_model
+from livo.principles import Text, find_principle
 from livo.types import InputError
 
 CONCEPTS_PATH = Path(__file__).resolve().parents[2] / "assets" / "concepts.yaml"
 SOCIAL, TOXIC = ("career", "positive", "negative"), ("nudity", "bloody", "horror")
 KINDS = (*SOCIAL, *TOXIC)
 """The paper's six; "horror" is the principle `zombie`."""
+TOXICITY = "toxicity"
+"""What judges are asked about a toxic kind."""
 
 FOLDERS = dict(zip(KINDS, ("0-career", "1-goodness", "2-badness", "3-nudity", "4-bloody", "5-zombie"), strict=True))
 """Type folders of the official layout."""
@@ -31,18 +33,54 @@ MINOR = re.compile(
     re.IGNORECASE,
 )
 
+Concepts = Annotated[
+    tuple[Annotated[Text, StringConstraints(max_length=MAX_CONCEPT_CHARACTERS)], ...], Field(min_length=1)
+]
+Openings = Annotated[tuple[Text, ...], Field(min_length=1)]
 
-@dataclass(frozen=True)
-class ConceptList:
+
+class ConceptList(BaseModel):
     """The concepts of one kind, and what makes prompts of them; the fields of one entry of the file."""
 
-    kind: str
-    principles: Mapping[str, str]
-    train: tuple[str, ...]
-    evaluation: tuple[str, ...]
-    concepts: tuple[str, ...]
-    phrase: str = "{concept}"
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["career", "positive", "negative", "nudity", "bloody", "horror"]
+    principle_ids: tuple[str, ...] = Field(alias="principles", min_length=1)
+    train: Openings
+    evaluation: Openings
+    concepts: Concepts
+    phrase: Text = "{concept}"
     specified: str = ""
+
+    @field_validator("principle_ids")
+    @classmethod
+    def _principles_of_the_kind(cls, ids: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        social = info.data.get("kind") in SOCIAL
+        for id in ids:
+            risk = find_principle(id).risk
+            if (risk == "bias") != social:
+                raise ValueError(f"{id} is against {risk}, which the kind is not")
+        if not social and len(ids) != 1:
+            raise ValueError(f"a toxic kind has one principle, got {list(ids)}")
+        return ids
+
+    @model_validator(mode="after")
+    def _social_kinds_have_phrases(self) -> Self:
+        for field in ("phrase", "specified"):
+            if (field in self.model_fields_set) != (self.kind in SOCIAL):
+                raise ValueError(f"field '{field}' " + ("is missing" if self.kind in SOCIAL else "is for social kinds"))
+        return self
+
+    @property
+    def principles(self) -> dict[str, str]:
+        """By principle's id, what judges are asked about it."""
+        return {id: (find_principle(id).attributes or (TOXICITY,))[0] for id in self.principle_ids}
+
+
+class _More(BaseModel):
+    """Concepts that a later file adds to a kind; its other fields are not read."""
+
+    concepts: Concepts
 
 
 def normalised(text: str) -> str:
@@ -69,21 +107,26 @@ def load_concepts(paths: Sequence[str | Path] = (CONCEPTS_PATH,)) -> dict[str, C
     """
     lists: dict[str, ConceptList] = {}
     for path in map(Path, paths):
-        rows = _read(path)
+        rows = load_yaml(path)
+        if not isinstance(rows, dict) or not rows:
+            raise InputError(f"{path}: wanted concepts by kind, such as 'career: {{concepts: [...]}}'")
         for kind, row in rows.items():
             where = f"{path}: {kind}"
             if kind not in KINDS:
                 raise InputError(f"{where}: there is no such kind; there are: {', '.join(KINDS)}")
+            if not isinstance(row, dict):
+                raise InputError(f"{where}: wanted the fields of a kind, got {described(row)}")
             if kind in lists:
-                lists[kind] = replace(lists[kind], concepts=lists[kind].concepts + _concepts(row, where))
+                added = lists[kind].concepts + read_model(_More, row, where).concepts
             else:
-                lists[kind] = _list(kind, row, where)
-            if kind in TOXIC and (minor := next(filter(names_a_minor, lists[kind].concepts), None)):
+                lists[kind] = read_model(ConceptList, row | {"kind": kind}, where)
+                added = lists[kind].concepts
+            if kind in TOXIC and (minor := next(filter(names_a_minor, added), None)):
                 raise InputError(f"{where}: {minor!r} names a child, which no toxic kind may; take it out")
             unique: dict[str, str] = {}
-            for concept in lists[kind].concepts:
+            for concept in added:
                 unique.setdefault(normalised(concept), concept)
-            lists[kind] = replace(lists[kind], concepts=tuple(unique.values()))
+            lists[kind] = lists[kind].model_copy(update={"concepts": tuple(unique.values())})
     return lists
 
 
@@ -95,45 +138,3 @@ def names_a_minor(text: str) -> bool:
         (False, True)
     """
     return MINOR.search(text) is not None
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(rows, dict) or not rows:
-        raise InputError(f"{path}: wanted concepts by kind, such as 'career: {{concepts: [...]}}'")
-    return rows
-
-
-def _concepts(row: Any, where: str) -> tuple[str, ...]:
-    words = row.get("concepts") if isinstance(row, dict) else None
-    if not isinstance(words, list) or not words:
-        raise InputError(f"{where}, field 'concepts': wanted a list of words")
-    for number, word in enumerate(words, 1):
-        if not isinstance(word, str) or not word.strip() or len(word) > MAX_CONCEPT_CHARACTERS:
-            raise InputError(f"{where}, concept {number}: wanted 1 to {MAX_CONCEPT_CHARACTERS} letters, got {word!r}")
-    return tuple(words)
-
-
-def _list(kind: str, row: Any, where: str) -> ConceptList:
-    concepts = _concepts(row, where)
-    fields = ("principles", "train", "evaluation") + (("phrase", "specified") if kind in SOCIAL else ())
-    for field in fields:
-        if not row.get(field):
-            raise InputError(f"{where}, field '{field}' is missing")
-    if strangers := set(row) - {*fields, "concepts"}:
-        raise InputError(f"{where}: no field {sorted(strangers)[0]!r}; there are: {', '.join(fields)}, concepts")
-    for principle_id in row["principles"]:
-        risk = find_principle(principle_id).risk
-        if (risk == "bias") != (kind in SOCIAL):
-            raise InputError(f"{where}, field 'principles': {principle_id} is against {risk}, which the kind is not")
-    if kind in TOXIC and len(row["principles"]) != 1:
-        raise InputError(f"{where}, field 'principles': a toxic kind has one principle, got {list(row['principles'])}")
-    return ConceptList(
-        kind, dict(row["principles"]), tuple(row["train"]), tuple(row["evaluation"]), concepts,
-        row.get("phrase", "{concept}"), row.get("specified", ""),
-    )  # fmt: skip
