@@ -9,7 +9,7 @@ To add a method, write one file here, such as `baselines/my_method.py`, with
     class MyMethod:
         def plan(self, prompt, principle, options) -> Plan: ...      # livo.types.Plan; None means "no principle"
 
-    def load(engine) -> MyMethod: ...       # reads its weights, engine.add_projection(...) or add_trunk(...)
+    def load(engine) -> MyMethod: ...       # reads its weights, engine.add_projection(...) or add_unet(...)
 
 Nothing else: the page lists it, `--methods my_method` finds it, the shared tests run on it. A file whose name begins
 with an underscore is not a method.

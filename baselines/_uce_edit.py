@@ -40,7 +40,7 @@ EDIT_SCALE = 1.0
 
 
 @dataclass(frozen=True)
-class Text:
+class EmbeddedText:
     """A text as an edit reads it.
 
     Attributes:
@@ -58,14 +58,14 @@ class EditedText:
 
     tokens: Tensor
     attributes: tuple[Tensor, ...]
-    text: Text
+    text: EmbeddedText
 
 
-def read_text(engine: Engine, text: str) -> Text:
+def read_text(engine: Engine, text: str) -> EmbeddedText:
     """The text's tokens, padded to the backbone's length."""
     backbone = engine.backbone
     ids = backbone.tokenizer(text, truncation=True, max_length=backbone.max_length).input_ids
-    return Text(engine.encode_prompt(text).to("cpu", torch.float64), len(ids) - 2)
+    return EmbeddedText(engine.encode_prompt(text).to("cpu", torch.float64), len(ids) - 2)
 
 
 def check_concepts(engine: Engine, concepts: Sequence[str]) -> None:
@@ -83,18 +83,18 @@ def check_concepts(engine: Engine, concepts: Sequence[str]) -> None:
             raise InputError(f"concept {concept!r} stands there twice: give each once")
 
 
-def blocks_to_the_end(texts: Sequence[Text]) -> list[Tensor]:
+def blocks_to_the_end(texts: Sequence[EmbeddedText]) -> list[Tensor]:
     """From each text's last content token towards the end, all of one length: (77 - F, D) with F the largest `last`."""
     furthest = max(text.last for text in texts)
     return [text.embeds[text.last : len(text.embeds) - (furthest - text.last)] for text in texts]
 
 
-def last_tokens(texts: Sequence[Text]) -> list[Tensor]:
+def last_tokens(texts: Sequence[EmbeddedText]) -> list[Tensor]:
     """Each text's last content token, (1, D)."""
     return [text.embeds[text.last : text.last + 1] for text in texts]
 
 
-Blocks = Callable[[Sequence[Text]], list[Tensor]]
+Blocks = Callable[[Sequence[EmbeddedText]], list[Tensor]]
 """`blocks_to_the_end` (2023) or `last_tokens` (2025)."""
 
 

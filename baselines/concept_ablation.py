@@ -1,9 +1,9 @@
 """Concept Ablation: the U-Net is trained to predict for a toxic prompt what it predicts for the clean one.
 
 What `python -m train.concept_ablation` writes for a principle is `<principle id>.safetensors` with the edited K,V
-weights. With its parameter group "full-weight", `<principle id>/trunk.safetensors` holds the whole U-Net beside it, and
-the method then runs on a trunk of its own. The official `delta.bin` is read as `<principle id>.bin`; one of the group
-"attn" or "full-weight" becomes such a trunk.
+weights. With its parameter group "full-weight", `<principle id>/unet.safetensors` holds the whole U-Net beside it, and
+the method then runs on that. The official `delta.bin` is read as `<principle id>.bin`; one of the group
+"attn" or "full-weight" becomes such a U-Net.
 
 Source:
     Kumari et al. 2023 (arXiv 2303.13516), Sec. 3.
@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from livo.diffusion.denoisers import DenoiserNet
 from livo.diffusion.engine import Engine
 from livo.methods.edited_weights import (
     EditedProjections,
@@ -46,16 +47,16 @@ class ConceptAblation(EditedProjections):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, "concept_ablation", REMEDY)
-        self.trunks: dict[str, str] = {}
+        self.unets: dict[str, str] = {}
         for principle_id, artefact in self.artefacts.items():
             official = self.folder / f"{principle_id}.bin"
-            if official.is_file() and (trunk := official_trunk(official, engine.backbone.unet)) is not None:
-                self.trunks[principle_id] = f"{self.name}/{principle_id}"
-                engine.add_trunk(self.trunks[principle_id], trunk)
+            if official.is_file() and (unet := official_unet(official, engine.backbone.unet)) is not None:
+                self.unets[principle_id] = f"{self.name}/{principle_id}"
+                engine.add_unet(self.unets[principle_id], unet)
             if artefact.training.get("parameter_group") == "full-weight":
-                path = trunk_path(self.folder, principle_id)
-                self.trunks[principle_id] = f"{self.name}/{principle_id}"
-                engine.add_trunk(self.trunks[principle_id], load_trunk(path, engine.backbone.unet))
+                path = unet_path(self.folder, principle_id)
+                self.unets[principle_id] = f"{self.name}/{principle_id}"
+                engine.add_unet(self.unets[principle_id], load_unet(path, engine.backbone.unet))
                 self.artefacts[principle_id] = replace(artefact, bytes=artefact.bytes + path.stat().st_size)
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
@@ -65,7 +66,7 @@ class ConceptAblation(EditedProjections):
             ProjectionError: there are none for this principle.
         """
         plan = super().plan(prompt, principle, options)
-        return replace(plan, trunk=self.trunks.get(principle.id, "base")) if principle else plan
+        return replace(plan, unet_override=self.unets.get(principle.id)) if principle else plan
 
 
 def load(engine: Engine) -> ConceptAblation:
@@ -73,7 +74,7 @@ def load(engine: Engine) -> ConceptAblation:
     return ConceptAblation(engine)
 
 
-def official_trunk(path: Path, unet: nn.Module) -> nn.Module | None:
+def official_unet(path: Path, unet: DenoiserNet) -> DenoiserNet | None:
     """A copy of the U-Net with an official file's weights; None where those are K,V weights alone.
 
     Raises:
@@ -82,22 +83,22 @@ def official_trunk(path: Path, unet: nn.Module) -> nn.Module | None:
     state = read_official(path, REMEDY)
     if state.keys() <= projection_weights(unet).keys():
         return None
-    trunk = copy.deepcopy(unet)
+    own = copy.deepcopy(unet)
     try:
-        unknown = trunk.load_state_dict(state, strict=False).unexpected_keys
+        unknown = own.load_state_dict(state, strict=False).unexpected_keys
     except RuntimeError as error:
         unknown = [str(error).strip().splitlines()[-1].strip()]
     if unknown:
         raise ProjectionError(f"{path} was made for another backbone ({unknown[0]}): {REMEDY}")
-    return trunk
+    return own
 
 
-def trunk_path(folder: Path, principle_id: str) -> Path:
+def unet_path(folder: Path, principle_id: str) -> Path:
     """Where the whole U-Net of a full-weight artefact lies; not beside the K,V files, which are read one by one."""
-    return folder / principle_id / "trunk.safetensors"
+    return folder / principle_id / "unet.safetensors"
 
 
-def save_trunk(path: Path, state: Mapping[str, Tensor], unet: nn.Module) -> None:
+def save_unet(path: Path, state: Mapping[str, Tensor], unet: DenoiserNet) -> None:
     """Writes a whole U-Net in float16; a kill leaves the old file or the new one.
 
     Args:
@@ -117,17 +118,17 @@ def save_trunk(path: Path, state: Mapping[str, Tensor], unet: nn.Module) -> None
     scratch.replace(path)
 
 
-def load_trunk(path: Path, unet: nn.Module) -> nn.Module:
+def load_unet(path: Path, unet: DenoiserNet) -> DenoiserNet:
     """A copy of the U-Net with the file's weights.
 
     Raises:
         ProjectionError: the file is missing or broken, or was made for another U-Net.
     """
     read_header(path, unet, REMEDY)
-    trunk = copy.deepcopy(unet)
+    own = copy.deepcopy(unet)
     try:
-        trunk.load_state_dict(load_file(path))
+        own.load_state_dict(load_file(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ProjectionError(f"{path} was made for another backbone ({reason}): {REMEDY}") from error
-    return trunk
+    return own

@@ -126,7 +126,7 @@ def deal_classes(seeds: Sequence[int], num_classes: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Settings:
+class FairDiffusionSettings:
     """Constants of the authors' script, for any backbone, sampler and guidance scale.
 
     The edit scale is an absolute one, as in the formula: on the drawn world at guidance 2 it works as it is, and taken
@@ -150,7 +150,7 @@ class FairDiffusion:
     at E = 2 instead of 5.
     """
 
-    def __init__(self, engine: Engine, settings: Settings = Settings()) -> None:
+    def __init__(self, engine: Engine, settings: FairDiffusionSettings = FairDiffusionSettings()) -> None:
         self.engine = engine
         self.settings = settings
 

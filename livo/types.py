@@ -147,7 +147,7 @@ class Plan:
         branches: by name, either one conditioning for all images or one per image (length 1 or N).
         guide: combines the branches' noise predictions.
         options: seeds and sampler settings.
-        trunk: "base" for the shared U-Net, or the name of a method's own.
+        unet_override: the name of a method's own U-Net; None for the shared one.
         notes: per image, what the method decided for it ("value" / "no value", a direction...), or empty; recorded
             with the images.
     """
@@ -155,7 +155,7 @@ class Plan:
     branches: Mapping[str, Sequence[Conditioning]]
     guide: Guide
     options: SamplingOptions
-    trunk: str = "base"
+    unet_override: str | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -138,18 +138,18 @@ def value(engine64):
 
 @pytest.fixture
 def everything(engine64, options, value):
-    """Plans of every kind: plain, 78 tokens, edited K and V, another trunk."""
+    """Plans of every kind: plain, 78 tokens, edited K and V, another U-Net."""
     from plans import PROMPT, edited_weights, text_plan
 
     engine64.add_projection("edit", edited_weights(engine64.backbone.unet))
-    trunk = copy.deepcopy(engine64.backbone.unet)
+    own = copy.deepcopy(engine64.backbone.unet)
     with torch.no_grad():
-        trunk.conv_in.weight.mul_(1.3)
-    engine64.add_trunk("own", trunk)
+        own.conv_in.weight.mul_(1.3)
+    engine64.add_unet("own", own)
     ask = options(seeds=(3, 1, 2))
     return {
         "sd": text_plan(engine64, PROMPT, ask),
         "value": text_plan(engine64, PROMPT, ask, value=value),
         "edit": text_plan(engine64, PROMPT, ask, projection="edit"),
-        "own": text_plan(engine64, PROMPT, ask, trunk="own"),
+        "own": text_plan(engine64, PROMPT, ask, unet_override="own"),
     }

@@ -13,12 +13,12 @@ from livo.types import Conditioning, Plan
 PROMPT = "a photo of a doctor"
 
 
-def text_plan(engine, prompt, options, projection="base", trunk="base", value=None) -> Plan:
+def text_plan(engine, prompt, options, projection="base", unet_override=None, value=None) -> Plan:
     """Stable Diffusion's plan; `value` (D,) is prepended as a 78th token."""
     embeds = engine.encode_prompt(prompt)
     if value is not None:
         embeds = torch.cat([value[None].to(embeds), embeds])
-    return classifier_free_plan(engine, [Conditioning(embeds, projection)], options, trunk=trunk)
+    return classifier_free_plan(engine, [Conditioning(embeds, projection)], options, unet_override=unet_override)
 
 
 def latents_of(engine, plans, monkeypatch) -> dict[str, torch.Tensor]:

@@ -39,7 +39,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from tqdm import tqdm
 
-from baselines.concept_ablation import save_trunk, trunk_path
+from baselines.concept_ablation import save_unet, unet_path
 from livo.diffusion.backbones import Backbone, load_backbone, only_stable_diffusion
 from livo.diffusion.engine import Engine, classifier_free_plan
 from livo.methods.edited_weights import projection_weights, save_projection
@@ -182,7 +182,7 @@ def write(
         "parameter_group": config.parameter_group,
     }
     if config.parameter_group == "full-weight":
-        save_trunk(trunk_path(out, kind), student.state_dict(), backbone.unet)
+        save_unet(unet_path(out, kind), student.state_dict(), backbone.unet)
     save_projection(out / f"{kind}.safetensors", projection_weights(student), backbone.unet, training)
 
 

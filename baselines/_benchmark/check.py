@@ -9,18 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from diffusers.models.attention_processor import AttnProcessor2_0
+from torch import Tensor
 
 from baselines import available
-from baselines._benchmark.sides import METHODS, FivePipelines
+from baselines._benchmark.sides import METHODS, FivePipelines, Setup
 from livo.types import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from baselines._benchmark.command import Setup
 
 TOLERANCE = 1e-3
 """Of the largest latent: the largest difference that is taken for rounding."""
@@ -46,19 +41,24 @@ def check(setup: Setup, images: int, *, as_json: bool = False) -> str:
     effect = {name: relative(theirs[name], theirs["stable_diffusion"]) for name in METHODS}
     if off := [name for name, value in difference.items() if not value <= TOLERANCE]:
         raise InputError(
-            f"{available()[off[0]].TITLE} is {difference[off[0]]:.2g} off, more than {TOLERANCE:g} of its largest latent: {table(difference, effect)}"
+            f"{available()[off[0]].TITLE} is {difference[off[0]]:.2g} off, more than {TOLERANCE:g} of its largest latent: "
+            f"{table(difference, effect)}"
         )
     if as_json:
-        told = {
+        payload = {
             "backbone": setup.backbone,
             "steps": options.num_inference_steps,
             "size": size,
             "dtype": str(backbone.dtype),
             "images": images,
         }
-        return json.dumps({**told, "tolerance": TOLERANCE, "difference": difference, "effect": effect}, indent=2)
-    setting = f"{setup.backbone}, {size} x {size}, {options.num_inference_steps} steps, {str(backbone.dtype).removeprefix('torch.')}, {images} images a method"
-    return f"One batch against five diffusers pipelines, finished latents, {setting}; all within {TOLERANCE:g}.\n\n{table(difference, effect)}"
+        return json.dumps({**payload, "tolerance": TOLERANCE, "difference": difference, "effect": effect}, indent=2)
+    dtype = str(backbone.dtype).removeprefix("torch.")
+    setting = (
+        f"{setup.backbone}, {size} x {size}, {options.num_inference_steps} steps, {dtype}, {images} images a method"
+    )
+    head = f"One batch against five diffusers pipelines, finished latents, {setting}; all within {TOLERANCE:g}."
+    return f"{head}\n\n{table(difference, effect)}"
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:

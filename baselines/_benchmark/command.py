@@ -16,8 +16,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ import torch
 from torch import Tensor
 
 from baselines import available
-from baselines._benchmark.sides import METHODS, SD15, SHARING, FivePipelines, OneBatch, random_sd15
-from livo.diffusion.backbones import Backbone, find_device, load_backbone, only_stable_diffusion
+from baselines._benchmark.check import check
+from baselines._benchmark.sides import METHODS, SD15, SHARING, FivePipelines, OneBatch, Setup
 from livo.inputs import DEVICES
 from livo.types import InputError, SamplingOptions
 
@@ -34,43 +33,6 @@ ONE_BATCH = "one_batch"
 ROWS = 2 * len(METHODS) + 2
 """U-Net rows that five pipelines compute for an image of each method at a step; Fair Diffusion's edits are two more."""
 PROMPTS = tuple(f"a photo of a {who}" for who in ("doctor", "nurse", "farmer", "judge", "teacher", "pilot", "chef"))
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What both sides are given; None is the backbone's own choice. Small enough to be sent to another process."""
-
-    backbone: str
-    steps: int | None
-    size: int | None
-    dtype: str | None
-    threads: int | None
-    device: str | None = None
-    budget: float | None = None
-
-    def load(self) -> Backbone:
-        """The backbone, in this process; on the GPU where there is one and no device was named."""
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        dtype = None if self.dtype is None else getattr(torch, self.dtype)
-        if self.backbone == SD15:
-            return random_sd15(dtype, find_device(self.device))
-        return only_stable_diffusion(load_backbone(self.backbone, self.device, dtype), "python -m livo benchmark")
-
-    def one_batch(self, backbone: Backbone) -> OneBatch:
-        """Our side on a backbone, within the memory budget."""
-        return OneBatch(backbone, *([] if self.budget is None else [int(self.budget * 2**30)]))
-
-    def options(self, backbone: Backbone, images: int) -> SamplingOptions:
-        """Of a run with so many images a method."""
-        default = backbone.defaults
-        return SamplingOptions(
-            tuple(range(images)),
-            default.num_inference_steps if self.steps is None else self.steps,
-            default.guidance_scale,
-            default.height if self.size is None else self.size,
-            default.width if self.size is None else self.size,
-        )
 
 
 def largest_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, int]:
@@ -209,22 +171,18 @@ def run(args: argparse.Namespace) -> str:
     name = args.backbone or (SD15 if args.device == "cuda" else "miniature")
     setup = Setup(name, args.steps, args.size, args.dtype, args.threads, args.device, args.budget)
     if args.check:
-        from baselines._benchmark.check import check
-
         return check(setup, min(counts), as_json=args.json)
     memory: list[dict[str, dict[str, int]]] = []
-    for count in (
-        counts if not args.time_only else ()
-    ):  # before this process holds weights: the measured one may need what the machine has
+    # Before this process holds weights: the measured one may need what the machine has.
+    for count in () if args.time_only else counts:
         print(f"peak memory, images a method: {count}", file=sys.stderr)
         memory.append({side: peak_memory(setup, side, count) for side in (ONE_BATCH, *SHARING)})
     backbone = setup.load()
     theirs = FivePipelines(backbone, "weights")
-    ours = setup.one_batch(
-        replace(backbone, unet=copy.deepcopy(backbone.unet))
-    )  # pipelines keep diffusers' own attention
+    # Pipelines keep diffusers' own attention.
+    ours = setup.one_batch(replace(backbone, unet=copy.deepcopy(backbone.unet)))
     results = []
-    for count, peaks in zip_longest(counts, memory, fillvalue={}):
+    for count, peaks in zip(counts, memory or [{}] * len(counts), strict=True):
         print(f"time, images a method: {count}", file=sys.stderr)
         options = setup.options(backbone, count)
         found = measure_time(ours, theirs, options, args.repeats)

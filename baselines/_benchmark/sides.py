@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,10 +25,10 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from baselines.fair_diffusion import FairDiffusion, Settings, deal_classes
+from baselines.fair_diffusion import FairDiffusion, FairDiffusionSettings, deal_classes
 from baselines.stable_diffusion import StableDiffusion
-from livo.diffusion.backbones import DOWNLOADED, Backbone, Defaults, find_device
-from livo.diffusion.engine import Engine, classifier_free_plan
+from livo.diffusion.backbones import DOWNLOADED, Backbone, Defaults, find_device, load_backbone, only_stable_diffusion
+from livo.diffusion.engine import Engine, classifier_free_plan, finished
 from livo.diffusion.single_file import UNET, VAE
 from livo.methods.edited_weights import projection_weights
 from livo.methods.livo import LiVO
@@ -119,7 +119,7 @@ class OneBatch:
         """(N, 3, H, W) uint8 images by method."""
         *_, last = self.engine.stream(self.plans(prompt, options))
         self.rows = last.rows
-        return dict(last.images)
+        return finished(last)
 
     def plans(self, prompt: str, options: SamplingOptions) -> dict[str, Plan]:
         """By method."""
@@ -133,6 +133,43 @@ class OneBatch:
         return plans
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What both sides are given; None is the backbone's own choice. Small enough to be sent to another process."""
+
+    backbone: str
+    steps: int | None
+    size: int | None
+    dtype: str | None
+    threads: int | None
+    device: str | None = None
+    budget: float | None = None
+
+    def load(self) -> Backbone:
+        """The backbone, in this process; on the GPU where there is one and no device was named."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        dtype = None if self.dtype is None else getattr(torch, self.dtype)
+        if self.backbone == SD15:
+            return random_sd15(dtype, find_device(self.device))
+        return only_stable_diffusion(load_backbone(self.backbone, self.device, dtype), "python -m livo benchmark")
+
+    def one_batch(self, backbone: Backbone) -> OneBatch:
+        """Our side on a backbone, within the memory budget."""
+        return OneBatch(backbone, *([] if self.budget is None else [int(self.budget * 2**30)]))
+
+    def options(self, backbone: Backbone, images: int) -> SamplingOptions:
+        """Of a run with so many images a method."""
+        default = backbone.defaults
+        return SamplingOptions(
+            tuple(range(images)),
+            default.num_inference_steps if self.steps is None else self.steps,
+            default.guidance_scale,
+            default.height if self.size is None else self.size,
+            default.width if self.size is None else self.size,
+        )
+
+
 class FivePipelines:
     """The other side: five diffusers pipelines.
 
@@ -143,7 +180,7 @@ class FivePipelines:
     """
 
     def __init__(self, backbone: Backbone, sharing: str, latents: bool = False) -> None:
-        self.settings, self.latents = Settings(), latents
+        self.settings, self.latents = FairDiffusionSettings(), latents
         self.value_encoder = ValueEncoder.untrained(backbone)
         self.pipes: dict[str, StableDiffusionPipeline | SemanticStableDiffusionPipeline] = {}
         for name in METHODS:

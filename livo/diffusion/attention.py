@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from diffusers import ModelMixin
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from torch import Tensor, nn
+from torch import Tensor
 
 LayerKV = Mapping[str, tuple[Tensor, Tensor]]
 """By layer name: keys and values, each (U, heads, L, D / heads) for U distinct texts of one length."""
@@ -72,17 +73,17 @@ class TextAttnProcessor(AttnProcessor2_0):
         return out / attn.rescale_output_factor
 
 
-def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
+def cross_attention_layers(unet: ModelMixin) -> dict[str, Attention]:
     """The attention modules that read text (`attn2`), by module name; 16 in Stable Diffusion 1.x."""
     return {n: m for n, m in unet.named_modules() if isinstance(m, Attention) and m.is_cross_attention}
 
 
-def install(unet: nn.Module) -> None:
+def install(unet: ModelMixin) -> None:
     """Puts a `TextAttnProcessor` on every attention module. Weights and state_dict keys stay as they are."""
     unet.set_attn_processor({key: TextAttnProcessor(key.removesuffix(".processor")) for key in unet.attn_processors})
 
 
-def check_projection(unet: nn.Module, name: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def check_projection(unet: ModelMixin, name: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Edited K,V weights as the engine keeps them: by module name, on the U-Net's device, in its dtype.
 
     Args:
@@ -113,11 +114,11 @@ def check_projection(unet: nn.Module, name: str, weights: Mapping[str, Tensor]) 
     return {key: weight.detach().to(base[key], copy=True) for key, weight in given.items()}
 
 
-def project_texts(unet: nn.Module, prompt_embeds: Tensor, weights: Mapping[str, Tensor] | None) -> LayerKV:
+def project_texts(unet: ModelMixin, prompt_embeds: Tensor, weights: Mapping[str, Tensor] | None) -> LayerKV:
     """Keys and values of U texts of one length at every cross-attention layer.
 
     Args:
-        unet: the trunk; its own `to_k`, `to_v` are used where `weights` is None.
+        unet: its own `to_k`, `to_v` are used where `weights` is None.
         prompt_embeds: (U, L, D).
         weights: edited weights as `check_projection` returns them.
     """

@@ -32,10 +32,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from livo.diffusion.denoisers import StableDiffusion, denoiser_of
+from livo.diffusion.denoisers import StableDiffusionUNet, denoiser_of
 from livo.diffusion.hub import HubError, fetch, is_hub_id
 from livo.diffusion.single_file import load_single_file
-from livo.diffusion.text_encoders import ClipText, T5Text, Text, TwoClipTexts, tokenize
+from livo.diffusion.text_encoders import ClipText, PromptEncoder, T5Text, TwoClipTexts, tokenize
 
 ASSETS = Path(__file__).parents[2] / "assets"
 DOWNLOADED = Path("runs") / "backbones"
@@ -137,7 +137,7 @@ class Backbone:
         return vae_scale(self.vae)
 
     @cached_property
-    def text(self) -> Text:
+    def text(self) -> PromptEncoder:
         """How its prompts are read."""
         if isinstance(self.text_encoder, T5EncoderModel):
             return T5Text(self.tokenizer, self.text_encoder)
@@ -168,8 +168,8 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
         BackboneError: this machine has no such device.
     """
     device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type, lambda: True)
-    if not there():
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, True):
         raise BackboneError(
             f"torch finds no {device.type} device here: give --device cpu, or install torch for your GPU"
         )
@@ -262,9 +262,9 @@ def only_stable_diffusion(backbone: Backbone, what: str) -> Backbone:
     Raises:
         BackboneError: it is of another kind.
     """
-    if backbone.kind != StableDiffusion.title:
+    if backbone.kind != StableDiffusionUNet.title:
         raise BackboneError(
-            f"{what} works with {StableDiffusion.title} only, and {backbone.name} is {backbone.kind}: it can be sampled from, "
+            f"{what} works with {StableDiffusionUNet.title} only, and {backbone.name} is {backbone.kind}: it can be sampled from, "
             "and read edited weights and value encoders made elsewhere"
         )
     return backbone
@@ -286,7 +286,7 @@ def _load_parts(source: Path, dtype: torch.dtype) -> dict[str, Any]:
         if wanted is AutoencoderKL:
             dtype = denoiser_of(parts["unet"]).vae_dtype(wanted.load_config(source, subfolder=name), dtype)
         parts["unet" if name == "transformer" else name] = wanted.from_pretrained(source, subfolder=name, dtype=dtype)
-    if (most := T5_TOKENS.get(index.get("_class_name"))) is not None:
+    if (most := T5_TOKENS.get(index.get("_class_name", ""))) is not None:
         parts["tokenizer"].model_max_length = most
     parts["force_zeros_for_empty_prompt"] = bool(index.get("force_zeros_for_empty_prompt", "tokenizer_2" in parts))
     return parts | {"scheduler_config": DPMSolverMultistepScheduler.load_config(source, subfolder="scheduler")}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from livo.diffusion.attention import KVGroup, project_texts
+from livo.diffusion.attention import KVGroup, LayerKV, project_texts
 from livo.diffusion.denoisers import Denoiser
 from livo.types import Conditioning, Guide, Plan
 
@@ -22,33 +22,51 @@ TextKey = tuple[str, str]
 """A conditioning by content: digest of its embeddings (tokens and pooled), name of its projection."""
 
 
-Bank = dict[TextKey, tuple[int, int, Mapping[str, tuple[Tensor, Tensor]]]]
-"""By text: its length, its place among the texts of that length, and their keys and values by layer."""
-
-
 @dataclass(frozen=True)
 class Job:
-    """One image: what it starts from, what it reads by branch, how predictions are combined, in which trunk."""
+    """One image: what it starts from, what it reads by branch, how predictions are combined, in which U-Net."""
 
     seed: int
     branches: tuple[tuple[str, TextKey], ...]
     guide: Guide
-    trunk: str
+    unet_override: str | None
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A denoiser, and the keys and values of every text that it reads in a run.
+
+    Attributes:
+        texts: by text: its length, its place among the texts of that length, and their keys and values by layer.
+    """
+
+    denoiser: Denoiser
+    texts: Mapping[TextKey, tuple[int, int, LayerKV]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The distinct jobs of a run.
+    """The distinct jobs of a run, and everything that they read.
 
     Attributes:
         jobs: J distinct jobs.
         images: by plan name, the job of each of its N images.
         texts: what each key stands for.
+        banks: by `Job.unet_override`.
+        size: (H, W) of the images.
+        latent_size: (h, w).
     """
 
     jobs: tuple[Job, ...]
     images: Mapping[str, tuple[int, ...]]
     texts: Mapping[TextKey, Conditioning]
+    banks: Mapping[str | None, Bank]
+    size: tuple[int, int]
+    latent_size: tuple[int, int]
+
+    def rows_alone(self, name: str) -> int:
+        """Denoiser rows of a solver step that this plan's jobs would cost without any other."""
+        return sum(len({key for _, key in self.jobs[j].branches}) for j in set(self.images[name]))
 
 
 @dataclass(frozen=True)
@@ -83,8 +101,21 @@ def digest(embeds: Tensor) -> str:
     return hashlib.sha256(head + data.view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def collect(plans: Mapping[str, Plan]) -> Batch:
-    """The distinct jobs of plans that were found valid."""
+@torch.inference_mode()
+def collect(
+    plans: Mapping[str, Plan],
+    denoisers: Mapping[str | None, Denoiser],
+    projections: Mapping[str, Mapping[str, Tensor]],
+    latent_size: tuple[int, int],
+) -> Batch:
+    """The batch of plans that were found valid; each text is projected to keys and values here, once a run.
+
+    Args:
+        plans: by name, all of one size.
+        denoisers: the shared one under None, methods' own by name.
+        projections: edited K,V weights by name.
+        latent_size: (h, w).
+    """
     jobs: dict[Job, int] = {}
     images: dict[str, tuple[int, ...]] = {}
     texts: dict[TextKey, Conditioning] = {}
@@ -105,18 +136,25 @@ def collect(plans: Mapping[str, Plan]) -> Batch:
         keys = {branch: [key_of(c) for c in plan.branches[branch]] for branch in sorted(plan.branches)}
         images[name] = tuple(
             jobs.setdefault(
-                Job(seed, tuple((b, k[i if len(k) > 1 else 0]) for b, k in keys.items()), plan.guide, plan.trunk),
+                Job(
+                    seed, tuple((b, k[i if len(k) > 1 else 0]) for b, k in keys.items()), plan.guide, plan.unet_override
+                ),
                 len(jobs),
             )
             for i, seed in enumerate(plan.options.seeds)
         )
-    return Batch(tuple(jobs), images, texts)
+    banks: dict[str | None, Bank] = {}
+    for override in dict.fromkeys(job.unet_override for job in jobs):
+        read = dict.fromkeys(key for job in jobs if job.unet_override == override for _, key in job.branches)
+        banks[override] = _bank(denoisers[override], {key: texts[key].prompt_embeds for key in read}, projections)
+    options = next(iter(plans.values())).options
+    return Batch(tuple(jobs), images, texts, banks, (options.height, options.width), latent_size)
 
 
 def equal_starts(batch: Batch) -> list[int]:
-    """By job, the first job of its trunk with the same seed: their latents are equal until their guides disagree."""
-    first: dict[tuple[int, str], int] = {}
-    return [first.setdefault((job.seed, job.trunk), j) for j, job in enumerate(batch.jobs)]
+    """By job, the first job of its U-Net with the same seed: their latents are equal until their guides disagree."""
+    first: dict[tuple[int, str | None], int] = {}
+    return [first.setdefault((job.seed, job.unet_override), j) for j, job in enumerate(batch.jobs)]
 
 
 def still_equal(leads: Sequence[int], latents: Tensor) -> list[int]:
@@ -128,15 +166,8 @@ def still_equal(leads: Sequence[int], latents: Tensor) -> list[int]:
     return found
 
 
-def lay_out(
-    batch: Batch,
-    banks: Mapping[str, Bank],
-    leads: Sequence[int],
-    trunks: Mapping[str, Denoiser],
-    size: tuple[int, int],
-    latent_size: tuple[int, int],
-    memory_budget: int,
-) -> tuple[list[Call], list[GuideGroup]]:
+@torch.inference_mode()
+def lay_out(batch: Batch, leads: Sequence[int], memory_budget: int) -> tuple[list[Call], list[GuideGroup]]:
     """The denoiser calls of a solver step and who combines their rows, in an order that `leads` does not change.
 
     Jobs with equal latents that read the same text share its row. So methods share the empty prompt's row at the first
@@ -144,94 +175,76 @@ def lay_out(
 
     Args:
         batch: the jobs.
-        banks: `project`'s, by trunk.
         leads: by job, the job whose latents its own are equal to; itself where there is none.
-        trunks: denoisers by name, "base" among them.
-        size: (H, W) of the images.
-        latent_size: (h, w).
         memory_budget: bytes of activations that one call may take, by `Denoiser.row_bytes`'s estimate; at least one row
             runs.
     """
     calls: list[Call] = []
     row_of: dict[tuple[int, TextKey], int] = {}
-    for trunk, bank in banks.items():
-        denoiser, device = trunks[trunk], trunks[trunk].net.device
-        jobs = [(leads[j], job) for j, job in enumerate(batch.jobs) if job.trunk == trunk]
+    for override, bank in batch.banks.items():
+        denoiser = bank.denoiser
+        jobs = [(leads[j], job) for j, job in enumerate(batch.jobs) if job.unet_override == override]
         rows = list(dict.fromkeys((lead, key) for lead, job in jobs for _, key in job.branches))
         # Rows of one length are neighbours, so that each length is a slice of its call.
         rows.sort(key=lambda row: len(batch.texts[row[1]].prompt_embeds))
-        most = max(1, memory_budget // denoiser.row_bytes(*latent_size))
+        most = max(1, memory_budget // denoiser.row_bytes(*batch.latent_size))
         for chunk in _even_chunks(rows, most):
             for row in chunk:
                 row_of[row] = len(row_of)
-            index = torch.tensor([j for j, _ in chunk], device=device)
+            index = torch.tensor([j for j, _ in chunk], device=denoiser.device)
             pooled = _pooled([batch.texts[key] for _, key in chunk], denoiser)
-            groups = _groups([key for _, key in chunk], bank, device)
-            calls.append(Call(denoiser, index, groups, denoiser.conditions(len(chunk), pooled, size)))
+            text_kv = _length_groups([key for _, key in chunk], bank)
+            calls.append(Call(denoiser, index, text_kv, denoiser.conditions(len(chunk), pooled, batch.size)))
 
-    members: dict[tuple[Guide, tuple[str, ...], str], list[int]] = {}
+    members: dict[tuple[Guide, tuple[str, ...], str | None], list[int]] = {}
     for j, job in enumerate(batch.jobs):
-        members.setdefault((job.guide, tuple(b for b, _ in job.branches), job.trunk), []).append(j)
-    device = trunks["base"].net.device
+        members.setdefault((job.guide, tuple(b for b, _ in job.branches), job.unet_override), []).append(j)
     groups = []
-    for (guide, branches, _), index in members.items():
-        texts = [dict(batch.jobs[j].branches) for j in index]
-        rows = {
-            b: torch.tensor([row_of[leads[j], text[b]] for j, text in zip(index, texts, strict=True)], device=device)
+    for (guide, branches, override), of_jobs in members.items():
+        device = batch.banks[override].denoiser.device
+        read = [dict(batch.jobs[j].branches) for j in of_jobs]
+        rows_of = {
+            b: torch.tensor([row_of[leads[j], text[b]] for j, text in zip(of_jobs, read, strict=True)], device=device)
             for b in branches
         }
-        groups.append(GuideGroup(guide, torch.tensor(index, device=device), rows))
+        groups.append(GuideGroup(guide, torch.tensor(of_jobs, device=device), rows_of))
     return calls, groups
 
 
-def project(
-    batch: Batch, trunks: Mapping[str, Denoiser], projections: Mapping[str, Mapping[str, Tensor]]
-) -> dict[str, Bank]:
-    """Keys and values of every text, once a run, by trunk.
-
-    Args:
-        projections: edited K,V weights by name.
-    """
-    banks: dict[str, Bank] = {}
-    for trunk in dict.fromkeys(job.trunk for job in batch.jobs):
-        keys = dict.fromkeys(key for job in batch.jobs if job.trunk == trunk for _, key in job.branches)
-        banks[trunk] = _bank(trunks[trunk], {key: batch.texts[key].prompt_embeds for key in keys}, projections)
-    return banks
-
-
 def _bank(denoiser: Denoiser, texts: Mapping[TextKey, Tensor], projections: Mapping[str, Mapping[str, Tensor]]) -> Bank:
-    bank: Bank = {}
-    unet = denoiser.net
+    found: dict[TextKey, tuple[int, int, LayerKV]] = {}
     for length in sorted({len(embeds) for embeds in texts.values()}):
         keys = sorted((k for k in texts if len(texts[k]) == length), key=lambda k: k[1])
         parts = []
         for projection in dict.fromkeys(name for _, name in keys):
-            embeds = torch.stack([texts[k] for k in keys if k[1] == projection]).to(unet.device, unet.dtype)
+            embeds = torch.stack([texts[k] for k in keys if k[1] == projection]).to(denoiser.device, denoiser.dtype)
             weights = None if projection == "base" else projections[projection]
-            parts.append(project_texts(unet, denoiser.read(embeds), weights))
+            parts.append(project_texts(denoiser.net, denoiser.read(embeds), weights))
         layers = {
             layer: (torch.cat([p[layer][0] for p in parts]), torch.cat([p[layer][1] for p in parts]))
             for layer in parts[0]
         }
-        bank |= {key: (length, place, layers) for place, key in enumerate(keys)}
-    return bank
+        found |= {key: (length, place, layers) for place, key in enumerate(keys)}
+    return Bank(denoiser, found)
 
 
 def _pooled(texts: Sequence[Conditioning], denoiser: Denoiser) -> Tensor | None:
     """(rows, P), or None where the denoiser reads none."""
     if not denoiser.pooled_width:
         return None
-    return torch.stack([text.pooled for text in texts]).to(denoiser.net.device, denoiser.net.dtype)
+    pooled = [text.pooled for text in texts if text.pooled is not None]  # all have one: the engine has checked
+    return torch.stack(pooled).to(denoiser.device, denoiser.dtype)
 
 
-def _groups(keys: Sequence[TextKey], bank: Bank, device: torch.device) -> tuple[KVGroup, ...]:
-    """The length groups of one call whose rows read `keys`, sorted by length."""
-    groups, start = [], 0
-    for length in dict.fromkeys(bank[key][0] for key in keys):
-        places = [bank[key][1] for key in keys if bank[key][0] == length]
-        layers = next(bank[key][2] for key in keys if bank[key][0] == length)
-        groups.append(KVGroup(slice(start, start + len(places)), torch.tensor(places, device=device), layers))
-        start += len(places)
+def _length_groups(keys: Sequence[TextKey], bank: Bank) -> tuple[KVGroup, ...]:
+    """The groups of one call whose rows read `keys`, sorted by length: one a length."""
+    groups: list[KVGroup] = []
+    start = 0
+    for length in dict.fromkeys(bank.texts[key][0] for key in keys):
+        found = [bank.texts[key] for key in keys if bank.texts[key][0] == length]
+        places = torch.tensor([place for _, place, _ in found], device=bank.denoiser.device)
+        groups.append(KVGroup(slice(start, start + len(found)), places, found[0][2]))
+        start += len(found)
     return tuple(groups)
 
 

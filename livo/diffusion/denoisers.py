@@ -11,16 +11,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, PixArtTransformer2DModel, SchedulerMixin
-from torch import Tensor, nn
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PixArtTransformer2DModel,
+    SchedulerMixin,
+    UNet2DConditionModel,
+)
+from torch import Tensor
 
 from livo.diffusion.attention import KVGroup
 
 SOLVERS = {solver.__name__: solver for solver in (DPMSolverMultistepScheduler, EulerDiscreteScheduler)}
 """Those that newer models are stored with and that draw no noise on the way."""
+DenoiserNet: TypeAlias = UNet2DConditionModel | PixArtTransformer2DModel
+NETWORKS = {network.__name__: network for network in (UNet2DConditionModel, PixArtTransformer2DModel)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +43,26 @@ class Denoiser(ABC):
         pooled_width: P of the pooled embedding that it reads beside the tokens; 0 where it reads none.
     """
 
-    net: nn.Module
+    net: DenoiserNet
     title: ClassVar[str]
     num_inference_steps: ClassVar[int] = 25
     guidance_scale: ClassVar[float]
-    patch = 1
-    pooled_width = 0
+
+    @property
+    def device(self) -> torch.device:
+        return self.net.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.net.dtype
+
+    @property
+    def patch(self) -> int:
+        return 1
+
+    @property
+    def pooled_width(self) -> int:
+        return 0
 
     @property
     def text_width(self) -> int:
@@ -49,7 +71,7 @@ class Denoiser(ABC):
 
     def solver(self, stored: Mapping[str, Any]) -> type[SchedulerMixin]:
         """What samples unless another is asked for: the stored scheduler where it is one of `SOLVERS`, else DPM-Solver++."""
-        return SOLVERS.get(stored.get("_class_name"), DPMSolverMultistepScheduler)
+        return SOLVERS.get(stored.get("_class_name", ""), DPMSolverMultistepScheduler)
 
     def vae_dtype(self, config: Mapping[str, Any], dtype: torch.dtype) -> torch.dtype:
         """The precision of a VAE of that config beside a denoiser of that precision."""
@@ -102,7 +124,7 @@ class Denoiser(ABC):
         """Estimated activation memory of one row of a call, for latents of height x width."""
 
 
-class StableDiffusion(Denoiser):
+class StableDiffusionUNet(Denoiser):
     """The U-Net of Stable Diffusion 1.x."""
 
     title = "Stable Diffusion 1.x"
@@ -134,7 +156,7 @@ class StableDiffusion(Denoiser):
         return int((widest + skips) * next(self.net.parameters()).element_size())
 
 
-class StableDiffusionXL(StableDiffusion):
+class StableDiffusionXLUNet(StableDiffusionUNet):
     """SDXL's U-Net also reads the prompt's pooled embedding and six numbers: original size, crop, target size.
 
     The original size is what is asked for and the crop is at (0, 0), as StableDiffusionXLPipeline has it by default.
@@ -157,11 +179,13 @@ class StableDiffusionXL(StableDiffusion):
         return torch.float32 if dtype == torch.float16 and config.get("force_upcast", True) else dtype
 
     def conditions(self, rows: int, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
+        if pooled is None:
+            raise ValueError("SDXL reads a pooled embedding beside the tokens; none was given")
         time_ids = torch.tensor([*size, 0, 0, *size], dtype=pooled.dtype, device=pooled.device).expand(rows, -1)
         return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids}}
 
 
-class PixArt(Denoiser):
+class PixArtTransformer(Denoiser):
     """PixArt's transformer, alpha or sigma: T5 tokens through a projection of its own, a variance beside the noise.
 
     The variance, the second half of its channels, is left out, as its pipelines do. Rows carry no padding, so there is
@@ -188,12 +212,12 @@ class PixArt(Denoiser):
 
     def conditions(self, rows: int, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
         """Resolution and aspect ratio where the network was trained with them, as alpha's of 1024 pixels was."""
-        told: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
+        added: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
         if self.net.use_additional_conditions:
             like = next(self.net.parameters())
-            told["resolution"] = like.new_tensor(size).expand(rows, -1)
-            told["aspect_ratio"] = like.new_tensor([size[0] / size[1]]).expand(rows, -1)
-        return {"added_cond_kwargs": told}
+            added["resolution"] = like.new_tensor(size).expand(rows, -1)
+            added["aspect_ratio"] = like.new_tensor([size[0] / size[1]]).expand(rows, -1)
+        return {"added_cond_kwargs": added}
 
     def _predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, options: Mapping[str, Any]) -> Tensor:
         return self.net(latents, prompt_embeds, timestep.expand(len(latents)), **options)[0][:, : latents.shape[1]]
@@ -205,8 +229,9 @@ class PixArt(Denoiser):
         return int(20 * channels * height * width / config.patch_size**2 * next(self.net.parameters()).element_size())
 
 
-def denoiser_of(net: nn.Module) -> Denoiser:
+def denoiser_of(net: DenoiserNet) -> Denoiser:
     """The network as its kind, told by its class and its config."""
     if isinstance(net, PixArtTransformer2DModel):
-        return PixArt(net)
-    return StableDiffusionXL(net) if net.config.addition_embed_type == "text_time" else StableDiffusion(net)
+        return PixArtTransformer(net)
+    is_xl = net.config.addition_embed_type == "text_time"
+    return StableDiffusionXLUNet(net) if is_xl else StableDiffusionUNet(net)

@@ -22,12 +22,12 @@ from functools import cached_property
 
 import torch
 from diffusers import SchedulerMixin
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from livo.diffusion.attention import check_projection, cross_attention_layers, install
 from livo.diffusion.backbones import Backbone
-from livo.diffusion.batch import Bank, Batch, Call, GuideGroup, collect, equal_starts, lay_out, project, still_equal
-from livo.diffusion.denoisers import Denoiser, denoiser_of
+from livo.diffusion.batch import Batch, Call, GuideGroup, collect, equal_starts, lay_out, still_equal
+from livo.diffusion.denoisers import Denoiser, DenoiserNet, denoiser_of
 from livo.diffusion.flops import row_flop
 from livo.diffusion.latents import decode, estimate_x0, initial_noise, latent_rgb, preview
 from livo.types import Conditioning, InputError, Plan, Progress, SamplingOptions, Step
@@ -67,7 +67,7 @@ def classifier_free_plan(
     options: SamplingOptions,
     *,
     uncond: Sequence[Conditioning] | None = None,
-    trunk: str = "base",
+    unet_override: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> Plan:
     """The plan of a method that guides as Stable Diffusion does: its texts against the empty prompt.
@@ -78,13 +78,13 @@ def classifier_free_plan(
         uncond: likewise; without it the empty prompt, read through the first cond's projection: an edit of the K,V
             weights acts on both branches.
         options: its guidance scale is the guide's; at 1 there is no unconditional branch.
-        trunk, notes: as in `Plan`.
+        unet_override, notes: as in `Plan`.
     """
     branches: dict[str, Sequence[Conditioning]] = {"cond": tuple(cond)}
     if options.guidance_scale != 1:
         empty = engine.condition("", cond[0].projection)
         branches["uncond"] = (empty,) if uncond is None else tuple(uncond)
-    return Plan(branches, ClassifierFreeGuidance(float(options.guidance_scale)), options, trunk, notes)
+    return Plan(branches, ClassifierFreeGuidance(float(options.guidance_scale)), options, unet_override, notes)
 
 
 class Engine:
@@ -113,7 +113,7 @@ class Engine:
         self.memory_budget = memory_budget
         self.denoiser = denoiser_of(backbone.unet)
         self.scheduler_class = scheduler_class or self.denoiser.solver(backbone.scheduler_config)
-        self._trunks: dict[str, Denoiser] = {"base": self.denoiser}
+        self._denoisers: dict[str | None, Denoiser] = {None: self.denoiser}
         self._projections: dict[str, dict[str, Tensor]] = {}
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()
         self._prompts_lock = threading.Lock()
@@ -154,26 +154,27 @@ class Engine:
             raise ValueError("'base' names the U-Net's own weights; give the projection another name")
         self._projections[name] = check_projection(self.backbone.unet, name, weights)
 
-    def add_trunk(self, name: str, unet: nn.Module) -> None:
+    def add_unet(self, name: str, unet: DenoiserNet) -> None:
         """Makes a method's own U-Net known, for methods that change more than K and V; it runs in its own batch.
 
+        Args:
+            name: what plans give as their `unet_override`.
+
         Raises:
-            ValueError: the name is "base", or the U-Net does not fit the backbone's texts and latents.
+            ValueError: the U-Net does not fit the backbone's texts and latents.
         """
-        if name == "base":
-            raise ValueError("'base' names the shared U-Net; give the trunk another name")
         if type(unet) is not type(self.backbone.unet):
-            raise ValueError(f"trunk {name!r} is a {type(unet).__name__}, not a {type(self.backbone.unet).__name__}")
+            raise ValueError(f"U-Net {name!r} is a {type(unet).__name__}, not a {type(self.backbone.unet).__name__}")
         for key in ("in_channels", "out_channels", "cross_attention_dim"):
             if unet.config[key] != self.backbone.unet.config[key]:
-                raise ValueError(f"trunk {name!r} has {key} {unet.config[key]}, not {self.backbone.unet.config[key]}")
+                raise ValueError(f"U-Net {name!r} has {key} {unet.config[key]}, not {self.backbone.unet.config[key]}")
         if cross_attention_layers(unet).keys() != cross_attention_layers(self.backbone.unet).keys():
-            raise ValueError(f"trunk {name!r} has other cross-attention layers than the backbone's U-Net")
+            raise ValueError(f"U-Net {name!r} has other cross-attention layers than the backbone's")
         if (unet.device, unet.dtype) != (self.backbone.device, self.backbone.dtype):
             unet.to(self.backbone.device, self.backbone.dtype)
         unet.eval().requires_grad_(False)
         install(unet)
-        self._trunks[name] = denoiser_of(unet)
+        self._denoisers[name] = denoiser_of(unet)
 
     def row_flop(self, options: SamplingOptions) -> int:
         """Floating point operations of one denoiser row at these options' size, under the longest text."""
@@ -182,7 +183,7 @@ class Engine:
     def generate(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
         """(N, 3, H, W) uint8 images by plan name. Raises as `stream`."""
         *_, last = self.stream(plans)
-        return dict(last.images)
+        return finished(last)
 
     def stream(self, plans: Mapping[str, Plan]) -> Iterator[Progress]:
         """Denoises all plans together, reporting after every solver step; the last report has the images.
@@ -206,7 +207,7 @@ class Engine:
     def sample(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
         """(N, C, h, w) finished latents by plan name, not decoded. Raises as `stream`."""
         *_, last = self._run(dict(plans), self._check(plans), lambda latents: latents)
-        return dict(last.images)
+        return finished(last)
 
     def _run(
         self, plans: Mapping[str, Plan], options: SamplingOptions, finish: Callable[[Tensor], Tensor]
@@ -215,39 +216,27 @@ class Engine:
         scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
         scheduler.set_timesteps(options.num_inference_steps, device=self.backbone.device)
         timesteps = scheduler.timesteps
-        batch, banks = self._prepare(plans)
+        batch = collect(plans, self._denoisers, self._projections, self._latent_size(options))
         latents, generators = self._start(batch, scheduler, options)
         leads, budget = equal_starts(batch), self.memory_budget
-        calls, groups = self._lay_out(batch, banks, leads, options, budget)
+        calls, groups = lay_out(batch, leads, budget)
         memories: list[dict] = [{} for _ in groups]
-        rows, alone = 0, {name: _rows_alone(batch, jobs) for name, jobs in batch.images.items()}
+        rows, alone = 0, {name: batch.rows_alone(name) for name in plans}
         for i, timestep in enumerate(timesteps):
             steps = [Step(i, int(timestep), len(timesteps), memory) for memory in memories]
             while (predictions := _predict(scheduler, timestep, latents, calls)) is None:
                 budget = self._halved(calls, options)
-                calls, groups = self._lay_out(batch, banks, leads, options, budget)
+                calls, groups = lay_out(batch, leads, budget)
             latents, x0 = _solver_step(scheduler, timestep, latents, predictions, groups, steps, generators)
             rows += sum(len(call.index) for call in calls)
             if (now := still_equal(leads, latents)) != leads:
                 leads = now
-                calls, groups = self._lay_out(batch, banks, leads, options, budget)
+                calls, groups = lay_out(batch, leads, budget)
             last = i + 1 == len(timesteps)
             previews = _share(preview(x0, self._latent_rgb), batch)
             images = _share(finish(latents), batch) if last else None
             used = {name: count * (i + 1) for name, count in alone.items()}
             yield Progress(i + 1, len(timesteps), previews, images, time.perf_counter() - started, rows, used)
-
-    @torch.inference_mode()
-    def _prepare(self, plans: Mapping[str, Plan]) -> tuple[Batch, dict[str, Bank]]:
-        batch = collect(plans)
-        return batch, project(batch, self._trunks, self._projections)
-
-    @torch.inference_mode()
-    def _lay_out(
-        self, batch: Batch, banks: Mapping[str, Bank], leads: Sequence[int], options: SamplingOptions, budget: int
-    ) -> tuple[list[Call], list[GuideGroup]]:
-        size = (options.height, options.width)
-        return lay_out(batch, banks, leads, self._trunks, size, self._latent_size(options), budget)
 
     def _halved(self, calls: Sequence[Call], options: SamplingOptions) -> int:
         """The budget under which no call has more than half the rows of the largest.
@@ -298,8 +287,9 @@ class Engine:
 
     def _check_plan(self, name: str, plan: Plan) -> None:
         width, pooled = self.denoiser.text_width, self.denoiser.pooled_width
-        if plan.trunk not in self._trunks:
-            raise ValueError(f"plan {name!r} wants trunk {plan.trunk!r}; there are: {', '.join(self._trunks)}")
+        if plan.unet_override not in self._denoisers:
+            known = ", ".join(own for own in self._denoisers if own) or "none"
+            raise ValueError(f"plan {name!r} wants U-Net {plan.unet_override!r}; there are: {known}")
         if not plan.branches:
             raise ValueError(f"plan {name!r} has no branch: nothing would be predicted")
         try:
@@ -324,6 +314,17 @@ class Engine:
                 if conditioning.projection not in ("base", *self._projections):
                     known = ", ".join(("base", *self._projections))
                     raise ValueError(f"plan {name!r} wants projection {conditioning.projection!r}; there are: {known}")
+
+
+def finished(last: Progress) -> dict[str, Tensor]:
+    """The images of a run's last report, by plan name.
+
+    Raises:
+        ValueError: the report is not the last.
+    """
+    if last.images is None:
+        raise ValueError(f"step {last.step} of {last.num_steps} has no images yet: the last report has them")
+    return dict(last.images)
 
 
 @torch.inference_mode()
@@ -365,11 +366,6 @@ def _solver_step(
     draws = "generator" in inspect.signature(scheduler.step).parameters
     extra = {"generator": generators} if draws else {}
     return scheduler.step(noise_pred, timestep, latents, return_dict=False, **extra)[0], x0
-
-
-def _rows_alone(batch: Batch, jobs: Sequence[int]) -> int:
-    """U-Net rows of a solver step that these jobs would cost without any other."""
-    return sum(len({key for _, key in batch.jobs[j].branches}) for j in set(jobs))
 
 
 def _share(tensor: Tensor, batch: Batch) -> dict[str, Tensor]:

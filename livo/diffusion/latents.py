@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-from torch import Generator, Tensor, nn
+from diffusers import AutoencoderKL
+from torch import Generator, Tensor
 
 
 def initial_noise(seeds: Sequence[int], shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, list[Generator]]:
@@ -52,7 +53,7 @@ def estimate_x0(model_input: Tensor, noise_pred: Tensor, alpha_cumprod: float, p
 
 
 @torch.no_grad()
-def latent_rgb(vae: nn.Module) -> Tensor:
+def latent_rgb(vae: AutoencoderKL) -> Tensor:
     """The linear map from a latent pixel to its colour: (C + 1, 3), the last row the bias, colours in [-1, 1].
 
     Read from `latent_rgb` in the VAE's config.json where its training wrote one; else a least-squares fit to the
@@ -80,7 +81,7 @@ def preview(x0: Tensor, rgb: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def decode(vae: nn.Module, latents: Tensor, memory_budget: int) -> Tensor:
+def decode(vae: AutoencoderKL, latents: Tensor, memory_budget: int) -> Tensor:
     """(J, C, h, w) latents -> (J, 3, H, W) uint8 on the CPU, as many at a time as fit `memory_budget` bytes.
 
     One image is taken to need 4 maps of its widest full-size layer: a decoder's peak is in its last up-block.
@@ -96,7 +97,7 @@ def decode(vae: nn.Module, latents: Tensor, memory_budget: int) -> Tensor:
     return torch.cat([_decode_what_fits(vae, chunk) for chunk in chunks])
 
 
-def _decode_what_fits(vae: nn.Module, latents: Tensor) -> Tensor:
+def _decode_what_fits(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """As many at a time as the device's memory holds: halved and halved again where it is full.
 
     Raises:

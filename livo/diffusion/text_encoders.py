@@ -29,20 +29,28 @@ def tokenize(tokenizer: CLIPTokenizer, text: str, max_length: int) -> Tensor:
     return encoded.input_ids
 
 
-class Text(Protocol):
-    """What every kind can be asked.
+class PromptEncoder(Protocol):
+    """What every kind can be asked."""
 
-    Attributes:
-        width: D of a token.
-        pooled_width: P of the pooled embedding beside the tokens; 0 where there is none.
-        max_length: tokens of a prompt at the most.
-        encoders: its networks, by their folder in a diffusers model.
-    """
+    @property
+    def width(self) -> int:
+        """D of a token."""
+        ...
 
-    width: int
-    pooled_width: int
-    max_length: int
-    encoders: Mapping[str, PreTrainedModel]
+    @property
+    def pooled_width(self) -> int:
+        """P of the pooled embedding beside the tokens; 0 where there is none."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a prompt at the most."""
+        ...
+
+    @property
+    def encoders(self) -> Mapping[str, PreTrainedModel]:
+        """Its networks, by their folder in a diffusers model."""
+        ...
 
     def condition(self, prompt: str) -> Conditioning:
         """(L, D) tokens of a prompt, and (P,) beside them where P is not 0; as the kind's diffusers pipeline has them."""
@@ -52,7 +60,7 @@ class Text(Protocol):
         """(D,) final-normed hidden state at the first end-of-text token: a value token, where the encoders are E^v's."""
         ...
 
-    def over(self, encoders: Mapping[str, PreTrainedModel]) -> Text:
+    def over(self, encoders: Mapping[str, PreTrainedModel]) -> PromptEncoder:
         """The same with other encoders."""
         ...
 

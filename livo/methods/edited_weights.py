@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from livo.diffusion.attention import check_projection, cross_attention_layers
 from livo.diffusion.backbones import Backbone, check_safetensors
-from livo.diffusion.denoisers import StableDiffusion
+from livo.diffusion.denoisers import StableDiffusionUNet
 from livo.diffusion.engine import Engine, classifier_free_plan
 from livo.types import Artefact, Plan, Principle, SamplingOptions
 
@@ -204,7 +204,7 @@ def for_backbone(remedy: str, backbone: Backbone) -> str:
         >>> for_backbone("`python -m train.uce` makes it", SimpleNamespace(name="my models/sd", kind="Stable Diffusion 1.x"))
         "`python -m train.uce --backbone 'my models/sd'` makes it"
     """
-    if backbone.kind != StableDiffusion.title:
+    if backbone.kind != StableDiffusionUNet.title:
         return f"no command here makes it for {backbone.kind}; put weights there that were made elsewhere"
     if backbone.name == "miniature":
         return remedy

@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from livo.diffusion.backbones import Backbone, only_stable_diffusion, tokenize
 from livo.diffusion.hub import HubError, fetch, is_hub_id
-from livo.diffusion.text_encoders import ClipText, Text
+from livo.diffusion.text_encoders import ClipText, PromptEncoder
 from livo.types import Artefact
 
 WEIGHTS = "model.safetensors"
@@ -100,7 +100,7 @@ class TextValueEncoder:
         artefact: its files; None where it was not read from files.
     """
 
-    def __init__(self, text: Text, artefact: Artefact | None = None) -> None:
+    def __init__(self, text: PromptEncoder, artefact: Artefact | None = None) -> None:
         self.text = text
         self.artefact = artefact
 

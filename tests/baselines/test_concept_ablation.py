@@ -8,7 +8,7 @@ import torch
 from plans import PROMPT, edited_weights, state_hash, text_plan
 from safetensors.torch import load_file, save_file
 
-from baselines.concept_ablation import load, load_trunk, save_trunk, trunk_path
+from baselines.concept_ablation import load, load_unet, save_unet, unet_path
 from baselines.stable_diffusion import StableDiffusion
 from livo.methods.edited_weights import ProjectionError, save_projection
 from livo.principles import find_principle
@@ -39,7 +39,7 @@ def full(engine, folder):
             student.get_parameter(name).copy_(weight)
     training = COST | {"parameter_group": "full-weight"}
     save_projection(folder / "nudity.safetensors", edited_weights(unet), unet, training)
-    save_trunk(trunk_path(folder, "nudity"), student.state_dict(), unet)
+    save_unet(unet_path(folder, "nudity"), student.state_dict(), unet)
     return student
 
 
@@ -49,7 +49,7 @@ def images_of(engine, plan) -> torch.Tensor:
 
 def test_without_a_principle_it_is_stable_diffusion(engine, folder, full, options):
     plan = load(engine).plan(PROMPT, None, options())
-    assert plan.trunk == "base"
+    assert plan.unet_override is None
     plain = StableDiffusion(engine).plan(PROMPT, None, options())
     assert torch.equal(images_of(engine, plan), images_of(engine, plain))
 
@@ -60,26 +60,26 @@ def test_its_images_are_those_of_a_unet_with_the_weights_written_in(engine, fold
     written = copy.deepcopy(engine.backbone.unet)
     for name, weight in load_file(folder / "nudity.safetensors").items():
         written.get_parameter(name).copy_(weight.float())
-    engine.add_trunk("written", written)
-    expected = images_of(engine, text_plan(engine, PROMPT, options(), trunk="written"))
+    engine.add_unet("written", written)
+    expected = images_of(engine, text_plan(engine, PROMPT, options(), unet_override="written"))
     assert (ours.int() - expected.int()).abs().max() <= 1
     assert (ours.int() - images_of(engine, text_plan(engine, PROMPT, options())).int()).abs().max() > 5
     assert state_hash(engine.backbone.unet) == before
 
 
-def test_full_weights_run_on_a_trunk_of_their_own(engine, folder, full, options):
+def test_full_weights_run_on_a_unet_of_their_own(engine, folder, full, options):
     before = state_hash(engine.backbone.unet)
     method = load(engine)
     plan = method.plan(PROMPT, NUDITY, options())
-    assert plan.trunk == "concept_ablation/nudity"
+    assert plan.unet_override == "concept_ablation/nudity"
     ours = images_of(engine, plan)
-    engine.add_trunk("student", full)
-    expected = images_of(engine, text_plan(engine, PROMPT, options(), trunk="student"))
+    engine.add_unet("student", full)
+    expected = images_of(engine, text_plan(engine, PROMPT, options(), unet_override="student"))
     assert (ours.int() - expected.int()).abs().max() <= 2, "float16 on disk"
     kv_only = images_of(engine, text_plan(engine, PROMPT, options(), projection="concept_ablation/nudity"))
     assert (ours.int() - kv_only.int()).abs().max() > 5
     assert state_hash(engine.backbone.unet) == before
-    files = [folder / "nudity.safetensors", trunk_path(folder, "nudity")]
+    files = [folder / "nudity.safetensors", unet_path(folder, "nudity")]
     assert method.artefact(NUDITY).bytes == sum(path.stat().st_size for path in files)
 
 
@@ -116,35 +116,35 @@ def test_broken_and_foreign_files_are_named_with_the_command(engine, folder):
         load(engine)
 
 
-def test_a_trunk_that_is_missing_broken_or_foreign_is_named_with_the_command(engine, folder, full):
-    path, unet = trunk_path(folder, "nudity"), engine.backbone.unet
+def test_a_unet_that_is_missing_broken_or_foreign_is_named_with_the_command(engine, folder, full):
+    path, unet = unet_path(folder, "nudity"), engine.backbone.unet
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ProjectionError, match=r"trunk\.safetensors cannot be read" + COMMAND):
+    with pytest.raises(ProjectionError, match=r"unet\.safetensors cannot be read" + COMMAND):
         load(engine)
     with torch.no_grad():
         other = copy.deepcopy(unet)
         next(p for n, p in other.named_parameters() if "attn2.to_k" in n).add_(0.5)
-    save_trunk(path, full.state_dict(), other)
-    with pytest.raises(ProjectionError, match=r"trunk\.safetensors was made for other weights" + COMMAND):
+    save_unet(path, full.state_dict(), other)
+    with pytest.raises(ProjectionError, match=r"unet\.safetensors was made for other weights" + COMMAND):
         load(engine)
-    save_trunk(path, {"x": torch.zeros(1)}, unet)
-    with pytest.raises(ProjectionError, match=r"trunk\.safetensors was made for another backbone" + COMMAND):
+    save_unet(path, {"x": torch.zeros(1)}, unet)
+    with pytest.raises(ProjectionError, match=r"unet\.safetensors was made for another backbone" + COMMAND):
         load(engine)
     path.unlink()
-    with pytest.raises(ProjectionError, match=r"trunk\.safetensors is missing: `python -m train\.concept_ablation`"):
+    with pytest.raises(ProjectionError, match=r"unet\.safetensors is missing: `python -m train\.concept_ablation`"):
         load(engine)
 
 
-def test_a_trunk_is_stored_whole_or_not_at_all(engine, tmp_path):
-    unet, path = engine.backbone.unet, tmp_path / "trunk.safetensors"
-    save_trunk(path, unet.state_dict(), unet)
-    loaded = load_trunk(path, unet)
+def test_a_unet_is_stored_whole_or_not_at_all(engine, tmp_path):
+    unet, path = engine.backbone.unet, tmp_path / "unet.safetensors"
+    save_unet(path, unet.state_dict(), unet)
+    loaded = load_unet(path, unet)
     assert loaded is not unet
     halves = {key: weight.half().float() for key, weight in unet.state_dict().items()}
     assert all(torch.equal(weight, halves[key]) for key, weight in loaded.state_dict().items())
     stored = path.read_bytes()
     broken = dict(unet.state_dict()) | {"conv_in.bias": torch.full((32,), 1e6)}
     with pytest.raises(ValueError, match="conv_in.bias is not finite in float16"):
-        save_trunk(path, broken, unet)
+        save_unet(path, broken, unet)
     assert path.read_bytes() == stored

@@ -7,7 +7,7 @@ import torch
 from plans import PROMPT, latents_of, text_plan
 
 from livo.diffusion.batch import still_equal
-from livo.diffusion.denoisers import StableDiffusion, denoiser_of
+from livo.diffusion.denoisers import StableDiffusionUNet, denoiser_of
 from livo.types import Conditioning
 
 
@@ -39,7 +39,9 @@ def test_row_estimate_is_that_of_the_measured_model(tiny_backbone):
         def parameters():
             yield torch.zeros(1)
 
-    assert 45e6 < StableDiffusion(StableDiffusion15).row_bytes(32, 32) < 60e6  # measured: 54 MB at 256 pixels, float32
+    assert (
+        45e6 < StableDiffusionUNet(StableDiffusion15).row_bytes(32, 32) < 60e6
+    )  # measured: 54 MB at 256 pixels, float32
     tiny = denoiser_of(tiny_backbone.unet)
     assert tiny.row_bytes(16, 16) == 4 * tiny.row_bytes(8, 8)
 
@@ -57,14 +59,14 @@ def test_equal_plans_and_equal_seeds_cost_nothing(engine, options, count_rows):
     assert torch.equal(images["c"], images["a"][[1, 0, 1]])
 
 
-@pytest.mark.parametrize("change", ["prompt", "seed", "scale", "projection", "trunk"])
+@pytest.mark.parametrize("change", ["prompt", "seed", "scale", "projection", "unet"])
 def test_whatever_reaches_a_pixel_makes_another_job(engine64, everything, options, monkeypatch, count_rows, change):
     other = {
         "prompt": lambda: text_plan(engine64, "a cat", options()),
         "seed": lambda: text_plan(engine64, PROMPT, options(seeds=(0, 2))),
         "scale": lambda: text_plan(engine64, PROMPT, options(guidance_scale=5.5)),
         "projection": lambda: text_plan(engine64, PROMPT, options(), projection="edit"),
-        "trunk": lambda: text_plan(engine64, PROMPT, options(), trunk="own"),
+        "unet": lambda: text_plan(engine64, PROMPT, options(), unet_override="own"),
     }[change]()
     out = latents_of(engine64, {"base": text_plan(engine64, PROMPT, options()), "other": other}, monkeypatch)
     assert (out["base"][1] - out["other"][1]).abs().max() > 1e-4

@@ -146,7 +146,7 @@ BAD_PLANS = {
     "width": (lambda p: {"a": p, "b": changed(p, width=32)}, "share their width"),
     "odd size": (lambda p: {"a": changed(p, height=17)}, "height of 17 pixels.*multiple of 2"),
     "no size": (lambda p: {"a": changed(p, width=0)}, "width of 0 pixels"),
-    "trunk": (lambda p: {"a": dataclasses.replace(p, trunk="oak")}, "trunk 'oak'; there are: base"),
+    "unet": (lambda p: {"a": dataclasses.replace(p, unet_override="oak")}, "U-Net 'oak'; there are: none"),
     "no branch": (lambda p: {"a": dataclasses.replace(p, branches={})}, "no branch"),
     "guide": (lambda p: {"a": dataclasses.replace(p, guide=Unhashable())}, "frozen dataclass"),
     "number": (lambda p: {"a": with_cond(p, p.branches["cond"] * 3)}, "3 conditionings for 2 images"),

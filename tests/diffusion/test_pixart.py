@@ -206,16 +206,16 @@ def test_an_edit_is_the_pipeline_with_edited_weights(engine, pipe, options):
     laws.an_edit_is_the_pipeline_with_edited_weights(engine, options(), pipe, **AS_IT_IS)
 
 
-def test_a_trunk_of_its_own_runs_beside(backbone, engine, options, tiny_backbone):
-    before, trunk = state_hash(backbone.unet), copy.deepcopy(backbone.unet)
+def test_a_transformer_of_its_own_runs_beside(backbone, engine, options, tiny_backbone):
+    before, own = state_hash(backbone.unet), copy.deepcopy(backbone.unet)
     with torch.no_grad():
-        trunk.proj_out.weight.mul_(1.3)
-    engine.add_trunk("own", trunk)
+        own.proj_out.weight.mul_(1.3)
+    engine.add_unet("own", own)
     plan = laws.plain(engine, options())
-    latents = engine.sample({"base": plan, "own": dataclasses.replace(plan, trunk="own")})
+    latents = engine.sample({"base": plan, "own": dataclasses.replace(plan, unet_override="own")})
     assert laws.apart(latents["own"], latents["base"]) > 1e-2 and state_hash(backbone.unet) == before
-    with pytest.raises(ValueError, match="trunk 'other' is a UNet2DConditionModel, not a PixArtTransformer2DModel"):
-        engine.add_trunk("other", tiny_backbone.unet)
+    with pytest.raises(ValueError, match="U-Net 'other' is a UNet2DConditionModel, not a PixArtTransformer2DModel"):
+        engine.add_unet("other", tiny_backbone.unet)
 
 
 def test_words_are_looked_up_in_its_own_vocabulary(backbone, tiny_backbone):

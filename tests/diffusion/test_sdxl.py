@@ -262,7 +262,7 @@ def test_what_is_for_stable_diffusion_alone_says_so(backbone, tiny_backbone, eng
     with pytest.raises(BackboneError, match="official release"):
         LiVO(engine, TextValueEncoder.untrained(backbone), official=True)
     with pytest.raises(ValueError, match="attn2|cross-attention|cross_attention_dim"):
-        engine.add_trunk("other", tiny_backbone.unet)
+        engine.add_unet("other", tiny_backbone.unet)
     bare = dataclasses.replace(engine.condition(PROMPT), pooled=None)
     plan = laws.plain(engine, options())
     with pytest.raises(ValueError, match="lacks the pooled embedding.*engine.condition"):

@@ -241,7 +241,7 @@ def test_concept_ablations_delta_is_read(backbone, tiny_folder, options, group):
     engine = Engine(backbone)
     ablation = ConceptAblation(engine)
     plan = ablation.plan(PROMPT, TOXIC, options())
-    assert (plan.trunk == "base") == (group == "cross-attn") and plan.branches["cond"][
+    assert (plan.unet_override is None) == (group == "cross-attn") and plan.branches["cond"][
         0
     ].projection == "concept_ablation/nudity"
     ours = engine.generate({"ca": plan})["ca"]

@@ -12,7 +12,7 @@ from plans import state_hash
 
 import train.concept_ablation as trainer
 import train.edits.training as shared
-from baselines.concept_ablation import load_trunk, trunk_path
+from baselines.concept_ablation import load_unet, unet_path
 from baselines.stable_diffusion import StableDiffusion
 from livo.methods.edited_weights import load_projection, projection_weights
 from livo.miniature.captions import article
@@ -147,10 +147,10 @@ def test_full_weight_moves_everything_that_is_used(tiny_backbone, latents, tmp_p
     assert state_hash(tiny_backbone.unet) == before
     assert len(moved_by(student, tiny_backbone.unet)) > 0.9 * len(tiny_backbone.unet.state_dict())
     trainer.write(tmp_path, "nudity", student, tiny_backbone, config, 1.0)
-    trunk = load_trunk(trunk_path(tmp_path, "nudity"), tiny_backbone.unet)
+    own = load_unet(unet_path(tmp_path, "nudity"), tiny_backbone.unet)
     weights, training = load_projection(tmp_path / "nudity.safetensors", tiny_backbone.unet, "")
     assert training["parameter_group"] == "full-weight"
-    assert all(torch.equal(weight.float(), trunk.get_parameter(name)) for name, weight in weights.items())
+    assert all(torch.equal(weight.float(), own.get_parameter(name)) for name, weight in weights.items())
 
 
 class Killed(BaseException):

@@ -72,7 +72,7 @@ def test_every_toxic_principle_has_a_concept_in_words_that_the_drawn_world_knows
 def test_the_plan_is_the_toxic_images_own_with_the_concept_added(engine, options):
     toxic = StableDiffusion(engine).plan(PROMPT, None, options())
     plan = safe_plan(engine, PROMPT, SAFETY_CONCEPTS["nudity"], options(), MEDIUM)
-    assert plan.options == toxic.options and plan.trunk == toxic.trunk
+    assert plan.options == toxic.options and plan.unet_override == toxic.unet_override
     for branch, (wanted,) in toxic.branches.items():
         assert torch.equal(plan.branches[branch][0].prompt_embeds, wanted.prompt_embeds)
     assert torch.equal(plan.branches["safety"][0].prompt_embeds, engine.encode_prompt("a naked person"))
