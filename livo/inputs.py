@@ -19,8 +19,15 @@ from livo.types import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, InputError
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 
+MOST_YAML = 1_000_000
+DEEPEST_YAML = 30
+LONGEST_NUMBER = 100
+"""Digits of a number in YAML."""
+
 Model = TypeVar("Model", bound=BaseModel)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
+_NUMBER = re.compile(r"[-+]?[0-9a-fA-FxXoObB_.:]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def validate_prompt(prompt: str) -> str:
@@ -97,14 +104,73 @@ def load_yaml(path: Path, remedy: str = "") -> Any:
         remedy: what to do where the file is missing.
 
     Raises:
-        InputError: it cannot be read, or is no YAML.
+        InputError: it cannot be read, or as `parse_yaml`.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}{remedy and f'; {remedy}'}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8: save it as UTF-8") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What YAML in the plain says: no aliases, by which 300 bytes become gigabytes, and no key twice.
+
+    Args:
+        where: the file, for the message.
+
+    Raises:
+        InputError: one line that says what is wrong, and in which line of the text.
+
+    Example:
+        >>> parse_yaml("a: [1, yes]", "x.yaml")
+        {'a': [1, True]}
+    """
+    if len(text) > MOST_YAML:
+        raise InputError(f"{where} has {len(text):,} characters; the most is {MOST_YAML:,}")
+    try:
+        _check_events(text, where)
+        loader = _LOADER(text)
+        if (node := loader.get_single_node()) is None:
+            return None
+        _check_keys(node, where)
+        return loader.construct_document(node)
+    except InputError:
+        raise
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{where} is not readable YAML: {' '.join(str(error).split())[:300]}") from error
+
+
+def _check_events(text: str, where: str) -> None:
+    """Before anything is built of it: by events, which take no stack and no memory however deep they go."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        line = f"{where}, line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"{line}: an alias (*{event.anchor[:40]}) cannot be used here: write it out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST_YAML:
+            raise InputError(f"{line}: fields lie more than {DEEPEST_YAML} levels deep")
+        if not isinstance(event, yaml.ScalarEvent):
+            continue
+        if event.implicit[0] and len(event.value) > LONGEST_NUMBER and _NUMBER.fullmatch(event.value):
+            raise InputError(f"{line}: a number of {len(event.value):,} digits: put words in quotes, shorten numbers")
+        if _SURROGATE.search(event.value):
+            raise InputError(f"{line}: half a character (U+D800 to U+DFFF): remove it")
+
+
+def _check_keys(node: yaml.Node, where: str) -> None:
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        for part in child if isinstance(child, tuple) else (child,):
+            _check_keys(part, where)
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise InputError(f"{where}, line {key.start_mark.line + 1}: {key.value[:40]!r} stands there twice")
+            seen.add(key.value)
 
 
 def read_model(model: type[Model], data: Any, where: str) -> Model:
@@ -152,7 +218,15 @@ def described(value: Any) -> str:
         >>> described(None), described(5)
         ('nothing', "int '5'")
     """
-    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+    if value is None:
+        return "nothing"
+    if isinstance(value, list | tuple | dict | set):
+        return f"{type(value).__name__} of {len(value)}"
+    try:
+        text = str(value)
+    except ValueError:  # a number of thousands of digits
+        text = "too long to show"
+    return f"{type(value).__name__} {text[:40].encode('utf-8', 'backslashreplace').decode()!r}"
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
