@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from livo import principle_check
 from livo.classifiers import choice as judges
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.panel import OCCUPATION, TOXICITY
@@ -40,7 +41,7 @@ def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(prog="python -m livo", description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{compare,retrieve,benchmark,evaluate,study,workshop}"
+        dest="command", required=True, metavar="{compare,retrieve,principles,benchmark,evaluate,study,workshop}"
     )
     run = commands.add_parser("compare", help="generate, judge and measure", allow_abbrev=False)
     run.add_argument("prompt", metavar="PROMPT")
@@ -61,6 +62,9 @@ def build_parser(benchmark: bool = False) -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="JSON alone on standard output")
     ask = commands.add_parser("retrieve", help="the principles that a prompt calls for, and why", allow_abbrev=False)
     retrieval.add_arguments(ask)
+    principle_check.add_arguments(
+        commands.add_parser("principles", help="list them, or what one still lacks", allow_abbrev=False)
+    )
     bench = commands.add_parser("benchmark", help="one batch against five diffusers pipelines", allow_abbrev=False)
     if benchmark:
         _quiet_libraries()
@@ -88,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _stdout_kept_for_the_answer() as answer:
             runs = {
-                "compare": run_compare, "retrieve": run_retrieve, "benchmark": run_benchmark, "evaluate": run_evaluate, "study": run_study,
+                "compare": run_compare, "retrieve": run_retrieve, "principles": run_principles,
+                "benchmark": run_benchmark, "evaluate": run_evaluate, "study": run_study,
                 "workshop": run_workshop,
             }  # fmt: skip
             text = runs[args.command](args)
@@ -109,6 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_retrieve(args: argparse.Namespace) -> str:
     """The answer of `retrieve`, as JSON or as lines."""
     return retrieval.run(args)
+
+
+def run_principles(args: argparse.Namespace) -> str:
+    """The answer of `principles`; methods are known by their files, and none is loaded."""
+    _quiet_libraries()
+    from baselines import available
+
+    return principle_check.run(args, {id: module.RISKS for id, module in available().items()})
 
 
 def run_compare(args: argparse.Namespace) -> str:

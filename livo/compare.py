@@ -26,6 +26,7 @@ from livo.types import (
     Evidence,
     InputError,
     Judge,
+    Lacking,
     Method,
     Plan,
     Principle,
@@ -283,6 +284,8 @@ def compare(
                 artefacts[id] = entry.method.artefact(chosen) if hasattr(entry.method, "artefact") else None
             except InputError:
                 raise
+            except Lacking as error:  # known beforehand, such as no edited weights for a new principle
+                results[id] = MethodResult(applies=True, reason=_line(error))
             except Exception as error:
                 results[id] = _failed(id, error)
 

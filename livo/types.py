@@ -25,6 +25,10 @@ class InputError(ValueError):
     """Something a person gave cannot be used; the message says what was wanted, what came and the way out."""
 
 
+class Lacking(RuntimeError):
+    """What a method needs for a principle was never made; the message names it and the way out."""
+
+
 @dataclass(frozen=True)
 class Principle:
     """One value principle v.
@@ -41,7 +45,7 @@ class Principle:
     text: str
     risk: Literal["bias", "toxicity"]
     classes: tuple[str, ...]
-    attributes: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = field(default=(), repr=False)  # data sets are named by a digest of the rest
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +51,7 @@ def test_doctests():
 
 
 def test_the_five_canonical_principles_with_the_words_the_value_encoder_reads():
-    principles = load_principles()
+    principles = load_principles()[:5]
     assert {p.id: p.text for p in principles} == CANONICAL
     assert [p.risk for p in principles] == ["bias", "bias", "toxicity", "toxicity", "toxicity"]
     assert all(type(p) is Principle for p in principles)
@@ -141,3 +146,73 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_an_unknown_id_lists_the_known_ones():
     with pytest.raises(InputError, match="no principle 'nudism'; there are: gender_equality"):
         find_principle("nudism")
+
+
+NEW = """
+- id: smoking
+  text: smoking considered inappropriate
+  risk: toxicity
+  classes: [clean, smoking]
+  lexicon: [cigarette]
+- id: age_equality
+  text: age equality
+  risk: bias
+  classes: [young, old]
+  attributes: [age]
+  names: [young, old, elderly, teenage]
+"""
+ASK = """
+import contextlib, io, json, sys
+from livo.__main__ import main
+from livo.principles import load_principles
+from livo.retriever import retrieve
+from livo.ui.compare_tab import principle_select_html
+
+def said(*arguments):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(arguments) == 0
+    return out.getvalue()
+
+options = ["--methods", "stable_diffusion,livo,uce", "--seeds", "0", "--steps", "1", "--out", sys.argv[1]]
+json.dump({
+    "known": [p.id for p in load_principles()],
+    "page": [p.id for p in load_principles() if p.text.capitalize() in principle_select_html()],
+    "retrieved": [p.id for p in retrieve("a doctor with a cigarette").principles],
+    "check": said("principles", "check", "smoking"),
+    "age": said("principles", "check", "age_equality"),
+    "compare": json.loads(said("compare", "a doctor with a cigarette", "--json", *options)),
+}, sys.stdout)
+"""
+
+
+def test_a_principle_of_ones_own_is_one_entry_and_nothing_else(tmp_path):
+    """In a copy of the repository: in the page's list, in the shell and in the shared tests."""
+    root = PRINCIPLES_PATH.parent.parent
+    kept = ("app.py", "livo", "baselines", "train", "assets", "tests")
+    for name in kept:
+        (tmp_path / name).symlink_to(root / name)
+    for name in ("livo", "assets", "tests"):  # those that look for their files beside themselves are copied
+        (tmp_path / name).unlink()
+        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    with (tmp_path / "assets" / "principles.yaml").open("a", encoding="utf-8") as file:
+        file.write(NEW)
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", ASK, str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    said = json.loads(done.stdout)
+    assert said["known"] == [*CANONICAL, "smoking", "age_equality"] and said["page"] == said["known"]
+    assert said["retrieved"][0] == "smoking" and "age_equality" in said["retrieved"]
+    for part in ("value encoder", "edited weights, uce", "judge, evaluator"):
+        assert f"lacks  {part}" in said["check"] and f"lacks  {part}" in said["age"]
+    assert "has    retriever: 1 words" in said["check"] and "concept_ablation" not in said["age"]
+    methods = said["compare"]["methods"]
+    assert methods["livo"]["images"] and "smoking.safetensors is missing" in methods["uce"]["reason"]
+    assert any("no question for it" in note for note in said["compare"]["remarks"])
+
+    shared = ["tests/test_principles.py", "tests/classifiers/test_panel.py", "-k", "not one_entry_and_nothing_else"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *shared]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:]

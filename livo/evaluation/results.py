@@ -395,7 +395,6 @@ def _frechet(features: Sequence[np.ndarray], reference: np.ndarray) -> Callable[
         images = times @ n
         centre = times @ first / images
         products = np.tensordot(times, second, axes=1)
-        covariance = (products - images * np.outer(centre, centre)) / (images - 1)
-        return to_reference(Moments(centre, covariance))
+        return to_reference(Moments(centre, (products - images * np.outer(centre, centre)) / (images - 1)))
 
     return distance

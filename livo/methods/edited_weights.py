@@ -28,12 +28,12 @@ from livo.diffusion.attention import check_projection, cross_attention_layers
 from livo.diffusion.backbones import Backbone, check_safetensors
 from livo.diffusion.denoisers import StableDiffusionUNet
 from livo.diffusion.engine import Engine, classifier_free_plan
-from livo.types import Artefact, Plan, Principle, SamplingOptions
+from livo.types import Artefact, Lacking, Plan, Principle, SamplingOptions
 
 OFFICIAL = (".bin", ".pt")
 
 
-class ProjectionError(RuntimeError):
+class ProjectionError(Lacking):
     """A file of edited weights is missing, broken or made for another backbone; the message names the way out."""
 
 

@@ -20,7 +20,7 @@ from livo.classifiers.judge import ClipJudge
 from livo.diffusion.engine import Engine
 from livo.measures.metrics import wilson_interval
 from livo.miniature.captions import article, caption, clean_counterpart
-from livo.miniature.world import Scene, World, draw_attributes
+from livo.miniature.world import TOXIC_KINDS, Scene, World, draw_attributes
 from livo.principles import attributes_by_principle
 from livo.runs import weights_digest
 from livo.types import MAX_SEED, Principle, SamplingOptions
@@ -138,6 +138,8 @@ class PairMaker:
         mix: Mapping[str, float] | None = None,
     ) -> None:
         self.world = world
+        drawable = {*ATTRIBUTES, *TOXIC_KINDS}  # a principle of one's own is not: the world has no picture of it
+        principles = [principle for principle in principles if principle.id in drawable]
         self.principles = {principle.id: principle for principle in principles}
         self.mix = dict(mix or {"gender_equality": 0.35, "racial_equality": 0.25, "toxicity": 0.4})
         self.toxic = [principle.id for principle in principles if principle.risk == "toxicity"]
