@@ -35,7 +35,7 @@ SHOWN_FIRST = (FIRST, "fair_diffusion", "uce", "concept_ablation", LIVO)
 
 
 def available() -> dict[str, ModuleType]:
-    """Method modules by id, which is the file's name: Stable Diffusion, LiVO (`livo.methods.livo`), then the others by name."""
+    """Method modules by id, the file's name: Stable Diffusion, LiVO (`livo.methods.livo`), then the others by name."""
     names = sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))
     modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
     return {FIRST: modules.pop(FIRST), LIVO: livo_method} | modules

@@ -1,7 +1,7 @@
 """DPO: LiVO's value token, trained with direct preference optimisation instead of the margin loss.
 
-Pairs, settings, cost and sampling are LiVO's, the same images take the value; `train.preference.losses.dpo_loss` is all that
-differs.
+Pairs, settings, cost and sampling are LiVO's, and the same images take the value; only the loss differs:
+`train.preference.losses.dpo_loss`.
 
 Source:
     Rafailov et al. 2023 (arXiv 2305.18290), as Wang et al. 2024 (arXiv 2410.12700), Sec. 4.1, compare with it.

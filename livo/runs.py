@@ -1,4 +1,4 @@
-"""What long runs share: files that a kill cannot hurt, this process's share of the work, and which weights these are."""
+"""What long runs share: files that survive a kill, this process's share of the work, a digest of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m livo benchmark --check`: one batch and five diffusers pipelines end in the same latents, at any model's size.
+"""`python -m livo benchmark --check`: one batch and five diffusers pipelines give the same latents, at any size.
 
 In float32, where only the order of additions differs; 2 steps at 256 pixels unless something else is asked for. For
 `--backbone sd15` that takes about 12 GB and some minutes on a CPU, so it is a command and not a test.
@@ -41,8 +41,8 @@ def check(setup: Setup, images: int, *, as_json: bool = False) -> str:
     effect = {name: relative(theirs[name], theirs["stable_diffusion"]) for name in METHODS}
     if off := [name for name, value in difference.items() if not value <= TOLERANCE]:
         raise InputError(
-            f"{available()[off[0]].TITLE} is {difference[off[0]]:.2g} off, more than {TOLERANCE:g} of its largest latent: "
-            f"{table(difference, effect)}"
+            f"{available()[off[0]].TITLE} is {difference[off[0]]:.2g} off, more than {TOLERANCE:g} of its largest "
+            f"latent: {table(difference, effect)}"
         )
     if as_json:
         payload = {

@@ -75,7 +75,7 @@ def measure_time(ours: OneBatch, theirs: FivePipelines, options: SamplingOptions
 
 
 def rates(found: Mapping[str, Any], images: int, row_flop: int, peak: float | None) -> dict[str, Any]:
-    """Images a second of both sides and the U-Net's 10^12 operations a second; of the device's best, where that is known.
+    """Images a second of both sides, and the U-Net's 10^12 operations a second, also as a share of the device's best.
 
     Args:
         found: what `measure_time` returned.

@@ -7,6 +7,7 @@ that makes LiVO without a principle the very image of Stable Diffusion, at no co
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -252,4 +253,4 @@ def _even_chunks(rows: Sequence, most: int) -> list[Sequence]:
     """As few chunks of at most `most` as there can be, of sizes that differ by one at the most."""
     count = -(-len(rows) // most)
     edges = [len(rows) * i // count for i in range(count + 1)]
-    return [rows[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [rows[a:b] for a, b in itertools.pairwise(edges)]

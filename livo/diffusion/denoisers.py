@@ -1,8 +1,8 @@
 """What differs between denoisers: how each is called, what it reads beside tokens, what a row of a call costs.
 
-One small class a kind, found from the network itself by `denoiser_of`; the engine, the batch and the attention name none
-of them. A kind can run here if keys and values of its cross-attention depend on neither latents nor timestep, so that
-each text is projected once a run. Those of Stable Diffusion, of SDXL and of PixArt do not. Stable Diffusion 3 and Flux
+One small class a kind, found from the network itself by `denoiser_of`; the engine, the batch and the attention name
+none of them. A kind can run here if keys and values of its cross-attention depend on neither latents nor timestep, so
+that each text is projected once a run. Those of Stable Diffusion, SDXL and PixArt do not. Stable Diffusion 3 and Flux
 have no such layers: their blocks change the text together with the latents, anew at every step.
 """
 
@@ -70,7 +70,7 @@ class Denoiser(ABC):
         return self.net.config.cross_attention_dim
 
     def solver(self, stored: Mapping[str, Any]) -> type[SchedulerMixin]:
-        """What samples unless another is asked for: the stored scheduler where it is one of `SOLVERS`, else DPM-Solver++."""
+        """What samples unless another is asked for: the stored scheduler if in `SOLVERS`, else DPM-Solver++."""
         return SOLVERS.get(stored.get("_class_name", ""), DPMSolverMultistepScheduler)
 
     def vae_dtype(self, config: Mapping[str, Any], dtype: torch.dtype) -> torch.dtype:
@@ -138,8 +138,8 @@ class StableDiffusionUNet(Denoiser):
         return self.net(latents, timestep, prompt_embeds, **options)[0]
 
     def row_bytes(self, height: int, width: int) -> int:
-        """The widest moment of a level is taken as 32 maps of its C channels where it attends (feed-forward of 8 C), else
-        as 20 (concatenated skips, their copies); skips of all levels stay alive on top.
+        """The widest moment of a level is taken as 32 maps of its C channels where it attends (feed-forward of 8 C),
+        else as 20 (concatenated skips, their copies); skips of all levels stay alive on top.
 
         For Stable Diffusion 1.5 in float32 at 256 pixels that is 50 MB, where 54 MB a row was measured and the tensors
         alive come to 34 MB; for SDXL at 1024 pixels 530 MB, where they come to 331 MB.
@@ -223,7 +223,7 @@ class PixArtTransformer(Denoiser):
         return self.net(latents, prompt_embeds, timestep.expand(len(latents)), **options)[0][:, : latents.shape[1]]
 
     def row_bytes(self, height: int, width: int) -> int:
-        """Its widest moment, the feed-forward of a block, taken as 20 maps of C channels; the tensors alive come to 13."""
+        """Its widest moment, a block's feed-forward, is taken as 20 maps of C channels; the tensors alive are 13."""
         config = self.net.config
         channels = config.num_attention_heads * config.attention_head_dim
         return int(20 * channels * height * width / config.patch_size**2 * next(self.net.parameters()).element_size())

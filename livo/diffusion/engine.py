@@ -308,8 +308,8 @@ class Engine:
                     raise ValueError(f"plan {name!r}: branch {branch!r} has embeddings {shape}; wanted (L, {width})")
                 if pooled and (conditioning.pooled is None or tuple(conditioning.pooled.shape) != (pooled,)):
                     raise ValueError(
-                        f"plan {name!r}: branch {branch!r} lacks the pooled embedding, ({pooled},), that {self.denoiser.title} "
-                        "reads beside the tokens; engine.condition(prompt) gives both"
+                        f"plan {name!r}: branch {branch!r} lacks the pooled embedding, ({pooled},), that "
+                        f"{self.denoiser.title} reads beside the tokens; engine.condition(prompt) gives both"
                     )
                 if conditioning.projection not in ("base", *self._projections):
                     known = ", ".join(("base", *self._projections))
@@ -353,7 +353,7 @@ def _solver_step(
     steps: Sequence[Step],
     generators: list[Generator],
 ) -> tuple[Tensor, Tensor]:
-    """(J, C, h, w) latents at a timestep, (rows, C, h, w) predictions -> latents at the next one, and the x0 estimate."""
+    """(J, C, h, w) latents, (rows, C, h, w) predictions -> latents at the next timestep, and the x0 estimate."""
     model_input = scheduler.scale_model_input(latents, timestep)
     noise_pred = torch.empty_like(latents)
     for group, step in zip(groups, steps, strict=True):

@@ -9,7 +9,7 @@ import httpx
 from huggingface_hub import constants, snapshot_download
 
 PATIENCE = 5.0
-"""Seconds for the hub to answer at all. Its own client tries each file six times, which takes minutes without a network."""
+"""Seconds for the hub to answer at all: its own client tries each file six times, minutes where there is no network."""
 
 
 class HubError(RuntimeError):

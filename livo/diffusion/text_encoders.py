@@ -53,11 +53,11 @@ class PromptEncoder(Protocol):
         ...
 
     def condition(self, prompt: str) -> Conditioning:
-        """(L, D) tokens of a prompt, and (P,) beside them where P is not 0; as the kind's diffusers pipeline has them."""
+        """(L, D) tokens of a prompt, and (P,) beside them where P is not 0; as the diffusers pipeline has them."""
         ...
 
     def value(self, text: str) -> Tensor:
-        """(D,) final-normed hidden state at the first end-of-text token: a value token, where the encoders are E^v's."""
+        """(D,) final-normed hidden state at the first end-of-text token: a value token if the encoders are E^v's."""
         ...
 
     def over(self, encoders: Mapping[str, PreTrainedModel]) -> PromptEncoder:
@@ -172,7 +172,8 @@ class T5Text:
     """T5's encoder: PixArt. Prompts are in lower case, cut at `max_length`, and as long as they are.
 
     PixArt's pipelines pad them and hide the padding by masks, in T5 and in the cross-attention. Tokens that are hidden
-    from all others change nothing, so none are made here. Their cleaning of captions, for texts off the web, is left out.
+    from all others change nothing, so none are made here. Their cleaning of captions, for texts off the web, is left
+    out.
     """
 
     tokenizer: PreTrainedTokenizerBase

@@ -1,1 +1,1 @@
-"""LiVO itself, its value encoder, and what methods that edit weights leave behind; the methods it is compared with are in baselines/."""
+"""LiVO, its value encoder, and edited weights as files. The methods that it is compared with are in baselines/."""

@@ -151,7 +151,7 @@ def read_header(path: Path, unet: nn.Module, remedy: str) -> dict[str, str]:
 
 
 class EditedProjections:
-    """A method whose whole doing is edited K,V weights, one file a principle; no principle is the original model.
+    """A method that consists of edited K,V weights, one file a principle. Without a principle it is the base model.
 
     Args:
         engine: the weights are made known to it at once.
@@ -201,7 +201,8 @@ def for_backbone(remedy: str, backbone: Backbone) -> str:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> for_backbone("`python -m train.uce` makes it", SimpleNamespace(name="my models/sd", kind="Stable Diffusion 1.x"))
+        >>> backbone = SimpleNamespace(name="my models/sd", kind="Stable Diffusion 1.x")
+        >>> for_backbone("`python -m train.uce` makes it", backbone)
         "`python -m train.uce --backbone 'my models/sd'` makes it"
     """
     if backbone.kind != StableDiffusionUNet.title:

@@ -3,7 +3,7 @@
 Source:
     Wang et al. 2024 (arXiv 2410.12700), Sec. 3.2. The prompt's 77 tokens stay padded, in training as here (the
     official release pads in training and not in sampling: `official=True`), and only the conditional branch carries
-    the value, so switching it changes nothing else. The paper's model is Stable Diffusion 1.5; on SDXL and on PixArt the
+    the value, so switching it changes nothing else. The paper's model is Stable Diffusion 1.5; on SDXL and PixArt the
     token comes before theirs in the same way, and SDXL's pooled embedding stays the prompt's own.
 """
 
@@ -172,7 +172,7 @@ def load(
         engine: encodes prompts.
         name: the encoder's folder in the backbone's; other losses leave theirs under other names.
         train: the command that makes it, for the error messages.
-        source: another folder or a hub id to take the encoder from, such as one of `livo.methods.value_encoder.PUBLISHED`.
+        source: another folder or a hub id to take the encoder from, such as one of `value_encoder.PUBLISHED`.
         official: as in `LiVO`.
 
     Raises:

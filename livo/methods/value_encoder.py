@@ -110,7 +110,7 @@ class TextValueEncoder:
         return cls(backbone.text.over(copy.deepcopy(backbone.text.encoders)))
 
     def encode(self, principle_text: str, prompt: str) -> Tensor:
-        """(D,) value token of a principle for a prompt, without gradients: the final-normed hidden state at the end token.
+        """(D,) value token of a principle for a prompt: the final-normed hidden state at the end token, no gradients.
 
         Of SDXL's two encoders both states side by side, the second's before its projection.
         """
@@ -223,14 +223,14 @@ def _load_copies(folder: Path, backbone: Backbone) -> TextValueEncoder:
     encoders = {}
     for name, own in backbone.text.encoders.items():
         part = folder / name
-        way_out = "put trained copies of the backbone's text encoders there; none are published, and no command here trains them"
+        way_out = "put trained copies of the backbone's text encoders there; none are published or trained here"
         if not (part / "config.json").is_file():
             raise ValueEncoderError(f"there is no value encoder: {part / 'config.json'} is missing; {way_out}")
         try:
-            encoder, told = type(own).from_pretrained(part, dtype=own.dtype, output_loading_info=True)
+            encoder, loading = type(own).from_pretrained(part, dtype=own.dtype, output_loading_info=True)
         except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
             raise ValueEncoderError(f"{part} cannot be read ({error}); {way_out}") from error
-        if missing := sorted(told["missing_keys"]):  # they would be random
+        if missing := sorted(loading["missing_keys"]):  # they would be random
             raise ValueEncoderError(f"{part} lacks {len(missing)} weights, such as {missing[0]}; {way_out}")
         width, wanted = encoder.config.hidden_size, own.config.hidden_size
         if width != wanted:

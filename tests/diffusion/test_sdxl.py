@@ -54,9 +54,12 @@ def folder(tmp_path_factory) -> Path:
     StableDiffusionXLPipeline(
         vae=vae, unet=unet, tokenizer=tiny_tokenizer(), tokenizer_2=second,
         text_encoder=CLIPTextModel(CLIPTextConfig(hidden_size=32, hidden_act="quick_gelu", **clip)),
-        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=40, projection_dim=24, hidden_act="gelu", **clip)),
+        text_encoder_2=CLIPTextModelWithProjection(
+            CLIPTextConfig(hidden_size=40, projection_dim=24, hidden_act="gelu", **clip)
+        ),
         scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading",
+            steps_offset=1,
         ),
     ).save_pretrained(path)  # fmt: skip
     return path

@@ -64,10 +64,13 @@ def original_vae_key(key: str, blocks: int) -> str:
     """The same for the VAE, whose decoder's blocks were counted from the other end."""
     key = re.sub(r"up_blocks\.(\d+)\.", lambda found: f"up.{blocks - 1 - int(found[1])}.", key)
     for ours, theirs in (
-        (r"down_blocks\.(\d+)\.resnets", r"down.\1.block"), (r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample"),
-        (r"(up\.\d+)\.resnets", r"\1.block"), (r"(up\.\d+)\.upsamplers\.0", r"\1.upsample"), ("conv_shortcut", "nin_shortcut"),
+        (r"down_blocks\.(\d+)\.resnets", r"down.\1.block"),
+        (r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample"),
+        (r"(up\.\d+)\.resnets", r"\1.block"),
+        (r"(up\.\d+)\.upsamplers\.0", r"\1.upsample"), ("conv_shortcut", "nin_shortcut"),
         (r"mid_block\.resnets\.0", "mid.block_1"), (r"mid_block\.resnets\.1", "mid.block_2"),
-        (r"mid_block\.attentions\.0\.group_norm", "mid.attn_1.norm"), (r"mid_block\.attentions\.0\.to_([qkv])", r"mid.attn_1.\1"),
+        (r"mid_block\.attentions\.0\.group_norm", "mid.attn_1.norm"),
+        (r"mid_block\.attentions\.0\.to_([qkv])", r"mid.attn_1.\1"),
         (r"mid_block\.attentions\.0\.to_out\.0", "mid.attn_1.proj_out"), ("conv_norm_out", "norm_out"),
     ):  # fmt: skip
         key = re.sub(ours, theirs, key)
@@ -96,7 +99,8 @@ YAML = {
     "model": {"params": {
         "scale_factor": 0.18215,
         "unet_config": {"params": {
-            "in_channels": 4, "out_channels": 4, "model_channels": 32, "attention_resolutions": [1], "num_res_blocks": 1,
+            "in_channels": 4, "out_channels": 4, "model_channels": 32, "attention_resolutions": [1],
+            "num_res_blocks": 1,
             "channel_mult": [1, 2], "num_heads": 4, "transformer_depth": 1, "context_dim": 64,
         }},
         "first_stage_config": {"params": {"ddconfig": {

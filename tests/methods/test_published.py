@@ -1,4 +1,4 @@
-"""Files as other people published them: the authors' value encoder and prompt format, UCE's and Concept Ablation's weights."""
+"""Files as others published them: the authors' value encoder and prompt format, weights of UCE and Concept Ablation."""
 
 from __future__ import annotations
 
@@ -161,13 +161,14 @@ def pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDiffusio
 
 
 def official_pipeline(folder: Path, value: Tensor, prompt: str, seeds) -> Tensor:
-    """Latents as the authors' script samples: unpadded prompt of 76 tokens at most, value first, the pipeline does the rest."""
+    """Latents as the authors' script samples: unpadded prompt of 76 tokens at most, value first, then the pipeline."""
     pipe = pipeline(folder, torch.float64)
     ids = pipe.tokenizer(prompt, return_tensors="pt", max_length=76, truncation=True).input_ids
     with torch.no_grad():
         embeds = torch.cat([value[None, None], pipe.text_encoder(ids)[0]], dim=1)
     return pipe(
-        prompt_embeds=embeds, num_images_per_prompt=len(seeds), num_inference_steps=4, guidance_scale=5.0, height=16, width=16,
+        prompt_embeds=embeds, num_images_per_prompt=len(seeds), num_inference_steps=4, guidance_scale=5.0, height=16,
+        width=16,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="latent",
     ).images  # fmt: skip
 

@@ -122,7 +122,7 @@ def test_on_the_miniature(monkeypatch):
 
 
 def test_a_pipeline_over_the_engines_own_unet_still_works(engine, tiny_folder):
-    ask = dict(num_inference_steps=3, height=16, width=16, output_type="latent")
+    ask = {"num_inference_steps": 3, "height": 16, "width": 16, "output_type": "latent"}
     plain = pipeline(tiny_folder, DDIMScheduler, torch.float32)
     theirs = plain(PROMPT, generator=generators()[0], **ask).images
     plain.unet = engine.backbone.unet
