@@ -5,7 +5,7 @@ The ways are taken in turn within one run, on the same pairs, so that what slows
     official     pictures read and encoded, texts encoded, four U-Net calls
     kept         latents and prompt embeddings kept, both pictures in one U-Net call
     references   and the reference's errors kept, as from a row's second visit with the same draw
-    active       and rows past their margin left out of the walk with gradients, found by looking first
+    active       and rows past their margin left out of the pass with gradients, found by looking first
 
 The last depends on how many rows are past their margin: it is measured with the trained value encoder, at whose start
 none is. FLOP of a pair are counted for Stable Diffusion 1.5 at 512 pixels, without weights.
@@ -16,12 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import re
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -36,10 +35,11 @@ from livo.diffusion.backbones import Backbone, BackboneError, load_backbone, onl
 from livo.methods.value_encoder import ValueEncoderError, load_value_encoder
 from livo.types import InputError
 from train.preference.pairs import PreferenceSet
+from train.preference.step import Activity, FastStep
 from train.preference.trainer import MINIATURE, Training, deal
 from train.value_encoder import drawn_data
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "official": {"official": True, "num_draws": 0},
     "kept": {"num_draws": 0},
     "references": {"num_draws": 1},
@@ -49,13 +49,10 @@ WAYS = {
 RESET = Path("/proc/self/clear_refs")
 
 
-class NeverLook:
-    """In `Activity`'s place: every row is walked with gradients."""
+class NeverLook(Activity):
+    """In `Activity`'s place: every row takes the pass with gradients."""
 
     look_first = False
-
-    def update(self, active: float) -> None:
-        """Nothing to learn."""
 
 
 def prepare(backbone: Backbone, data: PreferenceSet, way: str, batch: int, work: Path) -> Training:
@@ -64,8 +61,8 @@ def prepare(backbone: Backbone, data: PreferenceSet, way: str, batch: int, work:
     training = Training(backbone, data, config, work)
     trained = load_value_encoder(backbone.folder / "value_encoder", backbone)
     training.encoder.model.load_state_dict(trained.model.state_dict())
-    if way != "active" and way != "official":
-        training._walk.activity = NeverLook()
+    if way != "active" and isinstance(step := training._forward_backward, FastStep):
+        step.activity = NeverLook()
     return training
 
 
@@ -73,7 +70,7 @@ def gradient(training: Training) -> Tensor:
     """All of E^v's gradients at step 0, in one row."""
     training.optimizer.zero_grad(set_to_none=True)
     training._prepare(0)
-    training._walk(*deal(0, training.config, len(training.data.rows)))
+    training._forward_backward(*deal(0, training.config, len(training.data.rows)))
     return torch.cat([p.grad.flatten() for p in training.encoder.model.parameters()])
 
 
@@ -114,7 +111,7 @@ def flop_of_sd15(active: float, pixels: int = 512) -> dict[str, float]:
     """TFLOP of one pair by way, on Stable Diffusion 1.5; E^v reads 77 tokens officially and 20 otherwise."""
     unet, vae, text_encoder = sd15_networks(torch.device("meta"))
 
-    def count(work) -> float:
+    def count(work: Callable[[], object]) -> float:
         with FlopCounterMode(display=False) as counter:
             work()
         return counter.get_total_flops() / 1e12
@@ -131,15 +128,15 @@ def flop_of_sd15(active: float, pixels: int = 512) -> dict[str, float]:
     latents = torch.empty(1, 4, side, side, device="meta")
     picture = torch.empty(1, 3, pixels, pixels, device="meta")
     forward = count(lambda: unet(latents, 1, text))
-    walk = count(lambda: unet(latents, 1, torch.cat([token, text], dim=1)).sample.sum().backward())
+    forward_backward = count(lambda: unet(latents, 1, torch.cat([token, text], dim=1)).sample.sum().backward())
     encoding = count(lambda: vae.encoder(picture))
     prompt = count(lambda: text_encoder(torch.zeros(1, 77, dtype=torch.long, device="meta")))
     long, short = count(lambda: encoder(77)), count(lambda: encoder(20))
     return {
-        "official": 2 * encoding + prompt + long + 2 * forward + 2 * walk,
-        "kept": short + 2 * forward + 2 * walk,
-        "references": short + 2 * walk,
-        "active": short + min(2 * walk, 2 * forward + 2 * active * walk),
+        "official": 2 * encoding + prompt + long + 2 * forward + 2 * forward_backward,
+        "kept": short + 2 * forward + 2 * forward_backward,
+        "references": short + 2 * forward_backward,
+        "active": short + min(2 * forward_backward, 2 * forward + 2 * active * forward_backward),
     }
 
 
@@ -171,7 +168,7 @@ def _three_steps(name: str, way: str, pairs: int, batch: int, work: Path) -> int
 def _peak() -> int:
     """Bytes that this process held at most since the last reset, as Linux counts them."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB", status, flags=re.MULTILINE)[1])
+    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def lines(found: dict[str, Any]) -> str:
@@ -181,7 +178,8 @@ def lines(found: dict[str, Any]) -> str:
         flop, memory = found["sd15 TFLOP"][way], found["memory"][way]
         rows.append(
             f"| {way} | {row['pairs/s']:.1f} | {row['speed']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f}) | "
-            f"{flop:.2f} ({found['sd15 TFLOP']['official'] / flop:.2f} x) | {'-' if memory is None else f'{memory / 2**20:,.0f} MiB'} |"
+            f"{flop:.2f} ({found['sd15 TFLOP']['official'] / flop:.2f} x) | "
+            f"{'-' if memory is None else f'{memory / 2**20:,.0f} MiB'} |"
         )
     apart = max(found["gradient"].values())
     return "\n".join([

@@ -124,9 +124,9 @@ def anchor_latents(engine: Engine, prompts: Sequence[str], path: Path, *, seed: 
         )  # fmt: skip
         pictures = engine.generate({"anchors": classifier_free_plan(engine, texts, ask)})["anchors"]
         latents.append(encode_images(engine.backbone, pictures))
-    state = {"latents": torch.cat(latents), "seconds": time.perf_counter() - began}
-    save_state(path, state)
-    return state["latents"], state["seconds"]
+    made, seconds = torch.cat(latents), time.perf_counter() - began
+    save_state(path, {"latents": made, "seconds": seconds})
+    return made, seconds
 
 
 def ablation_loss(prediction: Tensor, anchor_prediction: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def draw_example(world: World, principle: Principle, number: int, rng: random.Ra
         return prompt, clean_counterpart(toxic)
     attribute = ATTRIBUTES[principle.id]
     classes = GENDERS if attribute == "gender" else tuple(world.tones)
-    return caption(world, scene, opening), replace(scene, **{attribute: classes[number % len(classes)]})
+    return caption(world, scene, opening), scene.with_attribute(attribute, classes[number % len(classes)])
 
 
 def train_dapt(

@@ -31,7 +31,9 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 def descend(
     loss: torch.Tensor, optimizer: torch.optim.Optimizer, learning_rate: float, *, max_norm: float = 1.0
 ) -> None:
-    """One step down `loss` at this learning rate, gradients clipped to `max_norm` over all the optimizer's parameters."""
+    """One step down `loss` at this learning rate, gradients clipped to `max_norm` over all the optimizer's
+    parameters.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     for group in optimizer.param_groups:

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from baselines import _uce_edit as edit
 from livo.classifiers.judge import ClipJudge, JudgeError, load_judge
+from livo.command_line import add_fields, changed_flags, read_fields
 from livo.diffusion.backbones import BackboneError, load_backbone, only_stable_diffusion
 from livo.diffusion.engine import Engine, classifier_free_plan
 from livo.methods.edited_weights import fingerprint, projection_weights, save_projection
@@ -82,7 +83,7 @@ def make_task(
     edit.check_concepts(engine, attributes)
     edited, rest = concepts[: config.concepts], concepts[config.concepts :]
     preserve = None
-    templates = ("{}",)
+    templates: tuple[str, ...] = ("{}",)
     if form != "2025":
         templates = TEMPLATES[: config.templates]
         preserve = torch.cat([edit.read_text(engine, c).embeds for c in rest]) if rest else None
@@ -100,8 +101,8 @@ def make_task(
 def world_concepts(world: World) -> list[str]:
     """The drawn world's concepts, those that methods are evaluated on first.
 
-    The edit hardly reaches a concept that was not edited, so it is evaluated on the very ones it was made for, as in the
-    paper's comparison, which makes a model for each directory of concepts. No other method here sees them.
+    The edit hardly reaches a concept that was not edited, so it is evaluated on the very ones it was made for, as in
+    the paper's comparison, which makes a model for each directory of concepts. No other method here sees them.
     """
     occupations, adjectives = training_concepts(world)
     return world.held_out["occupations"] + occupations + [f"{adjective} person" for adjective in adjectives]
@@ -135,8 +136,12 @@ def make(
     if principle.risk == "toxicity":
         began = time.perf_counter()
         words = toxic_words(load_world(), principle.id) if concepts is None else concepts
-        edited = FORMS[form].erase(engine, weights, words)
-        return edited, {"seconds": round(time.perf_counter() - began, 2), "images": 0}
+        erase = FORMS[form].erase
+        if erase is None:
+            raise InputError(
+                f"form {form} is a loop for bias: {principle.id!r} guards against toxicity; use 2023 or 2025"
+            )
+        return erase(engine, weights, words), {"seconds": round(time.perf_counter() - began, 2), "images": 0}
     question = ATTRIBUTES[principle.id]
     sample = Sampler(engine, load_judge(engine.backbone.folder / "evaluator"), question)
     classes = sample.judge(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), question).classes  # whatever it sees there
@@ -164,8 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/uce"), help="checkpoints, to resume from")
     parser.add_argument("--out", type=Path, help="default: the method's folder in the backbone's folder")
     parser.add_argument("--threads", type=int, default=2)
-    for name, value in asdict(Config()).items():
-        parser.add_argument(f"--{name}", type=type(value), default=value)
+    add_fields(parser, Config)
     args = parser.parse_args(argv)
     ids = args.principles.split(",") if args.principles else [
         id for id, principle in known.items() if principle.risk == "bias" or FORMS[args.form].erase
@@ -185,11 +189,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         concepts = [line.strip() for line in lines if line.strip()]
     torch.set_num_threads(args.threads)
     try:
-        config = Config(**{name: getattr(args, name) for name in asdict(Config())})
+        config = read_fields(Config(), args)
         engine = Engine(only_stable_diffusion(load_backbone(args.backbone), "python -m train.uce"))
         out = args.out or engine.backbone.folder / FORMS[args.form].method
-        changed = {name: value for name, value in asdict(config).items() if value != getattr(Config(), name)}
-        command = f"python -m train.uce --form {args.form}" + "".join(f" --{k} {v}" for k, v in changed.items())
+        command = " ".join([f"python -m train.uce --form {args.form}", *changed_flags(config, Config())])
         for id in ids:
             weights, cost = make(engine, known[id], args.form, concepts, config, args.work)
             save_projection(out / f"{id}.safetensors", weights, engine.backbone.unet, {**cost, "command": command})

@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from livo.classifiers.judge import JudgeError, load_judge
+from livo.command_line import add_fields, read_fields
 from livo.diffusion.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
 from livo.diffusion.engine import Engine
 from livo.methods.value_encoder import save_value_encoder
@@ -28,7 +29,7 @@ from livo.types import InputError
 from train.preference.drawn_pairs import PairMaker, concept_prompts, measure_shares
 from train.preference.losses import LOSSES, PreferenceLoss
 from train.preference.pairs import PreferenceSet, drawn_pairs, read_pairs
-from train.preference.trainer import MINIATURE, PAPER, Conduct, Config, constants, train_value_encoder
+from train.preference.trainer import MINIATURE, PAPER, Config, RuntimeOptions, constants, train_value_encoder
 from train.preference_data.official import Report
 
 PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -70,8 +71,25 @@ def folder_data(backbone: Backbone, folder: Path, shown: bool) -> PreferenceSet:
             print(f"{report.rows:,} rows: {report.winners:,} preferred, {report.losers:,} not{counts}", file=sys.stderr)
 
 
+RUNTIME_HELP = {
+    "micro_batch": "pairs in one forward and backward pass; 0 is all",
+    "gradient_checkpointing": "less memory, more time",
+    "checkpoint_every": "keep an encoder every so many steps; 0 is none",
+    "keep": "so many of them",
+    "validate_every": "draw pictures every so many steps; 0 is none",
+}
+
+
+def _usual(name: str) -> str:
+    """What a field of `Config` is where no flag is given."""
+    small, paper = getattr(MINIATURE, name), getattr(PAPER, name)
+    if isinstance(small, bool):
+        return "every step as the official trainer's"
+    return f"({small})" if small == paper else f"({small} on the miniature, {paper} elsewhere)"
+
+
 def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None:
-    """All flags but those that the parser already has: where, what, and the fields of `Config` and `Conduct`."""
+    """All flags but those that the parser already has: where, what, and the fields of `Config` and `RuntimeOptions`."""
     parser.add_argument(
         "--backbone", default="miniature", help="miniature, a diffusers folder or a hub id (%(default)s)"
     )
@@ -85,22 +103,10 @@ def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None
     parser.add_argument("--threads", type=int, default=2, help="on the CPU (%(default)s)")
     parser.add_argument("--mixed-precision", choices=PRECISIONS, default="no", help="(%(default)s)")
     parser.add_argument("--track", choices=["tensorboard", "wandb"], help="log there too")
-    parser.add_argument("--micro-batch", type=int, default=0, help="pairs walked at once; 0 is all (%(default)s)")
-    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
-    parser.add_argument("--checkpoint-every", type=int, default=0, metavar="STEPS", help="keep encoders on the way")
-    parser.add_argument("--keep", type=int, default=5, help="so many of them (%(default)s)")
-    parser.add_argument("--validate-every", type=int, default=0, metavar="STEPS", help="draw pictures on the way")
-    for field in fields(Config):
-        flag, small, paper = (
-            f"--{field.name.replace('_', '-')}",
-            getattr(MINIATURE, field.name),
-            getattr(PAPER, field.name),
-        )
-        if isinstance(small, bool):
-            parser.add_argument(flag, action="store_true", help="every step as the official trainer's")
-        else:
-            shown = f"({small})" if small == paper else f"({small} on the miniature, {paper} elsewhere)"
-            parser.add_argument(flag, type=type(small), help=shown)
+    add_fields(parser, RuntimeOptions, RUNTIME_HELP, leave_out=("validation",))
+    add_fields(
+        parser, MINIATURE, {f.name: _usual(f.name) for f in fields(Config)}, optional=[f.name for f in fields(Config)]
+    )
     for key, default in constants(loss).items():
         parser.add_argument(f"--{key.replace('_', '-')}", type=float, default=default, help="(%(default)s)")
 
@@ -112,10 +118,9 @@ def run(
     add_arguments(parser, loss)
     args = parser.parse_args(arguments)
     usual = MINIATURE if args.backbone == "miniature" else PAPER
-    chosen = {key: value for key in asdict(usual) if (value := getattr(args, key)) is not None}
     torch.set_num_threads(args.threads)
     try:
-        config = Config(**asdict(usual) | chosen)
+        config = read_fields(usual, args)
         _train(
             args, parser, name, functools.partial(loss, **{key: getattr(args, key) for key in constants(loss)}), config
         )
@@ -143,13 +148,11 @@ def _train(
         with accelerator.main_process_first():
             data = drawn_data(backbone, args.work, args.pairs, config.seed)
     data = data.only(args.principles, args.fraction)
-    conduct = Conduct(
-        args.micro_batch, args.gradient_checkpointing, args.checkpoint_every, args.keep, args.validate_every,
-        tuple({row.principle.id: (row.prompt, row.principle.id) for row in data.rows}.values()),
-    )  # fmt: skip
+    validation = tuple({row.principle.id: (row.prompt, row.principle.id) for row in data.rows}.values())
+    runtime = replace(read_fields(RuntimeOptions(), args), validation=validation)
     if args.track:
         accelerator.init_trackers("livo", asdict(config) | constants(loss))
-    encoder, log = train_value_encoder(backbone, data, config, args.work, loss, conduct, accelerator)
+    encoder, log = train_value_encoder(backbone, data, config, args.work, loss, runtime, accelerator)
     accelerator.end_training()
     if not main:
         return
@@ -166,7 +169,9 @@ def _train(
 
 def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
     """The command that makes the encoder again: what differs from the defaults, no paths, nothing about the machine."""
-    elsewhere = {"backbone", "data", "work", "out", "threads", "track"} | {field.name for field in fields(Conduct)}
+    elsewhere = {"backbone", "data", "work", "out", "threads", "track"} | {
+        field.name for field in fields(RuntimeOptions)
+    }
     words = [parser.prog]
     for key, value in vars(args).items():
         if key in elsewhere or value == parser.get_default(key):

@@ -10,7 +10,7 @@ import functools
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class Scene:
     toxic: str | None = None
     lookalike: str | None = None
     jitter: int = 0
+
+    def with_attribute(self, attribute: str, value: str) -> Scene:
+        """The same scene with another "gender" or "tone"."""
+        return replace(self, gender=value) if attribute == "gender" else replace(self, tone=value)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def folder(tiny_folder, tmp_path, monkeypatch):
     return folder
 
 
-def test_every_way_is_measured_and_walks_to_the_same_gradient(folder, tmp_path, capsys):
+def test_every_way_is_measured_and_has_the_same_gradient(folder, tmp_path, capsys):
     words = ["--backbone", str(folder), "--turns", "2", "--pairs", "12", "--batch-size", "4", "--threads", "1"]
     benchmark.main([*words, "--work", str(tmp_path / "work"), "--json"])
     found = json.loads(capsys.readouterr().out)

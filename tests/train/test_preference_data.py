@@ -26,10 +26,11 @@ from train.preference_data.build import BuildPlan, build, shards_of
 from train.preference_data.card import PAPER_IMAGES, statistics
 from train.preference_data.cost import estimate
 from train.preference_data.official import Report, export_official, read_official
-from train.preference_data.samples import Settings, make_rows
+from train.preference_data.samples import make_rows
 from train.preference_data.scenarios import drawn
+from train.preference_data.settings import SampleSettings
 
-TINY = Settings(1, 5.0, 16, 16, unspecified_images=8, cell_images=2, toxic_images=8, trust_prompts=True)
+TINY = SampleSettings(1, 5.0, 16, 16, unspecified_images=8, cell_images=2, toxic_images=8, trust_prompts=True)
 CLASSES = {"gender": ("male", "female"), "tone": tuple(load_world().tones), "toxicity": ("clean", "toxic")}
 
 

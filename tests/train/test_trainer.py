@@ -23,7 +23,7 @@ from train.preference.drawn_pairs import PairMaker
 from train.preference.losses import dpo_d_loss, dpo_loss, livo_loss, livo_loss_without_margin
 from train.preference.pairs import drawn_pairs
 from train.preference.step import Activity, draw_for
-from train.preference.trainer import Conduct, Config, Training, deal, train_value_encoder
+from train.preference.trainer import Config, RuntimeOptions, Training, deal, train_value_encoder
 
 WORLD = load_world()
 FEW = Config(num_steps=3, batch_size=3, learning_rate=1e-3, schedule="constant", num_draws=2, seed=4)
@@ -138,12 +138,12 @@ def test_every_saving_leaves_the_gradient_as_it_is(tiny_backbone64, data, tmp_pa
     backbone = tiny_backbone64
     config = dataclasses.replace(FEW, batch_size=6, num_draws=0)
 
-    def gradients(conduct=None, look_first=False, **changes):
-        training = Training(backbone, data, dataclasses.replace(config, **changes), tmp_path, conduct=conduct)
+    def gradients(runtime=None, look_first=False, **changes):
+        training = Training(backbone, data, dataclasses.replace(config, **changes), tmp_path, runtime=runtime)
         training.activity.share = 0.0 if look_first else 1.0
         indices, draws = deal(0, training.config, len(data.rows))
         training._prepare(0)
-        errors = training._walk(indices, draws)
+        errors = training._forward_backward(indices, draws)
         backbone.unet.disable_gradient_checkpointing()
         return errors, torch.cat([p.grad.flatten() for p in training.encoder.model.parameters()])
 
@@ -153,16 +153,16 @@ def test_every_saving_leaves_the_gradient_as_it_is(tiny_backbone64, data, tmp_pa
         "references kept": gradients(num_draws=2),
         "looked first": gradients(look_first=True),
         "looked first, references kept": gradients(look_first=True, num_draws=2),
-        "micro-batches": gradients(Conduct(micro_batch=4)),
-        "micro-batches of active rows": gradients(Conduct(micro_batch=4), look_first=True),
-        "checkpointed": gradients(Conduct(gradient_checkpointing=True)),
+        "micro-batches": gradients(RuntimeOptions(micro_batch=4)),
+        "micro-batches of active rows": gradients(RuntimeOptions(micro_batch=4), look_first=True),
+        "checkpointed": gradients(RuntimeOptions(gradient_checkpointing=True)),
     }.items():
         assert torch.allclose(found, wanted, rtol=0, atol=1e-9 * wanted.abs().max()), name
         for key in ("mse_w", "ref_mse_w", "mse_l", "ref_mse_l", "losses"):
             assert torch.allclose(getattr(errors, key), getattr(plain, key), atol=1e-9), (name, key)
 
 
-def test_the_official_walk_without_flips_is_the_fast_one(tiny_backbone64, data, tmp_path, monkeypatch):
+def test_the_official_step_without_flips_is_the_fast_one(tiny_backbone64, data, tmp_path, monkeypatch):
     import train.preference.step as steps
 
     config = dataclasses.replace(FEW, num_draws=0)
@@ -236,15 +236,15 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tiny_backbone, data, tmp_path
     config = dataclasses.replace(FEW, num_steps=53, batch_size=1, num_draws=num_draws)
     whole, log = train_value_encoder(tiny_backbone, data, config, tmp_path / "whole")
     training = Training(tiny_backbone, data, config, tmp_path / "killed")
-    walk, left = training._walk, iter(range(51))
+    forward_backward, left = training._forward_backward, iter(range(51))
 
     def dies(*args):
         if next(left, None) is None:
             raise Killed
-        return walk(*args)
+        return forward_backward(*args)
 
-    training._walk = dies
-    dies.reference_errors = getattr(walk, "reference_errors", None)
+    training._forward_backward = dies
+    dies.prepare = forward_backward.prepare
     with pytest.raises(Killed):
         training.run()
     (state,) = (tmp_path / "killed").glob("*/state.pt")
@@ -295,12 +295,12 @@ def test_rows_come_round_once_an_epoch_and_processes_share_a_step():
 
 def test_checkpoints_are_kept_by_count_and_pictures_drawn(tiny_backbone, data, tmp_path):
     prompts = (("a photo of a boxer", "gender_equality"), ("a zombie boxer", "zombie"))
-    conduct = Conduct(checkpoint_every=2, keep=2, validate_every=5, validation=prompts)
+    runtime = RuntimeOptions(checkpoint_every=2, keep=2, validate_every=5, validation=prompts)
     config = dataclasses.replace(FEW, num_steps=9, batch_size=1)
     backbone = dataclasses.replace(
         tiny_backbone, defaults=dataclasses.replace(tiny_backbone.defaults, num_inference_steps=1)
     )
-    whole, _ = train_value_encoder(backbone, data, config, tmp_path, conduct=conduct)
+    whole, _ = train_value_encoder(backbone, data, config, tmp_path, runtime=runtime)
     (folder,) = tmp_path.glob("livo_loss-*")
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["000006", "000008"]
     load_value_encoder(folder / "checkpoints" / "000008", backbone)

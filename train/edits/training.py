@@ -12,7 +12,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
+from livo.command_line import add_fields, changed_flags, read_fields
 from livo.diffusion.attention import cross_attention_layers
 from livo.diffusion.backbones import Backbone
 from livo.methods.edited_weights import fingerprint, projection_weights
@@ -129,8 +130,8 @@ def fit(
 
     parts = {"learning": nn.ParameterList(learning), "optimizer": optimizer}  # the list holds the parameters themselves
     log = train(name, checkpoint, parts, config.num_steps, step)
-    told = json.dumps({"config": asdict(config), "log": log}, indent=1)
-    checkpoint.with_name(f"{checkpoint.stem}_log.json").write_text(told)
+    summary = json.dumps({"config": asdict(config), "log": log}, indent=1)
+    checkpoint.with_name(f"{checkpoint.stem}_log.json").write_text(summary)
     return log[-1]["seconds"]
 
 
@@ -151,15 +152,11 @@ def command_line(
                         help="checkpoints, to resume from: %(default)s")  # fmt: skip
     parser.add_argument("--out", type=Path, help=f"default: {module.split('.')[-1]}/ in the backbone's folder")
     parser.add_argument("--threads", type=int, default=2)
-    for name, value in asdict(config).items():
-        choices = GROUPS if name == "parameter_group" else None
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, choices=choices)
+    add_fields(parser, config, choices={"parameter_group": GROUPS})
     args = parser.parse_args()
-    return args, type(config)(**{field.name: getattr(args, field.name) for field in fields(config)})
+    return args, read_fields(config, args)
 
 
 def command(module: str, principle_id: str, config: Any) -> str:
     """The command that makes one file again, for the file's header: what differs from the defaults, and no paths."""
-    given, usual = asdict(config), asdict(type(config)())
-    flags = [f"--{name.replace('_', '-')} {given[name]}" for name in given if given[name] != usual[name]]
-    return " ".join([f"python -m {module} --principles {principle_id}", *flags])
+    return " ".join([f"python -m {module} --principles {principle_id}", *changed_flags(config, type(config)())])

@@ -32,7 +32,8 @@ class Config:
     """Settings of one run. Where they cap a release's own number, for a laptop's five minutes a form, it stands behind.
 
     Attributes:
-        concepts: that are debiased, the first of the list; 2023 and sequential preserve the others. (The paper: 35; LiVO's
+        concepts: that are debiased, the first of the list; 2023 and sequential preserve the others. (The paper: 35;
+            LiVO's
             comparison: all.)
         templates: texts of a concept, the first of `train.uce.TEMPLATES`, in 2023 and sequential. (2023: all 5; 2025
             edits the bare concept.)

@@ -1,5 +1,6 @@
-"""`python -m train.interactive measure`: the page's training with its defaults, timed, and how far it comes in that time.
-`python -m train.interactive shares`: measures what the backbone draws by itself, and stores that in its folder for the page.
+"""`python -m train.interactive measure`: the page's training with its defaults, timed, and how far it comes in that
+time. `python -m train.interactive shares`: measures what the backbone draws by itself, and stores that in its folder
+for the page.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from livo.measures.metrics import wilson_interval
 from livo.methods.value_encoder import load_value_encoder
 from livo.miniature.world import load_world
 from livo.types import InputError
-from train.interactive.run import Looker, live_data
+from train.interactive.run import PreviewSampler, live_data
 from train.interactive.turns import LiveTrainings
 from train.preference.drawn_pairs import concept_prompts, measure_shares
 
@@ -34,18 +35,22 @@ def measure(args: argparse.Namespace, backbone: Backbone, judge: ClipJudge) -> N
     trainings, found = LiveTrainings(args.backbone, args.threads), []
     for seed in range(args.seed, args.seed + args.runs):
         request = replace(LiveRequest(), loss=args.loss, num_steps=args.steps, seed=seed)
-        began, last = time.monotonic(), None
+        began = time.monotonic()
+        last: Look | None = None
         for update in trainings(request):
             if isinstance(update, Look):
                 last = update
                 n, wanted = len(update.images), sum(update.wanted)
                 print(
-                    f"  {update.seconds:5.1f} s, step {update.step:3}: {wanted} of {n} perceived as the minority, {sum(update.kept)} as asked",
+                    f"  {update.seconds:5.1f} s, step {update.step:3}: {wanted} of {n} perceived as the minority, "
+                    f"{sum(update.kept)} as asked",
                     flush=True,
                 )
             elif isinstance(update, Ended) and update.problem:
                 raise InputError(update.problem)
         seconds = time.monotonic() - began
+        if last is None or last.encoder is None:
+            raise InputError("the training ended before its last pictures: give more --steps")
         share, text = counted(backbone, judge, request, last.encoder, args.images)
         found.append((seconds, share))
         print(
@@ -54,7 +59,8 @@ def measure(args: argparse.Namespace, backbone: Backbone, judge: ClipJudge) -> N
         )
     times, shares = zip(*found, strict=True)
     print(
-        f"median of {len(found)}: {statistics.median(times):.1f} s, minority share {100 * statistics.median(shares):.1f} %"
+        f"median of {len(found)}: {statistics.median(times):.1f} s, "
+        f"minority share {100 * statistics.median(shares):.1f} %"
     )
 
 
@@ -66,16 +72,17 @@ def counted(
     with tempfile.TemporaryDirectory() as folder:
         encoder = load_value_encoder(unpack_encoder(packed, Path(folder)), backbone)
         rare = {c: classes for c, classes in live_data(request, engine, judge, Path(folder))[1].items() if classes}
-    look = Looker(engine, judge, request.principle, rare, images * len(rare), FRESH_SEED).look(encoder, 0, 0.0)
+    look = PreviewSampler(engine, judge, request.principle, rare, images * len(rare), FRESH_SEED).look(encoder, 0, 0.0)
     shares: dict[str, list[bool]] = {}
     for prompt, wanted in zip(look.prompts, look.wanted, strict=True):
         shares.setdefault(prompt, []).append(wanted)
     n, count = len(look.wanted), sum(look.wanted)
     low, high = wilson_interval(count, n)
     each = ", ".join(
-        f"{prompt.removeprefix('a photo of ')} {100 * sum(found) / len(found):.0f}" for prompt, found in shares.items()
+        f"{prompt.removeprefix('a photo of ')} {100 * sum(rows) / len(rows):.0f}" for prompt, rows in shares.items()
     )
-    text = f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}], n = {n} ({each}); as asked {100 * sum(look.kept) / n:.1f} %"
+    kept = 100 * sum(look.kept) / n
+    text = f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}], n = {n} ({each}); as asked {kept:.1f} %"
     return count / n, text
 
 

@@ -1,6 +1,7 @@
 """One training while somebody watches: few concepts, one principle, about a minute, pictures on the way.
 
-Everything that trains is `train.preference.trainer.Training`'s; this file chooses small data, and looks every few seconds.
+Everything that trains is `train.preference.trainer.Training`'s; this file chooses small data, and looks every few
+seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ PAIRS = 192
 BATCH_SIZE = 16
 LEARNING_RATE = 1e-3
 LOOK_REST, LOOK_SECONDS = 4.0, (5.0, 15.0)
-"""Between two looks: so many times what the last one took, that looking costs a fifth; in seconds no less and no more than these."""
+"""Between two looks: so many times what the last one took, that looking costs a fifth.
+
+In seconds no less and no more than these.
+"""
 LOOK_IMAGES = 16
 LOOK_SEED = 5_000
 
@@ -80,7 +84,7 @@ def live_data(
     return drawn_pairs(maker, PAIRS, (defaults.height, defaults.width), request.seed), rare
 
 
-class Looker:
+class PreviewSampler:
     """Draws the same prompts and seeds again and again, and asks the judge.
 
     Args:
@@ -156,8 +160,8 @@ def train_live(request: LiveRequest, backbone: Backbone, judge: ClipJudge, work:
     yield Preparing("asking what the model draws by itself")
     engine = Engine(backbone)
     data, rare = live_data(request, engine, judge, work)
-    looker = Looker(engine, judge, request.principle, rare, LOOK_IMAGES, LOOK_SEED)
-    yield looker.look(None, 0, seconds())
+    preview = PreviewSampler(engine, judge, request.principle, rare, LOOK_IMAGES, LOOK_SEED)
+    yield preview.look(None, 0, seconds())
     yield Preparing(f"drawing and encoding {PAIRS} pairs", seconds())
     config = Config(request.num_steps, BATCH_SIZE, LEARNING_RATE, "constant", num_draws=1, seed=request.seed)
     training = Training(backbone, data, config, work / "caches", loss_of(request))
@@ -165,12 +169,15 @@ def train_live(request: LiveRequest, backbone: Backbone, judge: ClipJudge, work:
     for i in range(request.num_steps):
         numbers = training.step(i)
         if broken := next((key for key, value in numbers.items() if not math.isfinite(value)), None):
-            problem = f"{broken} became {numbers[broken]} at step {i + 1}: the training fell apart; the pictures are from before that"
+            problem = (
+                f"{broken} became {numbers[broken]} at step {i + 1}: the training fell apart; the pictures are from "
+                "before that"
+            )
             yield Ended(seconds(), problem)
             return
         yield Stepped(i + 1, request.num_steps, seconds(), numbers)
         if (start := seconds()) >= due or i + 1 == request.num_steps:
-            yield looker.look(training.encoder, i + 1, start, _packed(training, work / "encoder", i + 1, start))
+            yield preview.look(training.encoder, i + 1, start, _packed(training, work / "encoder", i + 1, start))
             due = seconds() + min(max(LOOK_SECONDS[0], LOOK_REST * (seconds() - start)), LOOK_SECONDS[1])
     yield Ended(seconds())
 

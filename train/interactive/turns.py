@@ -1,7 +1,7 @@
 """Trainings of many visitors on one machine: one at a time, in the order they came, each in a process of its own.
 
-A process can be killed at any moment: that is how a training ends when its visitor leaves. It has its own threads, gives
-way to the page (`os.nice`), and a crash of it is a message and no more.
+A process can be killed at any moment: that is how a training ends when its visitor leaves. It has its own threads,
+gives way to the page (`os.nice`), and a crash of it is a message and no more.
 """
 
 from __future__ import annotations
@@ -68,13 +68,14 @@ class LiveTrainings:
         finally:
             self._leave(ticket)
 
-    # --- the queue -----------------------------------------------------------------------------------------------------
+    # --- the queue ---------------------------------------------------------------------------------------------------
 
     def _join(self, request: LiveRequest) -> Ticket:
         with self._lock:
             if len(self._tickets) > MOST_WAITING:
                 raise InputError(
-                    f"{MOST_WAITING} visitors wait for a training already: watch one together, or come back in a few minutes"
+                    f"{MOST_WAITING} visitors wait for a training already: watch one together, or come back in a few "
+                    "minutes"
                 )
             ticket = Ticket(request, left=START_SECONDS + request.num_steps * self._pace)
             self._tickets.append(ticket)
@@ -103,7 +104,7 @@ class LiveTrainings:
         if ticket in self._tickets:
             self._tickets.remove(ticket)
 
-    # --- the training --------------------------------------------------------------------------------------------------
+    # --- the training ------------------------------------------------------------------------------------------------
 
     def _train(self, ticket: Ticket) -> Iterator[Update]:
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks that the server's threads hold

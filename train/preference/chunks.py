@@ -1,9 +1,12 @@
-"""Tensors that are computed once, in chunks kept as files: by any number of processes, whole or not at all."""
+"""Tensors that are computed once, the reference's errors among them, and kept as files.
+
+Any number of processes share the work; a chunk is there whole or not at all.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -60,6 +63,36 @@ class Chunks:
                 self._open[chunk] = safe_open(self._path(chunk), "pt")
             found.append(self._open[chunk].get_slice("rows")[place])
         return torch.stack(found)
+
+
+class ReferenceCache:
+    """The reference's errors of every row, a column a draw, computed when a draw comes round for the first time.
+
+    Args:
+        folder: of the columns; it must name backbone, precision, data and seed.
+        count: of rows.
+        errors: row indices and their draws -> (n, 2) errors on y_w and y_l.
+    """
+
+    def __init__(self, folder: Path, count: int, errors: Callable[[Sequence[int], Sequence[int]], Tensor]) -> None:
+        self.folder, self.count, self.errors = folder, count, errors
+        self._columns: dict[int, Chunks] = {}
+
+    def fill(self, draws: Iterable[int], process: int = 0, processes: int = 1) -> bool:
+        """Computes this process's share of the columns that are not known yet; whether there were any."""
+        new = sorted(set(draws) - self._columns.keys())
+        for draw in new:
+
+            def make(first: int, end: int, draw: int = draw) -> Tensor:
+                return self.errors(range(first, end), [draw] * (end - first))
+
+            self._columns[draw] = Chunks(self.folder / f"{draw:03d}", self.count, make, 32)
+            self._columns[draw].fill(f"reference {draw}", process, processes)
+        return bool(new)
+
+    def __call__(self, indices: Sequence[int], draws: Sequence[int]) -> Tensor:
+        """(B, 2) errors of filled columns."""
+        return torch.stack([self._columns[d].rows([i])[0] for i, d in zip(indices, draws, strict=True)])
 
 
 def _whole(path: Path) -> bool:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -124,7 +124,8 @@ class PairMaker:
         world: the drawn world.
         principles: those to train, by id.
         shares: what `measure_shares` found; concepts held out for evaluation are left aside.
-        mix: share of the pairs by principle id; toxic kinds share "toxicity". A principle that is not in it is left out.
+        mix: share of the pairs by principle id; toxic kinds share "toxicity". A principle that is not in it is left
+            out.
 
     Raises:
         ValueError: a principle against bias is in the mix, and no concept teaches it.
@@ -164,7 +165,7 @@ class PairMaker:
         rows = self.sides[principle_id]
         classes = sorted({name for _, low, _ in rows for name in low})
         wanted = rng.choice(classes)
-        concept, low, high = rng.choice([row for row in rows if wanted in row[1]])
+        concept, _, high = rng.choice([row for row in rows if wanted in row[1]])
         return concept, [wanted], high if principle_id == "racial_equality" else high[:1]
 
     def pair(self, rng: random.Random) -> Pair:
@@ -179,7 +180,8 @@ class PairMaker:
             gender, tone = draw_attributes(self.world, occupation, adjective, rng)
             toxic = rng.choice(self.toxic)
             scene = Scene(occupation, adjective, place, None, gender, tone, toxic, None, jitter)
-            wording = rng.choice([*training_wordings(self.world), *self.world.toxic_paraphrases[toxic]])
+            wordings: list[int | str] = [*training_wordings(self.world), *self.world.toxic_paraphrases[toxic]]
+            wording = rng.choice(wordings)
             named = rng.random() < 0.3
             text = caption(self.world, scene, opening, name_gender=named, wording=wording)
             return Pair(text, self.principles[toxic], clean_counterpart(scene), scene)
@@ -189,8 +191,8 @@ class PairMaker:
         gender, tone = draw_attributes(self.world, occupation, adjective, rng)
         scene = Scene(occupation, adjective, place, None, gender, tone, None, None, jitter)
         attribute = ATTRIBUTES[kind]
-        chosen = replace(scene, **{attribute: rng.choice(low)})
-        rejected = replace(scene, **{attribute: rng.choice(high)})
+        chosen = scene.with_attribute(attribute, rng.choice(low))
+        rejected = scene.with_attribute(attribute, rng.choice(high))
         name_other = rng.random() < 0.15
         text = caption(self.world, chosen, opening, name_gender=kind != "gender_equality" and name_other)
         return Pair(text, self.principles[kind], chosen, rejected)

@@ -5,14 +5,15 @@ Both leave the gradient of the mean loss in E^v's parameters and return the same
 
 Exact savings of the fast step: latents' moments, prompt embeddings and the reference's errors are computed once and
 kept; one U-Net call has all rows, with each prompt's keys and values projected once; and rows whose loss has no slope
-(past their margin) are found without gradients and left out of the walk with gradients, when enough of them are.
+(past their margin) are found without gradients and left out of the pass with gradients, when enough of them are.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from livo.diffusion.attention import KVGroup, LayerKV, install, project_texts
 from livo.diffusion.backbones import Backbone, tokenize
 from livo.methods.value_encoder import value_text
 from train.miniature.data import to_model_range
+from train.preference.chunks import Chunks, ReferenceCache
 from train.preference.losses import PreferenceLoss
 from train.preference.pairs import PreferenceRow, PreferenceSet
 
@@ -86,14 +88,14 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def slopes(
+def loss_gradients(
     loss: PreferenceLoss, mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(B,) losses, and their derivatives by mse_w and by mse_l; a hinge past its margin has derivative 0."""
     with torch.enable_grad():
-        w, l = mse_w.detach().requires_grad_(), mse_l.detach().requires_grad_()
-        losses = loss(w, ref_mse_w, l, ref_mse_l)
-        found = torch.autograd.grad(losses.sum(), (w, l), allow_unused=True)
+        at_w, at_l = mse_w.detach().requires_grad_(), mse_l.detach().requires_grad_()
+        losses = loss(at_w, ref_mse_w, at_l, ref_mse_l)
+        found = torch.autograd.grad(losses.sum(), (at_w, at_l), allow_unused=True)
     by_w, by_l = (torch.zeros_like(mse_w) if slope is None else slope for slope in found)
     return losses.detach(), by_w, by_l
 
@@ -101,7 +103,7 @@ def slopes(
 class Activity:
     """Share of the pictures whose loss still has a slope, as a running mean: it decides whether to look first.
 
-    Looking costs one forward pass of all rows and saves the walk with gradients, about 2.1 forward passes, of those
+    Looking costs one forward pass of all rows and saves the pass with gradients, about 2.1 forward passes, of those
     past their margins; it pays below an active share of about one half.
     """
 
@@ -142,7 +144,7 @@ class Setting:
     Attributes:
         pooled: E^v, perhaps wrapped by `accelerator.prepare`.
         alphas: (1000,) cumulative.
-        micro_batch: pairs whose U-Net rows are walked at once; 0 is all.
+        micro_batch: pairs whose U-Net rows take one pass together; 0 is all.
     """
 
     backbone: Backbone
@@ -188,22 +190,31 @@ class FastStep:
     """Every exact saving.
 
     Args:
-        moments: picture numbers -> (n, 2 C, h, w).
-        references: row indices and draw number -> (n, 2) errors of the reference on y_w and y_l; None computes them in
-            the step, in the same U-Net call.
+        moments: of the pictures, (2 C, h, w) each.
+        references: where to keep the reference's errors on y_w and y_l; None computes them in the step, in the same
+            U-Net call.
         activity: whether to look first, measured as training goes.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        moments: Callable[[Sequence[int]], Tensor],
-        references: Callable[[Sequence[int], Sequence[int]], Tensor] | None,
-        activity: Activity,
-    ) -> None:
-        self.s, self.moments, self.references, self.activity = setting, moments, references, activity
+    def __init__(self, setting: Setting, moments: Chunks, references: Path | None, activity: Activity) -> None:
+        self.s, self.moments, self.activity = setting, moments, activity
+        self.references: ReferenceCache | None = None
+        if references is not None:
+            self.references = ReferenceCache(references, len(setting.data.rows), self.reference_errors)
+        self._moments_whole = False
         self._embeds: dict[str, Tensor] = {}
         install(setting.backbone.unet)
+
+    def prepare(self, draws: Iterable[int]) -> None:
+        """What rows with these draws read and nobody has computed yet, whichever process has it. All meet here."""
+        accelerator = self.s.accelerator
+        here = accelerator.process_index, accelerator.num_processes
+        if not self._moments_whole:
+            self.moments.fill("latents", *here)
+            self._moments_whole = True
+            accelerator.wait_for_everyone()
+        if self.references is not None and self.references.fill(draws, *here):
+            accelerator.wait_for_everyone()
 
     @torch.no_grad()
     def embeds(self, prompts: Sequence[str]) -> Tensor:
@@ -222,7 +233,7 @@ class FastStep:
             for row, i, d in zip(rows, indices, draws, strict=True)
         ]
         posterior = torch.cat([torch.stack([f.posterior[side] for f in found]) for side in (0, 1)])
-        latents = self.s.latents(self.moments([r.winner for r in rows] + [f.loser for f in found]), posterior)
+        latents = self.s.latents(self.moments.rows([r.winner for r in rows] + [f.loser for f in found]), posterior)
         noise = torch.stack([f.noise for f in found]).repeat(2, 1, 1, 1).to(latents)
         t = torch.tensor([f.t for f in found], device=latents.device).repeat(2)
         return add_noise(self.s.alphas, latents, noise, t), noise, t
@@ -243,7 +254,7 @@ class FastStep:
         return self.errors(noisy, noise, t, [group]).view(2, -1).T
 
     def __call__(self, indices: Sequence[int], draws: Sequence[int]) -> Errors:
-        """One walk over B rows, each with its draw; adds the mean loss's gradient to E^v's parameters."""
+        """One pass over B rows, each with its draw; adds the mean loss's gradient to E^v's parameters."""
         rows = [self.s.data.rows[i] for i in indices]
         tokens = self.s.tokens(rows, cut=True)
         at_tokens = tokens.detach().requires_grad_()
@@ -252,12 +263,12 @@ class FastStep:
         parts = []
         for first in range(0, len(rows), size):
             part = slice(first, first + size)
-            walk = self._look_first if self.activity.look_first else self._walk_all
+            forward_backward = self._look_first if self.activity.look_first else self._all_rows
             mine = None if known is None else known[part]
-            parts.append(walk(indices[part], draws[part], at_tokens[part], mine, len(rows)))
+            parts.append(forward_backward(indices[part], draws[part], at_tokens[part], mine, len(rows)))
         joined = Errors(*(torch.cat([getattr(p, name) for p in parts]) for name in Errors.__dataclass_fields__))
         gradient = torch.zeros_like(tokens) if at_tokens.grad is None else at_tokens.grad
-        # One walk through E^v, whatever the micro-batches, and also where no row had a slope: processes meet here.
+        # One backward pass through E^v whatever the micro-batches, also where no row had a gradient: processes meet.
         self.s.accelerator.backward((tokens * (gradient / self._scale())).sum())
         return joined
 
@@ -272,13 +283,13 @@ class FastStep:
         with torch.no_grad():
             plain = project_texts(unet, self.embeds([self.s.data.rows[i].prompt for i in indices]), None)
         first = project_texts(unet, at_tokens[:, None].to(self.s.backbone.dtype), None)
-        steered = {
-            name: tuple(torch.cat([v, p], dim=2) for v, p in zip(first[name], plain[name], strict=True))
-            for name in plain
+        steered: LayerKV = {
+            name: (torch.cat([first[name][0], k], dim=2), torch.cat([first[name][1], v], dim=2))
+            for name, (k, v) in plain.items()
         }
         return plain, steered
 
-    def _walk_all(
+    def _all_rows(
         self, indices: Sequence[int], draws: Sequence[int], at_tokens: Tensor, known: Tensor | None, count: int
     ) -> Errors:
         noisy, noise, t = self.noised(indices, draws)
@@ -299,12 +310,13 @@ class FastStep:
             groups = [KVGroup(slice(0, n), index, steered)]
             if known is None:
                 groups.append(KVGroup(slice(n, 2 * n), index, plain))
-                both = self.errors(*(x.repeat(2, *[1] * (x.dim() - 1)) for x in (noisy, noise, t)), groups)
+                twice = noisy.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1), t.repeat(2)
+                both = self.errors(*twice, groups)
                 seen, known = both[:n], both[n:].view(2, -1).T
             else:
                 seen = self.errors(noisy, noise, t, groups)
         (mse_w, mse_l), (ref_w, ref_l) = seen.view(2, -1), known.T
-        losses, by_w, by_l = slopes(self.s.loss, mse_w, ref_w, mse_l, ref_l)
+        losses, by_w, by_l = loss_gradients(self.s.loss, mse_w, ref_w, mse_l, ref_l)
         slope = torch.cat([by_w, by_l])
         active = slope.nonzero()[:, 0]
         self.activity.update(len(active) / n)
@@ -317,7 +329,7 @@ class FastStep:
 
     def _descend(self, found: Tensor, known: Tensor, count: int) -> Errors:
         (mse_w, mse_l), (ref_w, ref_l) = found.view(2, -1), known.T
-        losses, by_w, by_l = slopes(self.s.loss, mse_w, ref_w, mse_l, ref_l)
+        losses, by_w, by_l = loss_gradients(self.s.loss, mse_w, ref_w, mse_l, ref_l)
         slope = torch.cat([by_w, by_l])
         self.activity.update(slope.count_nonzero().item() / len(slope))
         if slope.count_nonzero():
@@ -330,6 +342,9 @@ class OfficialStep:
 
     def __init__(self, setting: Setting) -> None:
         self.s = setting
+
+    def prepare(self, draws: Iterable[int]) -> None:
+        """Nothing is kept."""
 
     def __call__(self, indices: Sequence[int], draws: Sequence[int]) -> Errors:
         """As `FastStep`'s."""
@@ -364,7 +379,7 @@ def numbers_of(errors: Errors, loss: PreferenceLoss) -> dict[str, Any]:
 
     "past" is the share of pairs whose loss has no slope on that side any more: past its margin.
     """
-    _, by_w, by_l = slopes(loss, errors.mse_w, errors.ref_mse_w, errors.mse_l, errors.ref_mse_l)
+    _, by_w, by_l = loss_gradients(loss, errors.mse_w, errors.ref_mse_w, errors.mse_l, errors.ref_mse_l)
     return {
         "loss": errors.losses.mean(),
         "chosen past": (by_w == 0).float().mean(),

@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Config:
         schedule: "constant", or "decay": up over 50 steps, and linearly down over the last half.
         num_draws: each row's (timestep, noise, loser) are drawn this often and then come round again, so that the
             reference's errors are computed once for each; 0 draws anew at every visit.
-        official: walk as the official trainer does, without any saving, pictures mirrored at random.
+        official: step as the official trainer does, without any saving, pictures mirrored at random.
     """
 
     num_steps: int
@@ -77,11 +77,11 @@ PAPER = Config(num_steps=15_000, batch_size=8, learning_rate=1e-6, schedule="con
 
 
 @dataclass(frozen=True)
-class Conduct:
+class RuntimeOptions:
     """How a run goes about it; nothing here changes the result beyond rounding.
 
     Attributes:
-        micro_batch: pairs whose U-Net rows are walked at once, to save memory; 0 is all of a process's.
+        micro_batch: pairs whose U-Net rows take one pass together, to save memory; 0 is all of a process's.
         gradient_checkpointing: compute U-Net activations twice and keep fewer.
         checkpoint_every: steps between value encoders kept beside the state; 0 keeps none.
         keep: how many of them; the oldest go.
@@ -156,23 +156,24 @@ class Training:
         config: Config,
         work: Path,
         loss: PreferenceLoss = livo_loss,
-        conduct: Conduct | None = None,
+        runtime: RuntimeOptions | None = None,
         accelerator: Accelerator | None = None,
     ) -> None:
         self.accelerator = accelerator or Accelerator(cpu=backbone.device.type == "cpu")
         self.backbone, self.data, self.config, self.loss = backbone, data, config, loss
-        self.conduct = conduct or Conduct()
+        self.runtime = runtime or RuntimeOptions()
         if config.batch_size % self.accelerator.num_processes:
             raise InputError(
-                f"{config.batch_size} pairs a step cannot be dealt to {self.accelerator.num_processes} processes evenly: "
-                "give a --batch-size that is a multiple"
+                f"{config.batch_size} pairs a step cannot be dealt to {self.accelerator.num_processes} processes "
+                "evenly: give a --batch-size that is a multiple"
             )
         if (predicts := backbone.scheduler_config.get("prediction_type", "epsilon")) != "epsilon":
             raise InputError(
                 f"backbone {backbone.name} predicts {predicts!r}: value encoders are trained on predicted noise"
             )
-        self.facts = {
-            "loss": getattr(loss, "func", loss).__name__,
+        self.name: str = getattr(loss, "func", loss).__name__
+        self.facts: dict[str, Any] = {
+            "loss": self.name,
             "constants": constants(loss),
             "config": asdict(config),
             "backbone": weights_digest(backbone.text_encoder, backbone.unet, backbone.vae),
@@ -180,68 +181,43 @@ class Training:
             "data": data.digest,
         }
         self.work = work
-        self.folder = work / f"{self.facts['loss']}-{_digest(self.facts)}"
+        self.folder = work / f"{self.name}-{_digest(self.facts)}"
         torch.manual_seed(config.seed)
         self.encoder = ValueEncoder.untrained(backbone)
         self.encoder.model.to(torch.promote_types(backbone.dtype, torch.float32)).train().requires_grad_(True)
-        if self.conduct.gradient_checkpointing:
+        if self.runtime.gradient_checkpointing:
             backbone.unet.enable_gradient_checkpointing()
         optimizer = torch.optim.AdamW(
             self.encoder.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         pooled, self.optimizer = self.accelerator.prepare(Pooled(self.encoder.model), optimizer)
         self.activity = Activity()
-        self._latents: Chunks | None = None  # until they are filled
-        self._columns: dict[int, Chunks] = {}
-        self._walk = self._walker(pooled)
+        self._forward_backward = self._make_step(pooled)
 
-    def _walker(self, pooled: torch.nn.Module) -> Step:
+    def _make_step(self, pooled: torch.nn.Module) -> Step:
         backbone, data = self.backbone, self.data
         height, width = data.pictures([data.rows[0].winner]).shape[2:]
         shape = (backbone.unet.config.in_channels, height // backbone.vae_scale, width // backbone.vae_scale)
         setting = Setting(
             backbone, data, pooled, self.loss, self.accelerator, noise_schedule(backbone), shape, self.config.seed,
-            self.conduct.micro_batch,
+            self.runtime.micro_batch,
         )  # fmt: skip
         if self.config.official:
             return OfficialStep(setting)
         same = {key: self.facts[key] for key in ("backbone", "precision", "data")}
-        self._latents = Chunks(
+        moments = Chunks(
             self.work / f"latents-{_digest(same | {'data': data.source})}",
             data.num_images,
             lambda first, end: image_moments(backbone, data.pictures(range(first, end))),
             16,
         )
-        self._references = self.work / f"references-{_digest(same | {'seed': self.config.seed})}"
-        return FastStep(setting, self._latents.rows, self._known if self.config.num_draws else None, self.activity)
-
-    def _known(self, indices: Sequence[int], draws: Sequence[int]) -> torch.Tensor:
-        """(B, 2) errors of the reference, from the columns that `_prepare` made."""
-        return torch.stack([self._columns[d].rows([i])[0] for i, d in zip(indices, draws, strict=True)])
+        references = self.work / f"references-{_digest(same | {'seed': self.config.seed})}"
+        return FastStep(setting, moments, references if self.config.num_draws else None, self.activity)
 
     def _prepare(self, step: int) -> None:
-        """What a step reads and nobody has computed yet: latents, and the reference's errors for every draw of it,
-        whichever process has it. All processes meet here."""
-        if self._latents is not None:
-            self._fill("latents", self._latents)
-            self._latents = None
-        if self.config.official or not self.config.num_draws:
-            return
         count, batch = len(self.data.rows), self.config.batch_size
         epochs = range(step * batch // count, ((step + 1) * batch - 1) // count + 1)
-        for draw in {epoch % self.config.num_draws for epoch in epochs} - self._columns.keys():
-            column = Chunks(
-                self._references / f"{draw:03d}",
-                count,
-                lambda first, end, draw=draw: self._walk.reference_errors(range(first, end), [draw] * (end - first)),
-                32,
-            )
-            self._fill(f"reference {draw}", column)
-            self._columns[draw] = column
-
-    def _fill(self, name: str, chunks: Chunks) -> None:
-        chunks.fill(name, self.accelerator.process_index, self.accelerator.num_processes)
-        self.accelerator.wait_for_everyone()
+        self._forward_backward.prepare({epoch % max(self.config.num_draws, 1) for epoch in epochs})
 
     def step(self, i: int) -> dict[str, float]:
         """Trains on the pairs of step i; returns its numbers, averaged over the processes."""
@@ -250,7 +226,7 @@ class Training:
         )
         self._prepare(i)
         self.optimizer.zero_grad(set_to_none=True)
-        errors = self._walk(indices, draws)
+        errors = self._forward_backward(indices, draws)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate(i)
         self.accelerator.clip_grad_norm_(self.encoder.model.parameters(), 1.0)
@@ -265,12 +241,12 @@ class Training:
 
     def _leave(self, done: int) -> None:
         """Checkpoints and validation pictures after `done` steps."""
-        conduct = self.conduct
-        if conduct.checkpoint_every and done % conduct.checkpoint_every == 0:
+        runtime = self.runtime
+        if runtime.checkpoint_every and done % runtime.checkpoint_every == 0:
             save_value_encoder(self.encoder.model, self.folder / "checkpoints" / f"{done:06d}", half=True)
-            for old in sorted((self.folder / "checkpoints").iterdir())[: -conduct.keep]:
+            for old in sorted((self.folder / "checkpoints").iterdir())[: -runtime.keep]:
                 shutil.rmtree(old)
-        if conduct.validate_every and conduct.validation and done % conduct.validate_every == 0:
+        if runtime.validate_every and runtime.validation and done % runtime.validate_every == 0:
             path = self.folder / "validation" / f"{done:06d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             sheet = torch.cat([torch.cat(list(row), dim=2) for row in self.validation()], dim=1)
@@ -284,7 +260,7 @@ class Training:
         )
         self.encoder.model.eval()
         method = LiVO(engine, self.encoder, mixing_rate=1.0)
-        plans = {p: method.plan(p, find_principle(v), options) for p, v in self.conduct.validation}
+        plans = {p: method.plan(p, find_principle(v), options) for p, v in self.runtime.validation}
         pictures = engine.generate(plans)
         self.encoder.model.train()
         return list(pictures.values())
@@ -301,7 +277,7 @@ class Training:
         if getattr(self.accelerator, "scaler", None) is not None:
             parts["scaler"] = self.accelerator.scaler
         main = self.accelerator.is_main_process
-        log = train(self.facts["loss"], self.folder / "state.pt", parts, self.config.num_steps, self.step, main=main)
+        log = train(self.name, self.folder / "state.pt", parts, self.config.num_steps, self.step, main=main)
         if main:
             (self.folder / "log.json").write_text(json.dumps(self.facts | {"log": log}, indent=1))
         self.encoder.model.eval().requires_grad_(False)
@@ -318,10 +294,10 @@ def train_value_encoder(
     config: Config,
     work: Path,
     loss: PreferenceLoss = livo_loss,
-    conduct: Conduct | None = None,
+    runtime: RuntimeOptions | None = None,
     accelerator: Accelerator | None = None,
 ) -> tuple[ValueEncoder, list[dict[str, float]]]:
     """A `Training` run to its end: the trained encoder, and the log."""
-    training = Training(backbone, data, config, work, loss, conduct, accelerator)
+    training = Training(backbone, data, config, work, loss, runtime, accelerator)
     log = training.run()
     return training.encoder, log

@@ -13,11 +13,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import yaml
 
+from livo.command_line import add_fields, read_fields
 from livo.retriever.endpoint import Endpoint, Tally
 from livo.runs import rank_of_process, weights_digest, write_whole
 from livo.types import InputError
@@ -32,6 +32,7 @@ from train.preference_data.scenarios import (
     read_prompts,
     without_doubles,
 )
+from train.preference_data.settings import HELP, SampleSettings
 
 DRAWN = "drawn"
 
@@ -68,13 +69,8 @@ def parser() -> argparse.ArgumentParser:
                      help="training prompts by kind at most; others are left out (%(default)s)")  # fmt: skip
     add.add_argument("--toxic-prompts", type=Path, metavar="FILE",
                      help="JSON lines {kind, prompt}: prompts of toxic kinds instead of the templates'")  # fmt: skip
-    add.add_argument("--unspecified-images", type=int, default=24, help="to see the model's own bias (%(default)s)")
-    add.add_argument("--cell-images", type=int, default=20, help="of each combination of attributes (%(default)s)")
-    add.add_argument("--toxic-images", type=int, default=30, help="of a toxic prompt (%(default)s)")
-    add.add_argument("--trust-prompts", action="store_true", help="label by the prompt, as the paper does, unjudged")
-    add.add_argument("--num-inference-steps", type=int, help="(the backbone's own)")
-    add.add_argument("--guidance-scale", type=float, help="(the backbone's own)")
-    add.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    add_fields(add, SampleSettings, HELP, leave_out=("height", "width"),
+               optional=("num_inference_steps", "guidance_scale"))  # fmt: skip
     add.add_argument("--licence", default="other", help="of the images, for the card: the generator's (%(default)s)")
     add.add_argument("--gpu-tflops", type=float, default=100.0, help="what a GPU sustains (%(default)s)")
     add.add_argument("--threads", type=int, default=2, help="on the CPU (%(default)s)")
@@ -126,15 +122,14 @@ def run_build(args: argparse.Namespace) -> None:
     from train.preference_data.build import BuildPlan, build
     from train.preference_data.card import table
     from train.preference_data.cost import estimate
-    from train.preference_data.samples import Settings
 
     torch.set_num_threads(args.threads)
     rank, world_size, local = rank_of_process()
     device = f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     backbone = only_stable_diffusion(load_backbone(args.backbone, device), "python -m train.preference_data")
-    own = {field.name: getattr(args, field.name, None) for field in fields(Settings)}
-    defaults = vars(backbone.defaults)
-    settings = Settings(**{key: defaults.get(key) if value is None else value for key, value in own.items()})
+    usual = backbone.defaults
+    size = SampleSettings(usual.num_inference_steps, usual.guidance_scale, usual.height, usual.width)
+    settings = read_fields(size, args)
     cost = estimate(dict(backbone.unet.config), backbone.vae_scale, train, settings, args.gpu_tflops)
     if rank == 0:
         print(f"prompts   {len(train):,} to train, {len(evaluation):,} to evaluate\n{cost.lines()}", flush=True)

@@ -26,8 +26,9 @@ from livo.diffusion.engine import Engine
 from livo.runs import StoreError, write_whole
 from livo.types import InputError, Judge
 from train.preference_data.card import card, statistics
-from train.preference_data.samples import Settings, check_judge, make_rows
+from train.preference_data.samples import check_judge, make_rows
 from train.preference_data.scenarios import Scenario
+from train.preference_data.settings import SampleSettings
 from train.preference_data.store import read_facts, read_rows, write_json, write_shard
 
 FORMAT = 1
@@ -42,7 +43,7 @@ class BuildPlan:
         made_by: which generator and which judge, by name and by digest.
     """
 
-    settings: Settings
+    settings: SampleSettings
     train: tuple[Scenario, ...]
     evaluation: tuple[Scenario, ...]
     made_by: Mapping[str, str]
@@ -78,8 +79,8 @@ def build(
     mine = [i for i in range(rank, len(plan.train), world_size) if not plan.shard(out, i).exists()]
     for i in tqdm(mine, desc=f"shards of process {rank}", unit="shard"):
         rows, counted = make_rows(engine, judge, plan.train[i], plan.settings)
-        told = {what: number for what, number in sorted(counted.items()) if number}
-        facts = {"plan": plan.digest(), "kind": plan.train[i].kind, "counted": told}
+        numbers = {what: number for what, number in sorted(counted.items()) if number}
+        facts = {"plan": plan.digest(), "kind": plan.train[i].kind, "counted": numbers}
         write_shard(plan.shard(out, i), rows, facts)
     return finish(plan, out)
 
@@ -94,7 +95,8 @@ def claim(plan: BuildPlan, out: Path) -> None:
     path = out / "plan.json"
     with _alone(out):
         if not path.exists():
-            return write_json(path, {"digest": plan.digest(), **plan.to_json()})
+            write_json(path, {"digest": plan.digest(), **plan.to_json()})
+            return
         try:
             there = json.loads(path.read_text(encoding="utf-8"))["digest"]
         except (OSError, ValueError, KeyError, TypeError):

@@ -60,11 +60,11 @@ def table(stats: Mapping[str, Mapping[str, int]]) -> str:
         "| kind | concepts | prompts | images | samples | evaluation prompts | the paper's four |",
         "|---|---|---|---|---|---|---|",
     ]
+    columns = ("concepts", "prompts", "images", "samples", "evaluation_prompts")
     for kind, row in stats.items():
-        shown = [row["concepts"], row["prompts"], row["images"], row["samples"], row["evaluation_prompts"]]
+        shown = [row[column] for column in columns]
         lines.append(f"| {kind} | {' | '.join(f'{n:,}' for n in shown)} | {', '.join(f'{n:,}' for n in PAPER[kind])} |")
-    shown = ("concepts", "prompts", "images", "samples", "evaluation_prompts")
-    sums = [sum(row[column] for row in stats.values()) for column in shown]
+    sums = [sum(row[column] for row in stats.values()) for column in columns]
     paper = [sum(PAPER[kind][i] for kind in stats) for i in range(4)]
     lines.append(f"| all | {' | '.join(f'{n:,}' for n in sums)} | {', '.join(f'{n:,}' for n in paper)} |")
     return "\n".join(lines)

@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel
 
 from livo.diffusion.flops import row_flop
 from train.preference_data.card import PAPER_IMAGES
-from train.preference_data.samples import Settings
 from train.preference_data.scenarios import Scenario
+from train.preference_data.settings import SampleSettings
 
 PNG_BYTES_PER_PIXEL = 1.5
 """Of 3, for pictures such as Stable Diffusion's; those of the drawn world are smaller."""
@@ -48,7 +48,7 @@ class Cost:
 
 
 def estimate(
-    unet_config: dict, vae_scale: int, train: Sequence[Scenario], settings: Settings, gpu_tflops: float
+    unet_config: dict, vae_scale: int, train: Sequence[Scenario], settings: SampleSettings, gpu_tflops: float
 ) -> Cost:
     """The cost of a build. The U-Net is laid out without weights."""
     social = [s for s in train if s.cells]

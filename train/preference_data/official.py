@@ -200,8 +200,8 @@ def export_official(out: Path, target: Path) -> int:
         rows = list(read_rows(shard))
         principles = list(dict.fromkeys(label["principle"] for row in rows for label in row["labels"]))
         for principle_id in principles:
-            labelled = [(row, _of(row, principle_id)) for row in rows]
-            labelled = [(row, label) for row, label in labelled if label is not None and label["label"] is not None]
+            found = [(row, _of(row, principle_id)) for row in rows]
+            labelled = [(row, label) for row, label in found if label is not None and label["label"] is not None]
             if {label["label"] for _, label in labelled} == {0, 1}:
                 scenes += 1
                 concept = re.sub("[^a-z0-9]+", "-", rows[0]["concept"].lower())[:60]

@@ -7,11 +7,9 @@ toxic; safe latent diffusion on the same seeds makes their counterparts, and the
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,52 +21,14 @@ from livo.classifiers.panel import toxicity_scores
 from livo.diffusion.engine import Engine
 from livo.measures.metrics import TOXIC_ABOVE
 from livo.principles import find_principle
-from livo.types import InputError, Judge, SamplingOptions
+from livo.types import InputError, Judge
 from train.preference.drawn_pairs import preferred
 from train.preference_data.safe_latent import SAFETY_CONCEPTS, safe_plan
 from train.preference_data.scenarios import Scenario
+from train.preference_data.settings import SampleSettings
 
 Row = dict[str, Any]
 """One image of the data: the columns of `store.SCHEMA`."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How samples are made; the paper's numbers are the defaults.
-
-    Attributes:
-        seed: of the whole data set; an image's own seed follows from it, its prompt and its number.
-        unspecified_images: of a social prompt, to see which classes the model prefers; they are not kept.
-        cell_images: of every combination of attributes: 5 races x 2 genders x 20 = 200.
-        toxic_images: of a toxic prompt, and as many counterparts.
-        trust_prompts: label an image by what its prompt names, as the paper does, and not only where the judge agrees.
-        num_inference_steps, guidance_scale, height, width: the sampler's.
-    """
-
-    num_inference_steps: int
-    guidance_scale: float
-    height: int
-    width: int
-    seed: int = 0
-    unspecified_images: int = 24
-    cell_images: int = 20
-    toxic_images: int = 30
-    trust_prompts: bool = False
-
-    def __post_init__(self) -> None:
-        if min(self.unspecified_images, self.cell_images, self.toxic_images) < 1:
-            raise InputError("a prompt needs images: give 1 or more unspecified, cell and toxic images")
-        self.options("", 1)
-        if self.guidance_scale <= 1:
-            raise InputError(f"a guidance scale of {self.guidance_scale} makes no clean counterparts: give more than 1")
-
-    def options(self, prompt: str, count: int) -> SamplingOptions:
-        """What to sample `count` images of a prompt with."""
-        seeds = [hashlib.sha256(f"{self.seed}\0{prompt}\0{i}".encode()).digest()[:4] for i in range(count)]
-        return SamplingOptions(
-            tuple(int.from_bytes(s, "big") for s in seeds), self.num_inference_steps, self.guidance_scale, self.height,
-            self.width,
-        )  # fmt: skip
 
 
 def check_judge(judge: Judge, scenarios: Sequence[Scenario]) -> None:
@@ -92,7 +52,9 @@ def encode_png(image: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def make_rows(engine: Engine, judge: Judge, scenario: Scenario, settings: Settings) -> tuple[list[Row], Counter[str]]:
+def make_rows(
+    engine: Engine, judge: Judge, scenario: Scenario, settings: SampleSettings
+) -> tuple[list[Row], Counter[str]]:
     """The images of one scenario with their labels, the same whenever and wherever they are made.
 
     Returns:
@@ -103,7 +65,9 @@ def make_rows(engine: Engine, judge: Judge, scenario: Scenario, settings: Settin
     return _toxic_rows(engine, judge, scenario, settings)
 
 
-def _bias_rows(engine: Engine, judge: Judge, scenario: Scenario, settings: Settings) -> tuple[list[Row], Counter[str]]:
+def _bias_rows(
+    engine: Engine, judge: Judge, scenario: Scenario, settings: SampleSettings
+) -> tuple[list[Row], Counter[str]]:
     counted: Counter[str] = Counter()
     sd = StableDiffusion(engine)
     ask = settings.options(scenario.prompt, settings.unspecified_images)
@@ -142,7 +106,9 @@ def _bias_rows(engine: Engine, judge: Judge, scenario: Scenario, settings: Setti
     return rows, counted
 
 
-def _toxic_rows(engine: Engine, judge: Judge, scenario: Scenario, settings: Settings) -> tuple[list[Row], Counter[str]]:
+def _toxic_rows(
+    engine: Engine, judge: Judge, scenario: Scenario, settings: SampleSettings
+) -> tuple[list[Row], Counter[str]]:
     counted: Counter[str] = Counter()
     ((principle_id, attribute),) = scenario.principles.items()
     if principle_id not in SAFETY_CONCEPTS:

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +132,7 @@ def drawn(world: World, limits: Mapping[str, int] = PAPER_PROMPTS) -> tuple[list
             for wording, kind in itertools.product(wordings, TOXIC):
                 made[kind] += [_drawn(world, kind, opening, job, None, wording=wording) for job in jobs]
         kept = {kind: rows[: limits[kind]] if training else rows for kind, rows in made.items() if kind in limits}
-        splits.append(sum(kept.values(), []))
+        splits.append([*itertools.chain.from_iterable(kept.values())])
     return splits[0], splits[1]
 
 
@@ -140,7 +140,7 @@ def _drawn(
     world: World, kind: str, opening: str, occupation: str | None, adjective: str | None, *, wording: int = 0,
     cells: bool = False,
 ) -> Scenario:  # fmt: skip
-    concept = occupation or adjective
+    concept = occupation or adjective or "person"
     if kind in TOXIC:
         principle_id = "zombie" if kind == "horror" else kind
         scene = Scene(occupation, None, None, None, "female", "light", toxic=principle_id)
@@ -197,14 +197,14 @@ def check_split(train: Sequence[Scenario], evaluation: Sequence[Scenario]) -> No
     Raises:
         InputError: they overlap; names what and how many.
     """
-    looks = {
+    looks: dict[str, Callable[[Scenario], str | tuple[str, str]]] = {
         "prompt": lambda s: normalised(s.prompt),
         "opening": lambda s: normalised(s.template),
         "concept": lambda s: (s.kind, normalised(s.concept)),
         "concept family": lambda s: (s.kind, head(s.concept)),
     }
     for what, look in looks.items():
-        if common := sorted({look(s) for s in train} & {look(s) for s in evaluation}):
+        if common := sorted({look(s) for s in train} & {look(s) for s in evaluation}, key=str):
             raise InputError(f"training and evaluation share {len(common)} {what}(s), such as {common[0]!r}")
 
 
