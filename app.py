@@ -18,6 +18,17 @@ VISITORS_KEPT = 100
 """Tabs whose state is remembered, the last ones used. Gradio keeps 0.2 MB and the last pictures of each, of 10,000 tabs unless told."""
 
 
+NO_FILES = "this page takes no files"
+NOT_HERE = "this server does not offer that"
+REFUSED = {
+    "/gradio_api/upload": NO_FILES, "/gradio_api/process_recording": NO_FILES, "/gradio_api/component_server": NOT_HERE,
+    "/gradio_api/stream": NOT_HERE, "/gradio_api/proxy=": NOT_HERE, "/gradio_api/vibe": NOT_HERE,
+    "/gradio_api/undo-vibe": NOT_HERE, "/gradio_api/profiling": NOT_HERE, "/gradio_api/run-history": NOT_HERE,
+    "/monitoring": NOT_HERE,
+}  # fmt: skip
+"""Gradio's routes that this page needs none of."""
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """`--port`, `--host`, the model's flags, who may see what, and `--study`."""
     from livo.ui.opening import add_page_arguments
@@ -28,6 +39,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add_page_arguments(parser)
     parser.add_argument(
         "--lan", action="store_true", help="for everybody in this network: prints the address and its QR code"
+    )
+    parser.add_argument("--base-url", default="", help="address for others, such as https://example.org/livo")
+    parser.add_argument(
+        "--root-path", default=os.environ.get("GRADIO_ROOT_PATH", ""), help="what a proxy puts before every path: /livo"
     )
     parser.add_argument("--rooms", type=Path, help="folder in which the workshop's rooms are stored (runs/rooms)")
     parser.add_argument(
@@ -111,17 +126,18 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.ui.page import build_page
     from livo.ui.study_tab import OpenStudy
     from livo.ui.theme import CSS, build_theme, head
+    from livo.web.serve import harden, reach_of, shown_address
     from livo.workshop.web.serve import PREFIX as WORKSHOP
-    from livo.workshop.web.serve import invitation_lines, lan_address, open_workshop
+    from livo.workshop.web.serve import invitation_lines, open_workshop
     from livo.workshop.web.server import build_site
     from train.interactive.turns import LiveTrainings
 
-    shown = lan_address() if args.lan else "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
-
     try:
+        reach = reach_of(args.host, base_url=args.base_url, root_path=args.root_path, lan=args.lan)
+        shown = shown_address(args.host, port, reach)
         parse_judges(args.judge)
-        sites = open_sites(args.study, args.store, allow_ephemeral=args.allow_ephemeral)
-        workshop = open_workshop(args.rooms, f"http://{shown}:{port}" if args.lan else "")
+        sites = open_sites(args.study, args.store, reach.base, allow_ephemeral=args.allow_ephemeral)
+        workshop = open_workshop(args.rooms, shown if args.lan else reach.base)
     except InputError as error:
         print(f"livo: {error}", file=sys.stderr)
         return 2
@@ -132,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     studies = [OpenStudy(site.folder.study.title, f"{PREFIX}/{site.folder.name}/") for site in sites]
     trainer = LiveTrainings() if args.backbone == "miniature" else None  # its pairs are drawings of the drawn world
     page = build_page(bench, load_examples(), studies, trainer)
-    page.queue(max_size=WAITING_MOST)
+    page.queue(max_size=WAITING_MOST, api_open=False)  # the queue is the only way in
     application, _, _ = page.launch(
         server_name=args.host,
         server_port=port,
@@ -148,17 +164,19 @@ def main(arguments: list[str] | None = None) -> int:
         state_session_capacity=VISITORS_KEPT,
         app_kwargs={"exception_handlers": {503: say_full, Exception: answer_anyway}},
         ssr_mode=False,
+        root_path=reach.root_path,
         share=False,
     )
     application.router.routes.insert(0, Mount(WORKSHOP, app=build_site(workshop)))
     application.router.routes.insert(
-        0, Mount(PREFIX, app=build_sites(sites, allow_ephemeral=args.allow_ephemeral))
+        0, Mount(PREFIX, app=build_sites(sites, reach.base, allow_ephemeral=args.allow_ephemeral))
     )  # before Gradio's own, which take any path
+    harden(page.server, reach, REFUSED)
     for site in sites:
-        print("\n".join(address_lines(site.folder, f"http://{shown}:{port}{PREFIX}")), flush=True)
+        print("\n".join(address_lines(site.folder, f"{shown}{PREFIX}")), flush=True)
     if args.lan:
-        print("\n".join(invitation_lines(f"http://{shown}:{port}")), flush=True)
-    print(f"LiVO is open at http://{shown}:{port} (Ctrl+C stops it)", flush=True)
+        print("\n".join(invitation_lines(shown)), flush=True)
+    print(f"LiVO is open at {shown} (Ctrl+C stops it)", flush=True)
     page.block_thread()
     return 0
 

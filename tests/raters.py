@@ -98,7 +98,8 @@ class Rater:
         data = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{'GET' if body is None else 'POST'} {self.base}/{path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n"
-            f"authorization: Bearer {self.code}\r\ncontent-length: {len(data)}\r\n\r\n"
+            f"authorization: Bearer {self.code}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
         )
         try:
             writer.write(head.encode() + data)
@@ -181,9 +182,12 @@ class Visitor:
     def send(self, kind: str, **event):
         self.n += 1
         body = {"key": f"{self.code}-{self.n:08d}", "kind": kind, **event}
-        return self.client.post(
-            f"{self.base}/events", headers={"authorization": f"Bearer {self.code}"}, content=json.dumps(body)
-        )
+        return self.post(json.dumps(body).encode())
+
+    def post(self, raw: bytes, kind: str = "application/json"):
+        """Whatever somebody sends as an event."""
+        head = {"authorization": f"Bearer {self.code}"} | ({"content-type": kind} if kind else {})
+        return self.client.post(f"{self.base}/events", headers=head, content=raw)
 
     def consent(self) -> Visitor:
         body = {"adult": True, "version": self.site.folder.digest, "language": "en"}

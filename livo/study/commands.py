@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "serve":
             command.add_argument("--port", type=int, default=PORT, help="0 for any free one (%(default)s)")
             command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for the whole network (%(default)s)")
+            command.add_argument("--base-url", default="", help="address for others: https://example.org/livo")
             command.add_argument(
                 "--allow-ephemeral", action="store_true", help="store on a disk that a restart empties"
             )
@@ -107,7 +108,8 @@ def run(args: argparse.Namespace, generate: Generate) -> str:
     if args.act == "serve":
         from livo.study.web.serve import serve
 
-        return serve(args.study, args.host, args.port, args.store, allow_ephemeral=args.allow_ephemeral)
+        where = {"base_url": args.base_url, "allow_ephemeral": args.allow_ephemeral}
+        return serve(args.study, args.host, args.port, args.store, **where)
     from livo.study.study_file import load_study
     from livo.web.events import Store, default_url
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
-
-import segno
 
 from livo.study.design import GOLD, PAIR, RATING, TRAINING
 from livo.study.session import Sessions, is_right
@@ -97,13 +94,6 @@ def rater_links(folder: StudyFolder, base: str) -> list[dict[str, Any]]:
         for rater in range(folder.study.raters)
         for code in (folder.code(rater),)
     ]
-
-
-def qr_svg(text: str) -> str:
-    """A QR code, as an SVG file."""
-    buffer = io.BytesIO()
-    segno.make(text, error="m").save(buffer, kind="svg", scale=4, border=2, dark="#000", light="#fff")
-    return buffer.getvalue().decode()
 
 
 def live_status(

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     serve = commands.add_parser("serve", help="open lessons and rooms without the demo", allow_abbrev=False)
     serve.add_argument("--host", default="127.0.0.1", help="(%(default)s)")
     serve.add_argument("--port", type=int, default=PORT, help="0 for any free one (%(default)s)")
+    serve.add_argument("--base-url", default="", help="address for others: https://example.org/livo")
     serve.add_argument("--rooms", type=Path, help="folder in which rooms are stored (runs/rooms)")
     serve.add_argument(
         "--lan", action="store_true", help="for everybody in this network; prints the address and its QR code"
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace, load: Callable[[Sequence[str], Any], Mapping[s
     if args.act == "serve":
         from livo.workshop.web.serve import serve
 
-        return serve(args.host, args.port, args.rooms, lan=args.lan)
+        return serve(args.host, args.port, args.rooms, lan=args.lan, base_url=args.base_url)
     lessons, pack = {lesson.id: lesson for lesson in load_lessons()}, load_pack()
     for lesson in lessons.values():
         check_lesson(lesson, pack)

@@ -19,6 +19,7 @@ from typing import Any
 
 from livo.types import InputError
 from livo.web.events import Draft, Event, Refused, Store
+from livo.web.guard import Buckets
 from livo.workshop.lesson import Lesson
 from livo.workshop.pack import Pack
 from livo.workshop.room import ALPHABET, IDLE, LETTERS, MOST_PEOPLE, Room, code_of, number_of
@@ -37,27 +38,6 @@ ANSWERS = (12, 2.0)
 """The same for one visitor's answers."""
 HERE_SECONDS = 12.0
 """How long after a visitor's last question for news the page counts them as here."""
-
-
-class Bucket:
-    """So many at once, then so many a second; one bucket a name."""
-
-    def __init__(self, burst: float, rate: float, most: int = 20_000) -> None:
-        self.burst, self.rate, self.most = burst, rate, most
-        self._left: dict[str, tuple[float, float]] = {}
-
-    def take(self, name: str = "") -> bool:
-        """Whether there was one left."""
-        now = time.monotonic()
-        left, at = self._left.pop(name, (self.burst, now))
-        left = min(self.burst, left + (now - at) * self.rate)
-        self._left[name] = (
-            left - 1 if left >= 1 else left,
-            now,
-        )  # last in order: the longest unused are forgotten first
-        while len(self._left) > self.most:
-            del self._left[next(iter(self._left))]
-        return left >= 1
 
 
 class Rooms:
@@ -86,7 +66,7 @@ class Rooms:
         self._rooms: dict[int, Room] = {}
         self.lock = threading.RLock()
         self._here: dict[int, dict[str, float]] = {}
-        self._openings, self._answers = Bucket(*OPENINGS), Bucket(*ANSWERS)
+        self._openings, self._answers = Buckets(*OPENINGS), Buckets(*ANSWERS)
         self._in_use: dict[int, float] = {}
         self._stored = 0
         self._load()

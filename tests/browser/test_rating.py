@@ -154,11 +154,11 @@ def test_a_whole_session_by_keyboard_alone_and_nothing_names_a_method(browser, s
     counted = [
         t
         for t in page.evaluate(
-            "fetch('api/session', {headers: {authorization: 'Bearer ' + sessionStorage.code}}).then(r => r.json())"
+            "fetch('api/session', {headers: {authorization: 'Bearer ' + JSON.parse(sessionStorage.code)}}).then(r => r.json())"
         )["answers"]
     ]
     assert len(counted) == kinds.count("answer") - kinds.count("undo") - sum(
-        e.trial not in {c[0] for c in counted} for e in events if e.kind == "answer"
+        e.body["trial"] not in {c[0] for c in counted} for e in events if e.kind == "answer"
     )
     text = "\n".join([*received, page.content()])
     for name in (*METHODS, *METHODS.values(), "stable", "diffusion"):
@@ -231,7 +231,7 @@ def test_a_covered_image_is_not_fetched_clear_before_it_is_asked_for(browser, st
         answer(page)
     category = page.locator(".stage .soft").inner_text()
     assert "zombie" in category
-    token = study.answers(code)[-1].trial
+    token = study.answers(code)[-1].body["trial"]
     image = page.locator(".frame.covered img").first
     expect(image).to_have_attribute("src", re.compile("blob:"))
     assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") == 6
@@ -239,7 +239,7 @@ def test_a_covered_image_is_not_fetched_clear_before_it_is_asked_for(browser, st
     expect(page.locator(".frame.covered")).to_have_count(0)
     expect(page.locator(".frame.there img").first).to_have_js_property("naturalWidth", 16)
     reveals = [event for event in study.answers(code) if event.kind == "reveal"]
-    assert len(reveals) == 1 and reveals[0].trial != token
+    assert len(reveals) == 1 and reveals[0].body["trial"] != token
     page.get_by_role("button", name="Blur again").click()
     expect(page.locator(".frame.covered")).to_have_count(1)
     page.get_by_role("button", name="No more of").click()

@@ -12,7 +12,8 @@ from raters import Visitor, make_folder
 from starlette.testclient import TestClient
 
 from livo.study.session import is_right
-from livo.study.web.server import LARGEST_BODY, StudySite, build_site
+from livo.study.web.server import StudySite, build_site
+from livo.web.bodies import LARGEST_BODY
 from livo.web.events import Store, default_url
 
 
@@ -69,12 +70,11 @@ def test_answers_hold_nothing_else(rater, body):
     )
 
 
-def test_not_a_number_is_refused(rater, client, site):
+def test_not_a_number_is_refused(rater):
     trial = rater.trials()[0]["trial"]
     for ms in ("NaN", "Infinity"):
         raw = f'{{"key":"k{"0" * 20}","kind":"answer","trial":"{trial}","question":"consistency_5","body":{{"value":3,"ms":{ms}}}}}'
-        reply = client.post(f"{rater.base}/events", content=raw, headers={"authorization": f"Bearer {rater.code}"})
-        assert reply.status_code == 422
+        assert rater.post(raw).status_code == 422
 
 
 def test_a_replay_is_the_same_receipt_and_a_second_answer_is_refused(rater, site):
@@ -127,20 +127,26 @@ def test_nothing_is_stored_or_shown_before_consent(client, site):
         b'{"kind":"paint","key":"0123456789abcdef"}',
     ],
 )
-def test_what_is_no_event_is_refused(rater, client, raw):
-    assert (
-        client.post(f"{rater.base}/events", content=raw, headers={"authorization": f"Bearer {rater.code}"}).status_code
-        == 422
-    )
+def test_what_is_no_event_is_refused(rater, raw):
+    assert rater.post(raw).status_code == 422
 
 
-def test_a_null_character_and_a_huge_body_are_refused(rater, client):
+def test_other_sites_forms_cannot_send_an_event(rater):
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        assert rater.post(b'{"kind":"stop","key":"0123456789abcdef"}', kind).status_code == 415
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', "9" * 400, "[" * 1000 + "]" * 1000, '"\\u0000"'])
+def test_what_cannot_be_stored_is_refused_and_fails_nobody_elses_answer(rater, site, value):
+    trial = rater.trials()[0]["trial"]
+    raw = f'{{"key":"k{"0" * 20}","kind":"answer","trial":"{trial}","question":"consistency_5","body":{{"value":{value}}}}}'
+    assert rater.post(raw.encode()).status_code == 422
+    assert [event.kind for event in site.store.events(0)] == ["consent"] and site.store.verify() == []
+
+
+def test_a_null_character_and_a_huge_body_are_refused(rater):
     assert rater.send("skip", trial="\0").status_code == 422
-    huge = json.dumps({"kind": "skip", "body": {"x": "y" * LARGEST_BODY}})
-    assert (
-        client.post(f"{rater.base}/events", content=huge, headers={"authorization": f"Bearer {rater.code}"}).status_code
-        == 413
-    )
+    assert rater.post(json.dumps({"kind": "skip", "body": {"x": "y" * LARGEST_BODY}}).encode()).status_code == 413
 
 
 def test_the_organisers_pages_want_the_organisers_key(client, site, rater):

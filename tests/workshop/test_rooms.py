@@ -7,7 +7,7 @@ import pytest
 from livo.web.events import Draft, Refused
 from livo.workshop import rooms as module
 from livo.workshop.room import MOST_PEOPLE, number_of
-from livo.workshop.rooms import HERE_SECONDS, Bucket, answer_draft
+from livo.workshop.rooms import HERE_SECONDS, answer_draft
 
 
 @pytest.fixture
@@ -15,16 +15,6 @@ def clock(monkeypatch):
     now = [1_000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
-
-
-def test_a_bucket_fills_again_and_forgets_the_longest_unused(clock):
-    bucket = Bucket(2, 0.5, most=3)
-    assert [bucket.take("a") for _ in range(3)] == [True, True, False]
-    clock[0] += 2
-    assert [bucket.take("a") for _ in range(2)] == [True, False]
-    for name in "bcde":
-        bucket.take(name)
-    assert len(bucket._left) == 3
 
 
 def test_those_who_left_are_no_longer_here_and_forged_visitors_fill_no_memory(workshop, clock):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import subprocess
@@ -14,19 +13,6 @@ from students import ROOT, Server, ask, free_port
 
 from livo.types import InputError
 from livo.workshop.web import serve
-
-
-def test_the_address_in_the_network_is_an_address():
-    assert ipaddress.ip_address(serve.lan_address()).version == 4
-
-
-def test_without_a_network_there_is_still_an_address(monkeypatch):
-    def refuse(*_):
-        raise OSError
-
-    monkeypatch.setattr(serve.socket.socket, "connect", refuse)
-    monkeypatch.setattr(serve.socket, "gethostbyname", refuse)
-    assert serve.lan_address() == "127.0.0.1"
 
 
 def test_the_terminal_shows_the_address_and_its_code():

@@ -9,9 +9,10 @@ import secrets
 import pytest
 from starlette.testclient import TestClient
 
+from livo.web.bodies import LARGEST_BODY
 from livo.workshop.room import FEWEST
 from livo.workshop.rooms import ANSWERS, MOST_ROOMS, Rooms
-from livo.workshop.web.server import LARGEST_BODY, STATIC, Workshop, build_site
+from livo.workshop.web.server import STATIC, Workshop, build_site
 
 
 class Room:

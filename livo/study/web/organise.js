@@ -1,136 +1,141 @@
 // The organiser's page: links, live progress, pause, withdraw, results. The key stands behind the # of the link.
-const $ = (id) => document.getElementById(id);
-let key = location.hash.slice(1) || sessionStorage.getItem("organiser") || "";
-let told = null;
+import { $, announce, ask, BASE, button, el, recall, remember, save, show } from "./dom.js";
 
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node[name] = value;
-    else if (value != null && value !== false) node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.flat().filter((child) => child != null && child !== false));
-  return node;
-}
-const button = (text, onclick, kind = "quiet", more = {}) => el("button", { type: "button", class: kind, onclick, ...more }, text);
-
-function ask(path, options = {}) {
-  return fetch(`api/organise/${path}`, { cache: "no-store", ...options, headers: { authorization: `Bearer ${key}` } });
-}
-
-function announce(text) {
-  $("banner").textContent = text;
-  $("banner").className = "banner warn";
-  $("banner").hidden = !text;
-}
+let key = location.hash.slice(1) || recall("organiser", "", "sessionStorage");
+remember("organiser", key, "sessionStorage");
+history.replaceState(null, "", location.pathname); // nobody reads it over a shoulder, and no history keeps it
+let status = null;
 
 async function refresh() {
-  let reply;
-  try {
-    reply = await ask("status");
-  } catch {
-    announce("The server cannot be reached; trying again.");
-    return;
-  }
+  const reply = await ask("organise/status", { word: key });
   if (reply.status === 401) return askKey();
-  told = await reply.json();
-  sessionStorage.setItem("organiser", key);
-  history.replaceState(null, "", location.pathname);
-  announce(told.problems.length ? `The store needs a look: ${told.problems.slice(0, 3).join("; ")}` : "");
+  if (reply.status !== 200) return announce(reply.payload?.message ?? "The server cannot be reached; trying again.",
+    "warn");
+  status = reply.payload;
+  remember("organiser", key, "sessionStorage");
+  announce(status.problems.length ? `The store needs a look: ${status.problems.slice(0, 3).join("; ")}` : "", "warn");
   draw();
 }
 
 function askKey() {
   const input = el("input", { id: "code", autocomplete: "off", spellcheck: "false" });
-  $("main").replaceChildren(el("form", { class: "card narrow", onsubmit: (event) => { event.preventDefault(); key = input.value.trim(); refresh(); } },
-    el("h2", {}, "The organiser's key"), el("p", {}, "It stands in the link that ", el("code", {}, "study serve"), " prints."),
+  show(el("form", { class: "card narrow",
+    onsubmit: (event) => { event.preventDefault(); key = input.value.trim(); refresh(); } },
+    el("h2", {}, "The organiser's key"),
+      el("p", {}, "It stands in the link that ", el("code", {}, "study serve"), " prints."),
     el("label", { for: "code" }, "Key"), input, el("button", { type: "submit", class: "main" }, "Open")));
   input.focus();
 }
 
 async function act(name, rater) {
-  const reply = await ask("act", { method: "POST", body: JSON.stringify({ act: name, rater }) });
-  if (!reply.ok) announce((await reply.json()).message);
-  await refresh();
+  const reply = await ask("organise/act", { word: key, body: { act: name, rater } });
+  if (reply.status !== 200) announce(reply.payload?.message ?? "The server cannot be reached; press again.", "warn");
+  else await refresh();
 }
 
-async function fetched(path, name) {
-  const reply = await ask(path);
-  if (!reply.ok) { announce((await reply.json()).message); return; }
-  const link = el("a", { href: URL.createObjectURL(await reply.blob()), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+function fetched(path, name) {
+  return save(`organise/${path}`, key, name).catch((error) => announce(error.message, "warn"));
 }
 
-const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "number" }, String(value)));
+const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name),
+  el("td", { class: "number" }, String(value)));
 
 function draw() {
-  const { outlook } = told;
-  $("title").textContent = told.title;
+  const { outlook } = status;
+  $("title").textContent = status.title;
   $("tools").replaceChildren(...[
-    told.making && button(told.making.state === "running" ? "Making a study …" : "New study", showNew, "quiet", { disabled: told.making.state === "running" }),
-    button(told.paused ? "Resume" : "Pause", () => act(told.paused ? "resume" : "pause"), told.paused ? "main" : "quiet"),
-    button("Report", () => fetched("report", "report.html")), button("Exports", () => fetched("exports.zip", "study.zip"))].filter(Boolean));
+    status.making && button(status.making.state === "running" ? "Making a study …" : "New study", showNew, "quiet",
+      { disabled: status.making.state === "running" }),
+    button(status.paused ? "Resume" : "Pause", () => act(status.paused ? "resume" : "pause"),
+      status.paused ? "main" : "quiet"),
+    button("Report", () => fetched("report", "report.html")),
+      button("Exports", () => fetched("exports.zip", "study.zip"))].filter(Boolean));
   const per = outlook.raters_per_image;
   const summary = el("section", { class: "card" }, el("h2", {}, "The study"), el("table", {}, el("tbody", {},
-    row("Images", outlook.images), row("Raters", outlook.raters), row("Images a rater, checks included", outlook.trials_per_rater),
-    row("Minutes a rater, about", outlook.minutes_per_rater), row("Raters an image", `${per.mean.toFixed(1)} (${per.least} to ${per.most})`),
-    row("Answers stored", told.answers), row("Last durable save", told.last_saved ? new Date(told.last_saved).toLocaleString() : "none yet"),
-    row("State", told.paused ? "paused" : told.frozen ? "frozen and under way" : "may still be changed"), row("Version", told.version))));
+    row("Images", outlook.images), row("Raters", outlook.raters),
+      row("Images a rater, checks included", outlook.trials_per_rater),
+    row("Minutes a rater, about", outlook.minutes_per_rater),
+      row("Raters an image", `${per.mean.toFixed(1)} (${per.least} to ${per.most})`),
+    row("Answers stored", status.answers),
+      row("Last durable save", status.last_saved ? new Date(status.last_saved).toLocaleString() : "none yet"),
+    row("State", status.paused ? "paused" : status.frozen ? "frozen and under way" : "may still be changed"),
+      row("Version", status.version))));
   const widths = el("section", { class: "card" }, el("h2", {}, "Expected interval width"),
-    el("p", { class: "soft" }, "Of a method's mean rating, in points of 100, when all finish. Methods whose means are closer than about this cannot be told apart."),
-    el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "Method"), el("th", { class: "number" }, "Ratings"), el("th", { class: "number" }, "Width"))),
-      el("tbody", {}, Object.entries(outlook.ratings).map(([method, n]) => el("tr", {}, el("td", {}, method), el("td", { class: "number" }, String(n)),
+    el("p", { class: "soft" },
+      "Of a method's mean rating, in points of 100, when all finish. " +
+        "Methods whose means are closer than about this cannot be told apart."),
+    el("table", {}, el("thead", {},
+      el("tr", {}, el("th", {}, "Method"), el("th", { class: "number" }, "Ratings"),
+      el("th", { class: "number" }, "Width"))),
+      el("tbody", {}, Object.entries(outlook.ratings)
+        .map(([method, n]) => el("tr", {}, el("td", {}, method), el("td", { class: "number" }, String(n)),
         el("td", { class: "number" }, outlook.expected_width[method].toFixed(1)))))));
   const heads = ["Rater", "State", "Done", "Skipped", "Checks right", "Last answer", "Actions"];
-  const raters = el("section", { class: "card" }, el("h2", {}, "Raters"), el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Raters" },
+  const raters = el("section", { class: "card" }, el("h2", {}, "Raters"),
+    el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Raters" },
     el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
-      el("tbody", {}, told.raters.map((rater) => el("tr", {}, el("td", {}, `r${String(rater.rater + 1).padStart(3, "0")}`), el("td", {}, rater.state),
-        el("td", {}, `${rater.done} of ${rater.trials}`), el("td", {}, String(rater.skipped)), el("td", {}, `${rater.gold_right} of ${rater.gold}`),
+      el("tbody", {}, status.raters
+        .map((rater) => el("tr", {}, el("td", {}, `r${String(rater.rater + 1).padStart(3, "0")}`),
+        el("td", {}, rater.state),
+        el("td", {}, `${rater.done} of ${rater.trials}`), el("td", {}, String(rater.skipped)),
+          el("td", {}, `${rater.gold_right} of ${rater.gold}`),
         el("td", {}, rater.last ? new Date(rater.last).toLocaleTimeString() : ""),
         el("td", {}, button("Link", () => showLink(rater.rater)), " ",
-          rater.state !== "withdrawn" && rater.state !== "not begun" && button("Withdraw", () => confirmWithdraw(rater.rater)))))))));
-  const { making } = told;
-  const made = making?.state === "done" && el("p", { class: "banner" }, "The new study is open: ", el("a", { href: making.page, target: "_blank" }, "its organiser's page"), `, in ${making.folder}`);
-  const failed = making?.state === "failed" && el("p", { class: "banner warn", role: "alert" }, `The study was not made: ${making.message}`);
-  $("main").replaceChildren(...[made, failed, el("div", { class: "panels" }, summary, widths), raters].filter(Boolean));
+          rater.state !== "withdrawn" && rater.state !== "not begun"
+            && button("Withdraw", () => confirmWithdraw(rater.rater)))))))));
+  const { making } = status;
+  const made = making?.state === "done"
+    && el("p", { class: "banner" }, "The new study is open: ",
+    el("a", { href: making.page, target: "_blank" }, "its organiser's page"), `, in ${making.folder}`);
+  const failed = making?.state === "failed"
+    && el("p", { class: "banner warn", role: "alert" }, `The study was not made: ${making.message}`);
+  show(...[made, failed, el("div", { class: "panels" }, summary, widths), raters]);
 }
 
-const FIELDS = [["title", "Title, as raters read it", "Rating pictures"], ["methods", "Methods, by comma", ""], ["seeds", "Seeds", "0-3"],
-  ["questions", "Questions, by comma", "consistency_5,attribute,toxic,conformity"], ["raters", "Raters", "5"], ["ratings", "Images a rater", "60"], ["contact", "Contact", ""]];
+const FIELDS = [["title", "Title, as raters read it", "Rating pictures"], ["methods", "Methods, by comma", ""],
+  ["seeds", "Seeds", "0-3"],
+  ["questions", "Questions, by comma", "consistency_5,attribute,toxic,conformity"], ["raters", "Raters", "5"],
+    ["ratings", "Images a rater", "60"], ["contact", "Contact", ""]];
 
 function showNew() {
   const prompts = el("textarea", { id: "new-prompts", rows: 5, required: true });
   prompts.value = "a photo of a doctor\na photo of a nurse";
-  const inputs = FIELDS.map(([name, , value]) => el("input", { id: `new-${name}`, value: name === "methods" ? told.methods.join(",") : value }));
+  const inputs = FIELDS.map(([name, , value]) =>
+    el("input", { id: `new-${name}`, value: name === "methods" ? status.methods.join(",") : value }));
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   open(el("form", { class: "new", onsubmit: async (event) => {
     event.preventDefault();
-    const body = { act: "create", prompts: prompts.value, ...Object.fromEntries(FIELDS.map(([name], i) => [name, inputs[i].value])) };
-    const reply = await ask("act", { method: "POST", body: JSON.stringify(body) });
-    if (reply.ok) { $("dialog").close(); refresh(); return; }
-    problem.textContent = (await reply.json()).message;
+    const body = { act: "create", prompts: prompts.value,
+      ...Object.fromEntries(FIELDS.map(([name], i) => [name, inputs[i].value])) };
+    const reply = await ask("organise/act", { word: key, body });
+    if (reply.status === 200) { $("dialog").close(); refresh(); return; }
+    problem.textContent = reply.payload?.message ?? "The server cannot be reached; try again.";
     problem.hidden = false;
   } }, el("h2", {}, "A new study"), el("label", { for: "new-prompts" }, "Prompts, one a line"), prompts,
     FIELDS.map(([name, label], i) => [el("label", { for: `new-${name}` }, label), inputs[i]]).flat(), problem,
-    el("div", { class: "actions" }, el("button", { type: "submit", class: "main" }, "Make the images"), button("Cancel", () => $("dialog").close()))));
+    el("div", { class: "actions" }, el("button", { type: "submit", class: "main" }, "Make the images"),
+      button("Cancel", () => $("dialog").close()))));
 }
 
 async function showLink(rater) {
-  const { link, code } = told.links[rater];
+  const { link, code } = status.links[rater];
   const picture = el("img", { alt: "QR code of the link", width: 220, height: 220 });
-  const reply = await ask(`qr/${rater}`);
+  const reply = await fetch(`${BASE}api/organise/qr/${rater}`, { headers: { authorization: `Bearer ${key}` } });
   if (reply.ok) picture.src = URL.createObjectURL(await reply.blob());
   open(el("h2", {}, `Rater r${String(rater + 1).padStart(3, "0")}`), el("p", { class: "link" }, link),
     el("p", {}, "Code: ", el("code", {}, code.match(/.{1,4}/g).join(" "))), el("p", { class: "qr" }, picture),
-    el("div", { class: "actions" }, button("Copy link", () => navigator.clipboard.writeText(link), "main"), button("Close", () => $("dialog").close())));
+    el("div", { class: "actions" }, button("Copy link", () => navigator.clipboard.writeText(link), "main"),
+      button("Close", () => $("dialog").close())));
 }
 
 function confirmWithdraw(rater) {
   open(el("h2", {}, `Withdraw rater r${String(rater + 1).padStart(3, "0")}?`),
-    el("p", {}, "Nothing more is accepted from this rater, and no figure uses the answers. They can stay in the store, set aside, or be deleted from it for good."),
+    el("p", {},
+      "Nothing more is accepted from this rater, and no figure uses the answers. " +
+        "They can stay in the store, set aside, or be deleted from it for good."),
     el("div", { class: "actions" }, button("Set aside", () => { $("dialog").close(); act("withdraw", rater); }, "main"),
-      button("Delete for good", () => { $("dialog").close(); act("erase", rater); }), button("Cancel", () => $("dialog").close())));
+      button("Delete for good", () => { $("dialog").close(); act("erase", rater); }),
+        button("Cancel", () => $("dialog").close())));
 }
 
 function open(...nodes) {
@@ -140,4 +145,4 @@ function open(...nodes) {
 
 addEventListener("hashchange", () => location.reload());
 refresh();
-setInterval(() => { if (told && !$("dialog").open && !document.querySelector("td button:focus")) refresh(); }, 4000);
+setInterval(() => { if (status && !$("dialog").open && !document.querySelector("td button:focus")) refresh(); }, 4000);

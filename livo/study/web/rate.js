@@ -1,7 +1,7 @@
 // The rater's page. The server is the truth: what is shown here can be built again from it at any moment.
+import { $, announce, BASE, button, el, recall, remember, show } from "./dom.js";
 import { Queue } from "./queue.js";
 
-const $ = (id) => document.getElementById(id);
 const AHEAD = 3; // images fetched before they are needed
 const LETTERS = { a: "left", b: "right", t: "tie", n: "neither" };
 let words = {};
@@ -19,7 +19,7 @@ function t(key, values = {}) {
 }
 
 async function speak(language) {
-  words = await (await fetch(`languages/${language}.json`)).json();
+  words = await (await fetch(`${BASE}languages/${language}.json`)).json();
   document.documentElement.lang = language;
   document.title = t("page.title");
   $("help").textContent = t("help.button");
@@ -31,57 +31,28 @@ function choices(languages) {
   const select = $("language");
   select.replaceChildren(...languages.map((id) => el("option", { value: id }, NAMES[id])));
   select.value = document.documentElement.lang;
-  select.onchange = async () => { remember("language", select.value); await speak(select.value); screen(); };
+  select.onchange = async () => { keep("language", select.value); await speak(select.value); screen(); };
 }
 const NAMES = { en: "English", fr: "Français", es: "Español", zh: "中文" };
 
-// --- small things -----------------------------------------------------------------------------------------------
+// A tab is a rater's: what it remembers is not another tab's.
+const kept = (name) => recall(name, null, "sessionStorage");
+const keep = (name, value) => remember(name, value, "sessionStorage");
 
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node[name] = value;
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
-  }
-  node.append(...children.flat().filter((child) => child != null && child !== false));
-  return node;
-}
-
-function remember(name, value) {
-  try { sessionStorage.setItem(name, value); } catch { /* not needed to go on */ }
-}
-function recall(name) {
-  try { return sessionStorage.getItem(name); } catch { return null; }
-}
-
-function show(...nodes) {
-  $("main").replaceChildren(...nodes);
-}
-
-function button(text, action, kind = "main", attributes = {}) {
-  return el("button", { type: "button", class: kind, onclick: action, ...attributes }, text);
-}
-
-async function ask(path, options = {}) {
-  return fetch(`api/${path}`, { cache: "no-store", ...options, headers: { authorization: `Bearer ${code}`, ...options.headers } });
-}
-
-function announce(text, kind = "") {
-  const banner = $("banner");
-  banner.textContent = text;
-  banner.className = `banner ${kind}`;
-  banner.hidden = !text;
+function ask(path, event = null) {
+  const headers = { authorization: `Bearer ${code}`, ...(event && { "content-type": "application/json" }) };
+  const method = event ? "POST" : "GET";
+  return fetch(`${BASE}api/${path}`, { method, headers, cache: "no-store", body: event && JSON.stringify(event) });
 }
 
 // --- coming in --------------------------------------------------------------------------------------------------
 
 async function start() {
   const asked = new URLSearchParams(location.search).get("lang");
-  const wanted = [asked, recall("language"), ...navigator.languages.map((l) => l.split("-")[0])];
+  const wanted = [asked, kept("language"), ...navigator.languages.map((l) => l.split("-")[0])];
   await speak(wanted.find((id) => NAMES[id]) ?? "en");
   choices(Object.keys(NAMES));
-  code = location.hash.slice(1) || recall("code") || "";
+  code = location.hash.slice(1) || kept("code") || "";
   addEventListener("hashchange", () => location.reload());
   document.addEventListener("keydown", onKey);
   $("help").onclick = showHelp;
@@ -92,7 +63,8 @@ async function start() {
 
 function askCode(problem) {
   screen = () => askCode(problem);
-  const input = el("input", { id: "code", autocomplete: "off", autocapitalize: "characters", spellcheck: "false", maxlength: 24 });
+  const input = el("input", { id: "code", autocomplete: "off", autocapitalize: "characters", spellcheck: "false",
+    maxlength: 24 });
   const form = el("form", { class: "card narrow", onsubmit: async (event) => {
     event.preventDefault();
     code = input.value.trim();
@@ -119,17 +91,17 @@ async function enter() {
   if (reply.status === 401) return askCode(t("code.unknown"));
   if (!reply.ok) { announce(t("offline.start"), "warn"); setTimeout(enter, 3000); return; }
   session = await reply.json();
-  remember("code", code);
+  keep("code", code);
   history.replaceState(null, "", location.pathname + location.search);
   const { study } = session;
   $("title").textContent = study.title;
-  const spoken = recall("language") ?? (session.language || null);
+  const spoken = kept("language") ?? (session.language || null);
   if (spoken && study.languages.includes(spoken)) await speak(spoken);
   else if (!study.languages.includes(document.documentElement.lang)) await speak(study.languages[0]);
   choices(study.languages);
   if (!queue) {
     const mark = await digest(`${study.version} ${code}`);
-    queue = new Queue(`study ${mark}`, (event) => ask("events", { method: "POST", body: JSON.stringify(event) }), onQueue);
+    queue = new Queue(`study ${mark}`, (event) => ask("events", event), onQueue);
     const left = [...queue.waiting];
     if (left.length) { queue.run(); await emptied(); return enter(); }
   }
@@ -168,7 +140,8 @@ function showConsent() {
   const adult = el("input", { type: "checkbox", id: "adult" });
   const agree = el("input", { type: "checkbox", id: "agree" });
   const problem = el("p", { class: "problem", role: "alert", hidden: true }, t("consent.missing"));
-  const boxes = content.map(({ category }) => el("input", { type: "checkbox", value: category, id: `out-${category}` }));
+  const boxes = content.map(({ category }) =>
+    el("input", { type: "checkbox", value: category, id: `out-${category}` }));
   const kinds = content.map(({ category, share }, i) => el("li", {},
     el("span", {}, t("content.row", { kind: kind(category), n: Math.round(100 * share) })),
     el("label", { class: "tick" }, boxes[i], el("span", {}, t("content.out", { kind: kind(category) })))));
@@ -192,7 +165,8 @@ function showConsent() {
     el("ul", {}, ["stop", "skip", "names", "store"].map((id) => el("li", {}, t(`consent.rights.${id}`)))),
     study.credit && el("p", {}, el("b", {}, t("consent.credit")), " ", study.credit),
     study.ethics && el("p", {}, el("b", {}, t("consent.ethics")), " ", study.ethics),
-    kinds.length ? [el("h2", {}, t("content.title")), el("p", {}, t("content.text")), el("ul", { class: "kinds" }, kinds), el("p", { class: "soft" }, t("content.blur"))] : null,
+    kinds.length ? [el("h2", {}, t("content.title")), el("p", {}, t("content.text")),
+      el("ul", { class: "kinds" }, kinds), el("p", { class: "soft" }, t("content.blur"))] : null,
     support && el("p", { class: "soft" }, el("b", {}, t("consent.support")), " ", support),
     study.contact && el("p", { class: "soft" }, el("b", {}, t("consent.contact")), " ", study.contact),
     el("label", { class: "tick" }, adult, el("span", {}, t("consent.adult"))),
@@ -233,7 +207,8 @@ function settled(trial, question) {
 }
 
 function finished(trial) {
-  return state.skipped.has(trial.trial) || state.hidden.has(trial.category) || trial.questions.every((q) => settled(trial, q));
+  return state.skipped.has(trial.trial) || state.hidden.has(trial.category)
+    || trial.questions.every((q) => settled(trial, q));
 }
 
 function current() {
@@ -241,7 +216,9 @@ function current() {
   return trial && { trial, question: trial.questions.find((q) => !settled(trial, q)) };
 }
 
-const counted = () => session.trials.filter((trial) => !trial.training && !(state.hidden.has(trial.category) && !trial.questions.some((q) => settled(trial, q))));
+const counted = () => session.trials
+  .filter((trial) => !trial.training
+  && !(state.hidden.has(trial.category) && !trial.questions.some((q) => settled(trial, q))));
 const done = () => counted().filter(finished).length;
 
 // --- one image at a time ----------------------------------------------------------------------------------------
@@ -262,7 +239,8 @@ function showRating() {
   const minutes = Math.max(1, Math.round((left * (median(state.times) || 9000) * trial.questions.length) / 60000));
   const head = el("div", { class: "progress" },
     el("h1", {}, heading),
-    el("span", {}, trial.training ? t("training.note") : t("progress.text", { n: Math.min(done() + 1, all.length), of: all.length, minutes })),
+    el("span", {}, trial.training ? t("training.note")
+      : t("progress.text", { n: Math.min(done() + 1, all.length), of: all.length, minutes })),
     el("progress", { max: all.length || 1, value: done(), "aria-label": t("progress.label") }));
   show(head, el("div", { class: `trial${trial.sides === 2 ? " pairs" : ""}` }, stage(trial), panel(trial, question)));
   const first = $("main").querySelector(".panel input, .panel button.main");
@@ -278,8 +256,10 @@ function stage(trial) {
   const covered = trial.category && !state.shown.has(trial.trial);
   const frames = Array.from({ length: trial.sides }, (_, side) => {
     const name = trial.sides === 2 ? t(side ? "pair.right" : "pair.left") : "";
-    const picture = el("img", { alt: covered ? t("image.covered", { name }) : t("image.alt", { name }), class: state.grey ? "grey" : "" });
-    load(trial, side, Boolean(covered)).then((url) => { if (url) { picture.src = url; frame.classList.add("there"); } });
+    const picture = el("img", { alt: covered ? t("image.covered", { name }) : t("image.alt", { name }),
+      class: state.grey ? "grey" : "" });
+    load(trial, side, Boolean(covered)).then((url) =>
+      { if (url) { picture.src = url; frame.classList.add("there"); } });
     const frame = el("div", { class: `frame${covered ? " covered" : ""}` }, picture);
     return el("figure", {}, frame, name && el("figcaption", {}, name));
   });
@@ -293,7 +273,7 @@ function stage(trial) {
 }
 
 function panel(trial, question) {
-  const feedback = state.feedback?.told;
+  const feedback = state.feedback?.verdict;
   const before = trial.questions.slice(0, trial.questions.indexOf(question)).length;
   const steps = trial.questions.length > 1 ? t("question.step", { n: before + 1, of: trial.questions.length }) : "";
   let values = question.values.map((value, i) => ({ value, i }));
@@ -303,7 +283,8 @@ function panel(trial, question) {
     el("div", { class: "prompt" }, el("span", {}, t("prompt.label")), el("p", {}, el("bdi", {}, trial.prompt))),
     el("fieldset", { disabled: Boolean(feedback) },
       el("legend", {}, steps && el("span", { class: "step" }, steps), t(`question.${question.id}`)),
-      question.principle && el("p", { class: "principle" }, el("span", {}, t("principle.label")), el("bdi", {}, question.principle)),
+      question.principle && el("p", { class: "principle" }, el("span", {}, t("principle.label")),
+        el("bdi", {}, question.principle)),
       words[`question.${question.id}.hint`] && el("p", { class: "soft" }, t(`question.${question.id}.hint`)),
       el("div", { class: `options ${question.kind}` }, options)));
   if (feedback) form.append(feedbackBox(question, feedback));
@@ -313,7 +294,8 @@ function panel(trial, question) {
       el("div", { class: "actions" },
         el("button", { type: "submit", class: "main" }, t("rate.save"), el("kbd", {}, "Enter")),
         button([t("rate.skip"), el("kbd", {}, "S")], skip, "quiet", { "aria-keyshortcuts": "s" }),
-        button([t("rate.undo"), el("kbd", {}, "U")], undo, "quiet", { "aria-keyshortcuts": "u", disabled: !state.acts.length })));
+        button([t("rate.undo"), el("kbd", {}, "U")], undo, "quiet",
+          { "aria-keyshortcuts": "u", disabled: !state.acts.length })));
   }
   return form;
 }
@@ -322,7 +304,8 @@ function option(question, value, i) {
   const key = question.kind === "pair" ? Object.keys(LETTERS)[i].toUpperCase() : String(i + 1);
   const id = `o${i}`;
   const input = el("input", { type: "radio", name: "answer", value: String(i), id, onchange: () => pick(i) });
-  return el("label", { class: "option", for: id }, input, el("kbd", {}, key), el("span", {}, optionText(question, value)));
+  return el("label", { class: "option", for: id }, input, el("kbd", {}, key),
+    el("span", {}, optionText(question, value)));
 }
 
 function optionText(question, value) {
@@ -330,14 +313,15 @@ function optionText(question, value) {
   return words[`option.${question.id}.${word}`] ?? words[`option.${word}`] ?? String(value);
 }
 
-function feedbackBox(question, told) {
-  const [how, what] = told.explanation.split(":");
-  const text = words[`training.${how}`] ? t(`training.${how}`, { what }) : told.explanation;
-  const right = told.expected.map((value) => optionText(question, value)).join(" / ");
-  return el("div", { class: `feedback ${told.right ? "right" : "wrong"}` },
-    el("p", { role: "alert" }, el("b", {}, t(told.right ? "training.right" : "training.wrong")), " ", text),
-    !told.right && told.settled && el("p", {}, t("training.expected", { right })),
-    button([t(told.right || told.settled ? "training.on" : "training.again"), el("kbd", {}, "Enter")], leaveFeedback));
+function feedbackBox(question, verdict) {
+  const [how, what] = verdict.explanation.split(":");
+  const text = words[`training.${how}`] ? t(`training.${how}`, { what }) : verdict.explanation;
+  const right = verdict.expected.map((value) => optionText(question, value)).join(" / ");
+  return el("div", { class: `feedback ${verdict.right ? "right" : "wrong"}` },
+    el("p", { role: "alert" }, el("b", {}, t(verdict.right ? "training.right" : "training.wrong")), " ", text),
+    !verdict.right && verdict.settled && el("p", {}, t("training.expected", { right })),
+    button([t(verdict.right || verdict.settled ? "training.on" : "training.again"), el("kbd", {}, "Enter")],
+      leaveFeedback, "main"));
 }
 
 function leaveFeedback() {
@@ -373,7 +357,7 @@ function save() {
     $("main").querySelector("button.main").disabled = true;
     answer.then((receipt) => {
       if (receipt.feedback.settled) state.settled.add(`${trial.trial} ${question.id}`);
-      state.feedback = { trial, question, told: receipt.feedback };
+      state.feedback = { trial, question, verdict: receipt.feedback };
       showRating();
     }, refused);
     return;
@@ -432,7 +416,8 @@ async function toggleCover() {
   if (state.shown.has(trial.trial)) state.shown.delete(trial.trial);
   else {
     if (!state.revealed.has(trial.trial)) {
-      try { await queue.put({ kind: "reveal", trial: trial.trial }).answer; } catch (refusal) { return refused(refusal); }
+      try { await queue.put({ kind: "reveal", trial: trial.trial }).answer; } catch (refusal) { return refused(refusal);
+        }
       state.revealed.add(trial.trial);
     }
     state.shown.add(trial.trial);
@@ -448,7 +433,8 @@ function toggleGrey() {
 
 function restage(trial) {
   if (state.at.trial !== trial) return;
-  const id = document.activeElement?.closest(".stage") ? document.activeElement.getAttribute("aria-keyshortcuts") : null;
+  const id = document.activeElement?.closest(".stage") ? document.activeElement.getAttribute("aria-keyshortcuts")
+    : null;
   $("main").querySelector(".stage")?.replaceWith(stage(trial));
   if (id) $("main").querySelector(`.stage [aria-keyshortcuts="${id}"]`)?.focus();
 }
@@ -475,7 +461,8 @@ async function fetchImage(token, side, covered, turns = 20) {
   for (let turn = 0; turn < turns; turn += 1) {
     try {
       const reply = await ask(`image/${token}/${side}`);
-      if (reply.ok && (reply.headers.get("x-veiled") === "1") === covered) return URL.createObjectURL(await reply.blob());
+      if (reply.ok && (reply.headers.get("x-veiled") === "1") === covered) return URL.createObjectURL(
+        await reply.blob());
       if (reply.ok && covered) return toVeil(await reply.blob()); // revealed before, covered again now
       if (reply.status < 500) return null;
     } catch { /* the network is away: once more */ }
@@ -493,7 +480,8 @@ async function toVeil(blob) {
 
 function prefetch() {
   const next = session.trials.filter((trial) => !finished(trial)).slice(0, AHEAD + 1);
-  for (const trial of next) for (let side = 0; side < trial.sides; side += 1) load(trial, side, Boolean(trial.category) && !state.shown.has(trial.trial));
+  for (const trial of next) for (let side = 0; side < trial.sides;
+    side += 1) load(trial, side, Boolean(trial.category) && !state.shown.has(trial.trial));
 }
 
 // --- breaks, help, the end --------------------------------------------------------------------------------------
@@ -501,14 +489,17 @@ function prefetch() {
 function dueBreak() {
   const { break_items: items, break_minutes: minutes } = session.study;
   const since = done() - state.rested;
-  return current() && since > 0 && ((items && since >= items) || (minutes && Date.now() - state.since > minutes * 60000));
+  return current() && since > 0 && ((items && since >= items)
+    || (minutes && Date.now() - state.since > minutes * 60000));
 }
 
 function showBreak() {
   screen = showBreak;
   state.at = null;
-  const go = button([t("break.go"), el("kbd", {}, "Enter")], () => { state.rested = done(); state.since = Date.now(); showRating(); });
-  show(el("div", { class: "card narrow" }, el("h1", {}, t("break.title")), el("p", {}, t("break.text", { n: done(), of: counted().length })),
+  const go = button([t("break.go"), el("kbd", {}, "Enter")],
+    () => { state.rested = done(); state.since = Date.now(); showRating(); }, "main");
+  show(el("div", { class: "card narrow" }, el("h1", {}, t("break.title")),
+    el("p", {}, t("break.text", { n: done(), of: counted().length })),
     el("div", { class: "actions" }, go, button(t("stop.button"), confirmStop, "quiet"))));
   go.focus();
 }
@@ -521,20 +512,22 @@ function dialog(...children) {
 }
 
 function showHelp() {
-  const rows = [["1 – 5", "help.number"], ["A B T N", "help.pair"], ["Enter", "help.enter"], ["U", "help.undo"], ["S", "help.skip"],
+  const rows = [["1 – 5", "help.number"], ["A B T N", "help.pair"], ["Enter", "help.enter"], ["U", "help.undo"],
+    ["S", "help.skip"],
     ["R", "help.reveal"], ["G", "help.grey"], ["?", "help.help"]];
   const box = dialog(el("h2", {}, t("help.title")),
     el("dl", {}, rows.flatMap(([key, id]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, t(id))])),
     el("p", { class: "soft" }, t("help.code", { code: code.match(/.{1,4}/g).join(" ") })),
     session.study.contact && el("p", { class: "soft" }, el("b", {}, t("consent.contact")), " ", session.study.contact),
-    button(t("help.close"), () => box.close()));
+    button(t("help.close"), () => box.close(), "main"));
   box.setAttribute("aria-label", t("help.title"));
 }
 
 function confirmStop() {
   const box = dialog(el("h2", {}, t("stop.title")), el("p", {}, t("stop.text")),
     el("div", { class: "actions" },
-      button(t("stop.yes"), () => { box.close(); queue.put({ kind: "stop" }).answer.then(() => {}, refused); showEnd(true); }),
+      button(t("stop.yes"), () =>
+        { box.close(); queue.put({ kind: "stop" }).answer.then(() => {}, refused); showEnd(true); }, "main"),
       button(t("stop.no"), () => box.close(), "quiet")));
   box.setAttribute("aria-label", t("stop.title"));
 }
@@ -554,7 +547,8 @@ function showEnd(stopped = session.stopped) {
     session.credit_code && el("p", {}, t("end.code"), " ", el("code", {}, session.credit_code)),
     support && el("p", { class: "soft" }, el("b", {}, t("consent.support")), " ", support),
     study.mood && !state.mood && moodBox(),
-    more && stopped ? button(t("end.back"), () => { session.stopped = false; state.rested = done(); showRating(); }, "quiet")
+    more && stopped ? button(t("end.back"), () => { session.stopped = false; state.rested = done(); showRating(); },
+      "quiet")
       : state.acts.length ? button(t("rate.undo"), undo, "quiet") : null));
   $("main").focus();
 }
@@ -580,7 +574,8 @@ function onKey(event) {
   const typing = event.target.matches("input:not([type=radio]), select, textarea");
   if (typing || !state) return;
   if (event.key === "?") { showHelp(); event.preventDefault(); return; }
-  if (event.key.toLowerCase() === "u" && state.acts.length && !event.repeat && (state.at || !current())) { undo(); event.preventDefault(); return; }
+  if (event.key.toLowerCase() === "u" && state.acts.length && !event.repeat && (state.at || !current())) { undo();
+    event.preventDefault(); return; }
   if (!state.at) return;
   const { question } = state.at;
   const key = event.key.toLowerCase();

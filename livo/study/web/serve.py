@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,16 +14,18 @@ from livo.study.study_file import StudyFolder, load_study
 from livo.study.web.server import StudySite, build_site
 from livo.types import InputError
 from livo.web.events import Store, default_url, refuse_ephemeral
+from livo.web.serve import listen, reach_of, run, shown_address
 
 PREFIX = "/study"
-KEEP_ALIVE = 75
-"""Seconds that a connection stays open between two answers: people look at pictures for longer than a program."""
 
 
-def open_sites(paths: Sequence[Path], url: str | None = None, *, allow_ephemeral: bool = False) -> list[StudySite]:
+def open_sites(
+    paths: Sequence[Path], url: str | None = None, base_url: str = "", *, allow_ephemeral: bool = False
+) -> list[StudySite]:
     """The studies of some folders, ready to be served.
 
     Args:
+        base_url: address of the server for others; "" for the one that they asked for.
         url: of one store for all; each study's own file beside it where none is given.
 
     Raises:
@@ -37,15 +39,19 @@ def open_sites(paths: Sequence[Path], url: str | None = None, *, allow_ephemeral
         where = url or default_url(path)
         if not allow_ephemeral:
             refuse_ephemeral(where)
-        sites.append(StudySite(folder, Store(where, folder.digest, folder.secret)))
+        sites.append(
+            StudySite(
+                folder, Store(where, folder.digest, folder.secret), base_url and f"{base_url.rstrip('/')}{PREFIX}"
+            )
+        )
     return sites
 
 
-def build_sites(sites: list[StudySite], *, allow_ephemeral: bool = False) -> Starlette:
+def build_sites(sites: list[StudySite], base_url: str = "", *, allow_ephemeral: bool = False) -> Starlette:
     """The application of open studies; those that an organiser makes on the page are opened in it too."""
 
     def reopen(path: Path) -> StudySite:
-        sites.extend(open_sites([path], allow_ephemeral=allow_ephemeral))
+        sites.extend(open_sites([path], None, base_url, allow_ephemeral=allow_ephemeral))
         return sites[-1]
 
     return build_site(sites, reopen)
@@ -60,40 +66,27 @@ def address_lines(folder: StudyFolder, base: str) -> list[str]:
     ]
 
 
-def serve(paths: Sequence[Path], host: str, port: int, url: str | None, *, allow_ephemeral: bool = False) -> str:
+def serve(
+    paths: Sequence[Path], host: str, port: int, url: str | None, *, allow_ephemeral: bool = False, base_url: str = ""
+) -> str:
     """Serves until Ctrl+C.
+
+    Args:
+        base_url: address of the server for others, with a proxy's prefix if there is one.
 
     Raises:
         InputError: as `open_sites`; or the port cannot be had.
     """
-    import sys
-
-    import uvicorn
-
-    sites = open_sites(paths, url, allow_ephemeral=allow_ephemeral)
-    # TCP by name: asyncio sends small packets at once only on sockets that say so.
-    listening = socket.socket(
-        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(1024)
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"the pages cannot be opened at {host}:{port} ({error}): give another port with --port, or --port 0"
-        ) from error
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    base = f"http://{shown}:{listening.getsockname()[1]}{PREFIX}"
+    reach = reach_of(host, base_url=base_url)
+    sites = open_sites(paths, url, base_url, allow_ephemeral=allow_ephemeral)
+    listening = listen(host, port)
+    base = shown_address(host, listening.getsockname()[1], reach) + PREFIX
     for site in sites:
         print("\n".join(address_lines(site.folder, base)), file=sys.stderr)
     print(f"The rating pages are open at {base} (Ctrl+C stops them)", file=sys.stderr, flush=True)
-    app = Starlette(routes=[Mount(PREFIX, app=build_sites(sites, allow_ephemeral=allow_ephemeral))])
-    server = uvicorn.Server(
-        uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=KEEP_ALIVE)
-    )
+    app = Starlette(routes=[Mount(PREFIX, app=build_sites(sites, base_url, allow_ephemeral=allow_ephemeral))])
     try:
-        server.run(sockets=[listening])
+        run(app, listening, reach)
     finally:
         for site in sites:
             site.store.close()

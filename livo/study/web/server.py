@@ -12,36 +12,34 @@ from __future__ import annotations
 import asyncio
 import hmac
 import io
-import json
 import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import StringConstraints
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from livo.study.design import TRAINING, Trial
-from livo.study.organise import live_status, qr_svg, rater_links
+from livo.study.organise import live_status, rater_links
 from livo.study.questions import QUESTIONS
 from livo.study.session import Progress, Sessions, is_paused, is_right, question_of, trial_of
 from livo.study.study_file import LANGUAGES, Item, StudyFolder
 from livo.study.web.create import Maker
 from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
-from livo.web.http import Headers, bearer, guarded
+from livo.web.bodies import Body, read_body
+from livo.web.guard import Headers, bearer, guarded
+from livo.web.pages import page, serve_static, static_files
+from livo.web.serve import qr_svg
 
 HERE = Path(__file__).parent
-STATIC = {
-    "rate.js": "text/javascript",
-    "queue.js": "text/javascript",
-    "organise.js": "text/javascript",
-    "study.css": "text/css",
-}
-LARGEST_BODY = 4_096
+STATIC = static_files(HERE)
+WORDS = {f"{name}.json": HERE / "languages" / f"{name}.json" for name in LANGUAGES}
 LARGEST_STUDY = 65_536
 CONTROL_SECONDS = 0.5
 """How long a pause from another process may take to arrive."""
@@ -49,12 +47,52 @@ VERIFY_SECONDS = 30.0
 """How often an open organiser's page has the whole store verified."""
 
 
-class StudySite:
-    """One study, served: its folder, its sessions and its store."""
+Name = Annotated[str, StringConstraints(max_length=64)]
 
-    def __init__(self, folder: StudyFolder, store: Store) -> None:
+
+class SentEvent(Body):
+    """One event as a rater's page sends it."""
+
+    key: Name
+    kind: Name
+    trial: Name = ""
+    question: Name = ""
+    body: dict[str, Any] = {}
+
+    def draft(self, rater: int) -> Draft:
+        """The event as the store takes it."""
+        if {"trial", "question"} & self.body.keys():
+            raise Refused(422, "bad_event", "a trial and a question stand beside the body, not in it")
+        about = {name: value for name in ("trial", "question") if (value := getattr(self, name))}
+        return Draft(rater, self.key, self.kind, {**self.body, **about})
+
+
+class SentAct(Body):
+    """What an organiser does: one of the acts, on a rater, or with the texts of a new study."""
+
+    act: Literal["create", "pause", "resume", "withdraw", "erase"]
+    rater: int | None = None
+    prompts: str = ""
+    title: str = ""
+    methods: str = ""
+    seeds: str = ""
+    questions: str = ""
+    raters: str = ""
+    ratings: str = ""
+    pairs: str = ""
+    contact: str = ""
+
+
+class StudySite:
+    """One study, served: its folder, its sessions and its store.
+
+    Args:
+        base: address of the studies for others, such as https://example.org/study; "" for the one that was asked for.
+    """
+
+    def __init__(self, folder: StudyFolder, store: Store, base: str = "") -> None:
         store.check_frozen()
-        self.folder, self.store, self.sessions = folder, store, Sessions(folder)
+        self.folder, self.store, self.sessions, self.base = folder, store, Sessions(folder), base
         self.maker: Maker | None = None
         self._control: tuple[float, bool] = (0.0, False)
         self._verified: tuple[float, list[str]] = (float("-inf"), [])
@@ -150,7 +188,7 @@ class StudySite:
     async def event(self, request: Request) -> Response:
         """Stores one event and answers with its receipt."""
         rater = self.rater(request)
-        draft = _draft(rater, await _body(request))
+        draft = (await read_body(request, SentEvent)).draft(rater)
         if self.paused:
             raise Refused(423, "paused", "the organiser has paused the study; your answers wait in this browser")
         stored = await asyncio.wrap_future(self.store.submit(draft, self.sessions.check))
@@ -194,31 +232,30 @@ class StudySite:
         if not hmac.compare_digest(bearer(request), self.folder.organiser_key):
             raise Refused(401, "no_key", "this is not the organiser's key: open the link that `study serve` printed")
 
+    def _links(self, request: Request) -> list[dict[str, Any]]:
+        return rater_links(self.folder, self.base or str(request.url).split(f"/{self.folder.name}/api/")[0])
+
     def status(self, request: Request) -> Response:
         """Live progress, the links of the raters, and what is wrong with the store, if anything."""
         self._organiser(request)
-        base = str(request.url).split(f"/{self.folder.name}/api/")[0]
         if time.monotonic() - self._verified[0] > VERIFY_SECONDS:
             self._verified = (time.monotonic(), self.store.verify())
-        told = live_status(self.folder, self.store, self.sessions, self._verified[1]) | {
-            "links": rater_links(self.folder, base)
-        }
+        told = live_status(self.folder, self.store, self.sessions, self._verified[1]) | {"links": self._links(request)}
         return JSONResponse(told | {"paused": self.paused, "making": self.maker.state if self.maker else None})
 
     async def organise(self, request: Request) -> Response:
         """Pause, resume, withdraw; make a new study."""
         self._organiser(request)
-        told = await _body(request, LARGEST_STUDY)
-        act, rater = told.get("act"), told.get("rater")
-        if act == "create" and self.maker:
-            self.maker.start(told)
-        elif act in ("pause", "resume"):
-            await asyncio.to_thread(self.control, act)
-        elif act in (WITHDRAWN, "erase") and isinstance(rater, int) and 0 <= rater < self.folder.study.raters:
-            await asyncio.to_thread(withdraw, self.store, rater, erase=act == "erase")
+        sent = await read_body(request, SentAct, LARGEST_STUDY)
+        if sent.act == "create" and self.maker:
+            self.maker.start(sent.model_dump(exclude={"act", "rater"}))
+        elif sent.act in ("pause", "resume"):
+            await asyncio.to_thread(self.control, sent.act)
+        elif sent.act in (WITHDRAWN, "erase") and sent.rater is not None and 0 <= sent.rater < self.folder.study.raters:
+            await asyncio.to_thread(withdraw, self.store, sent.rater, erase=sent.act == "erase")
         else:
             raise Refused(422, "bad_act", "an organiser can pause, resume, withdraw or erase a rater")
-        return JSONResponse({"done": act})
+        return JSONResponse({"done": sent.act})
 
     def qr(self, request: Request) -> Response:
         """The QR code of a rater's link."""
@@ -226,8 +263,7 @@ class StudySite:
         rater = request.path_params["rater"]
         if rater >= self.folder.study.raters:
             raise Refused(404, "no_rater", f"there are {self.folder.study.raters} raters")
-        base = str(request.url).split(f"/{self.folder.name}/api/")[0]
-        return Response(qr_svg(rater_links(self.folder, base)[rater]["link"]), media_type="image/svg+xml")
+        return Response(qr_svg(self._links(request)[rater]["link"]), media_type="image/svg+xml")
 
     def exports(self, request: Request) -> Response:
         """Report and exports, as one ZIP."""
@@ -254,10 +290,10 @@ class StudySite:
     def routes(self) -> Sequence[Route]:
         """Everything under the study's name."""
         return (
-            Route("/", _page("rate.html")),
-            Route("/organise", _page("organise.html")),
-            Route("/static/{name}", _static),
-            Route("/languages/{name}", _language),
+            Route("/", page("rate", "Rating pictures", style="study", template="rate.html")),
+            Route("/organise", page("organise", "Organise a study", style="study")),
+            Route("/static/{name}", serve_static(STATIC)),
+            Route("/languages/{name}", serve_static(WORDS)),
             Route("/api/session", guarded(self.session)),
             Route("/api/events", guarded(self.event), methods=["POST"]),
             Route("/api/image/{trial}/{side:int}", guarded(self.image)),
@@ -305,54 +341,6 @@ def build_site(sites: Sequence[StudySite], reopen: Callable[[Path], StudySite] |
     return app
 
 
-async def _body(request: Request, most: int = LARGEST_BODY) -> dict[str, Any]:
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > most:
-            raise Refused(413, "too_large", "an event is a few hundred bytes")
-    try:
-        told = json.loads(raw)
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise Refused(422, "no_json", "an event is a JSON object")
-    return told
-
-
-def _draft(rater: int, told: dict[str, Any]) -> Draft:
-    parts = {name: told.get(name, "") for name in ("key", "kind", "trial", "question")}
-    body = told.get("body", {})
-    if not all(isinstance(part, str) and len(part) <= 64 for part in parts.values()) or not isinstance(body, dict):
-        raise Refused(
-            422, "bad_event", "an event has a key, a kind, and where they apply a trial, a question and a body"
-        )
-    if "\0" in json.dumps(told) or "\\u0000" in json.dumps(told):
-        raise Refused(422, "bad_event", "an event holds no null character")
-    about = {name: parts[name] for name in ("trial", "question") if parts[name]}
-    return Draft(rater, parts["key"], parts["kind"], {**body, **about})
-
-
-def _page(name: str) -> Callable[[Request], Response]:
-    def page(request: Request) -> Response:
-        return FileResponse(HERE / name, media_type="text/html", headers={"cache-control": "no-cache"})
-
-    return page
-
-
 def _to_folder(request: Request) -> Response:
-    return RedirectResponse(f"{request.url.path}/", status_code=308)
-
-
-def _static(request: Request) -> Response:
-    name = request.path_params["name"]
-    if name not in STATIC:
-        return Response(status_code=404)
-    return FileResponse(HERE / name, media_type=STATIC[name], headers={"cache-control": "no-cache"})
-
-
-def _language(request: Request) -> Response:
-    name = request.path_params["name"].removesuffix(".json")
-    if name not in LANGUAGES:
-        return Response(status_code=404)
-    return FileResponse(HERE / "languages" / f"{name}.json", headers={"cache-control": "no-cache"})
+    name = request.url.path.rsplit("/", 1)[-1]
+    return RedirectResponse(f"{name}/", status_code=308)  # relative: a proxy may have cut what stands before

@@ -33,7 +33,8 @@ export function renderAsk(ask, changed = () => {}) {
 function number(ask, changed) {
   let touched = false;
   const id = fresh("number");
-  const range = el("input", { type: "range", id, min: ask.min, max: ask.max, step: 1, value: Math.round((ask.min + ask.max) / 2) });
+  const range = el("input", { type: "range", id, min: ask.min, max: ask.max, step: 1,
+    value: Math.round((ask.min + ask.max) / 2) });
   const out = el("output", { for: id, class: "number" });
   const label = el("label", { for: id, class: "soft" }, "Move it with the pointer or the arrow keys");
   const draw = () => {
@@ -88,7 +89,8 @@ function labels(ask, changed) {
       el("div", { class: "segments" }, radios(ask.options, name, () => { left(); changed(); }, "segment")));
   });
   const status = el("p", { class: "soft", role: "status" });
-  const node = el("fieldset", { class: "ask" }, el("div", { class: ask.album ? "label-grid" : "label-list" }, rows), status);
+  const node = el("fieldset", { class: "ask" }, el("div", { class: ask.album ? "label-grid" : "label-list" }, rows),
+    status);
   const values = () => names.map((name) => picked(node, name));
   const left = () => {
     const open = values().filter((value) => value === null).length;

@@ -1,4 +1,5 @@
-// Bars of shares, tallies of a class, and the map of a trade-off, as HTML and SVG; numbers always stand beside the marks.
+// Bars of shares, tallies of a class, and the map of a trade-off, as HTML and SVG; numbers always stand beside the
+// marks.
 import { el, percent, plural, svg } from "./dom.js";
 import { wilson } from "./figures.js";
 
@@ -13,7 +14,8 @@ export function shareBars(classes, counts, { words = (name) => name, mark = null
         el("i", { class: `bar-fill shade-${k}`, style: { width: `${(100 * counts[k]) / n}%` } }),
         el("i", { class: "bar-interval", style: { left: `${100 * low}%`, width: `${100 * (high - low)}%` } }),
         mark && mark[k] != null && el("i", { class: "bar-mark", style: { left: `${100 * mark[k]}%` } })),
-      el("span", { class: "bar-number" }, el("b", {}, `${counts[k]} of ${n}`), ` · ${percent(counts[k] / n)} (${Math.round(100 * low)}–${Math.round(100 * high)})`));
+      el("span", { class: "bar-number" }, el("b", {}, `${counts[k]} of ${n}`),
+        ` · ${percent(counts[k] / n)} (${Math.round(100 * low)}–${Math.round(100 * high)})`));
   }));
 }
 
@@ -21,33 +23,43 @@ export function shareBars(classes, counts, { words = (name) => name, mark = null
 export function tallyOf(ask, tally, mine) {
   if (!tally) return null;
   if (!tally.enough) {
-    return el("p", { class: "note" }, `Fewer than ${tally.fewest} people answered. The class's answers are not shown, so that nobody can be recognised.`);
+    return el("p", { class: "note" },
+      `Fewer than ${tally.fewest} people answered. The class's answers are not shown, ` +
+        `so that nobody can be recognised.`);
   }
   const head = el("h3", {}, `The class: ${plural(tally.n, "answer")}`);
   if (ask.kind === "labels") return el("section", { class: "tally" }, head, labelTally(ask, tally, mine));
   if (ask.kind === "choice") {
-    return el("section", { class: "tally" }, head, ask.options.map((option, k) => row(option, tally.counts[k], tally.n, {
+    return el("section", { class: "tally" }, head,
+      ask.options.map((option, k) => row(option, tally.counts[k], tally.n, {
       mine: mine === k, right: ask.right?.includes(k),
     })));
   }
   const top = Math.max(...tally.counts);
   return el("section", { class: "tally" }, head,
-    el("div", { class: "histogram", role: "img", "aria-label": tally.counts.map((count, k) => `${tally.edges[k]} to ${tally.edges[k + 1]}: ${count}`).join("; ") },
+    el("div", { class: "histogram", role: "img",
+      "aria-label": tally.counts.map((count, k) => `${tally.edges[k]} to ${tally.edges[k + 1]}: ${count}`).join("; ") },
       tally.counts.map((count) => el("i", { style: { height: `${(100 * count) / top}%` } }, el("b", {}, count || "")))),
-    el("p", { class: "ends" }, el("span", {}, tally.edges[0]), el("span", {}, `middle guess: ${tally.median}`), el("span", {}, tally.edges.at(-1))),
+    el("p", { class: "ends" }, el("span", {}, tally.edges[0]), el("span", {}, `middle guess: ${tally.median}`),
+      el("span", {}, tally.edges.at(-1))),
     mine != null && el("p", { class: "soft" }, `Your guess: ${mine} ${ask.unit}`));
 }
 
 function row(name, count, n, { mine = false, right = false } = {}) {
   return el("div", { class: `bar-row${right ? " right" : ""}` },
-    el("span", { class: "bar-name" }, name, mine && el("span", { class: "chip" }, "yours"), right && el("span", { class: "chip good" }, "✓ fits best")),
-    el("span", { class: "bar-track", "aria-hidden": "true" }, el("i", { class: "bar-fill shade-1", style: { width: `${(100 * count) / n}%` } })),
+    el("span", { class: "bar-name" }, name, mine && el("span", { class: "chip" }, "yours"),
+      right && el("span", { class: "chip good" }, "✓ fits best")),
+    el("span", { class: "bar-track", "aria-hidden": "true" },
+      el("i", { class: "bar-fill shade-1", style: { width: `${(100 * count) / n}%` } })),
     el("span", { class: "bar-number" }, el("b", {}, count), ` · ${percent(count / n)}`));
 }
 
 function labelTally(ask, tally, mine) {
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The class's labels" }, el("table", {},
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ask.items.length ? "prompt" : "picture"), ask.options.map((o) => el("th", { scope: "col", class: "number" }, o)), mine && el("th", { scope: "col" }, "you"))),
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The class's labels" },
+    el("table", {},
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ask.items.length ? "prompt" : "picture"),
+      ask.options.map((o) => el("th", { scope: "col", class: "number" }, o)),
+      mine && el("th", { scope: "col" }, "you"))),
     el("tbody", {}, tally.counts.map((counts, i) => el("tr", {},
       el("th", { scope: "row" }, ask.items[i] ?? `${i + 1}`),
       counts.map((count) => el("td", { class: `number${count === Math.max(...counts) ? " most" : ""}` }, count)),
@@ -58,22 +70,28 @@ function labelTally(ask, tally, mine) {
 export function tradeOff(chart) {
   const narrow = matchMedia("(max-width: 820px)").matches; // text keeps its size, the drawing does not
   const [width, height, pad] = [narrow ? 360 : 640, narrow ? 400 : 420, { left: 62, right: 24, top: 18, bottom: 54 }];
-  const points = chart.series.flatMap((series, s) => series.points.map((point) => ({ ...point, s, series: series.name })));
+  const points = chart.series.flatMap((series, s) =>
+    series.points.map((point) => ({ ...point, s, series: series.name })));
   const right = nice(Math.max(...points.map((p) => p.x)) * 1.12);
   const top = nice(Math.max(...points.map((p) => p.high)) * 1.05);
   const x = (value) => pad.left + ((width - pad.left - pad.right) * value) / right;
   const y = (value) => height - pad.bottom - ((height - pad.top - pad.bottom) * value) / top;
   const ticks = (most) => Array.from({ length: 5 }, (_, k) => (most * k) / 4);
-  const front = [...points].sort((a, b) => a.x - b.x || a.y - b.y).reduce((kept, p) => (kept.length && p.y >= kept.at(-1).y ? kept : [...kept, p]), []);
+  const front = [...points].sort((a, b) => a.x - b.x || a.y - b.y)
+    .reduce((kept, p) => (kept.length && p.y >= kept.at(-1).y ? kept : [...kept, p]), []);
   const reading = el("p", { class: "reading", role: "status" }, "Choose a point to read it.");
   const choose = (point, node) => {
     node.closest("svg").querySelectorAll(".chosen").forEach((other) => other.classList.remove("chosen"));
     node.classList.add("chosen");
-    reading.replaceChildren(el("b", {}, name(point)), `: ${label(chart.y_label)} ${point.y.toFixed(1)} (${point.low.toFixed(1)} to ${point.high.toFixed(1)}), ${label(chart.x_label)} ${point.x.toFixed(1)}`,
-      front.includes(point) ? ". It is on the front: nobody beats it on both goals." : ". Another method beats it on both goals.");
+    reading.replaceChildren(el("b", {}, name(point)),
+      `: ${label(chart.y_label)} ${point.y.toFixed(1)} (${point.low.toFixed(1)} to ${point.high.toFixed(1)}), ` +
+        `${label(chart.x_label)} ${point.x.toFixed(1)}`,
+      front.includes(point) ? ". It is on the front: nobody beats it on both goals."
+        : ". Another method beats it on both goals.");
   };
   const marks = points.map((point) => {
-    const node = svg("g", { class: `point series-${point.s}`, tabindex: 0, role: "button", "aria-label": `${name(point)}: ${point.y.toFixed(1)} and ${point.x.toFixed(1)}` },
+    const node = svg("g", { class: `point series-${point.s}`, tabindex: 0, role: "button",
+      "aria-label": `${name(point)}: ${point.y.toFixed(1)} and ${point.x.toFixed(1)}` },
       svg("line", { x1: x(point.x), x2: x(point.x), y1: y(Math.max(0, point.low)), y2: y(point.high) }),
       svg("circle", { cx: x(point.x), cy: y(point.y), r: 18, class: "target" }),
       svg("circle", { cx: x(point.x), cy: y(point.y), r: 7 }),
@@ -84,21 +102,31 @@ export function tradeOff(chart) {
     });
     return node;
   });
-  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "map", role: "group", "aria-label": `${label(chart.y_label)} against ${label(chart.x_label)}; lower is better on both` },
-    ticks(top).map((t) => svg("g", { class: "tick" }, svg("line", { x1: pad.left, x2: width - pad.right, y1: y(t), y2: y(t) }), svg("text", { x: pad.left - 8, y: y(t) + 4, "text-anchor": "end" }, short(t)))),
-    ticks(right).map((t) => svg("g", { class: "tick" }, svg("text", { x: x(t), y: height - pad.bottom + 20, "text-anchor": "middle" }, short(t)))),
-    svg("text", { class: "axis", x: (pad.left + width - pad.right) / 2, y: height - 10, "text-anchor": "middle" }, narrow ? label(chart.x_label) : `${label(chart.x_label)} · left is closer to the original`),
-    svg("text", { class: "axis", x: 16, y: height / 2, "text-anchor": "middle", transform: `rotate(-90 16 ${height / 2})` }, `${label(chart.y_label)} · down is better`),
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "map", role: "group",
+    "aria-label": `${label(chart.y_label)} against ${label(chart.x_label)}; lower is better on both` },
+    ticks(top).map((t) =>
+      svg("g", { class: "tick" }, svg("line", { x1: pad.left, x2: width - pad.right, y1: y(t), y2: y(t) }),
+      svg("text", { x: pad.left - 8, y: y(t) + 4, "text-anchor": "end" }, short(t)))),
+    ticks(right).map((t) =>
+      svg("g", { class: "tick" }, svg("text", { x: x(t), y: height - pad.bottom + 20, "text-anchor": "middle" },
+      short(t)))),
+    svg("text", { class: "axis", x: (pad.left + width - pad.right) / 2, y: height - 10, "text-anchor": "middle" },
+      narrow ? label(chart.x_label) : `${label(chart.x_label)} · left is closer to the original`),
+    svg("text", { class: "axis", x: 16, y: height / 2, "text-anchor": "middle",
+      transform: `rotate(-90 16 ${height / 2})` }, `${label(chart.y_label)} · down is better`),
     svg("polyline", { class: "front", points: front.map((p) => `${x(p.x)},${y(p.y)}`).join(" ") }), marks);
   return el("div", { class: "chart" }, drawing, reading,
-    chart.series.length > 1 && el("p", { class: "soft" }, `Small points: ${chart.series.slice(1).map((s) => s.name).join(", ")}.`),
+    chart.series.length > 1 && el("p", { class: "soft" },
+      `Small points: ${chart.series.slice(1).map((s) => s.name).join(", ")}.`),
     el("details", {}, el("summary", {}, "How it was measured"), el("p", { class: "soft" }, chart.note)));
 }
 
 const name = (point) => (point.s === 0 ? point.label : `LiVO with γ₁, γ₂ = ${point.label}`);
-const label = (text) => text.replace(" ↓", "").replace("FID (x 100)", "distance (FID x 100)").replace("clean distance", "distance");
+const label = (text) => text.replace(" ↓", "").replace("FID (x 100)", "distance (FID x 100)").replace("clean distance",
+  "distance");
 const short = (value) => (value >= 10 ? Math.round(value) : Number(value.toFixed(2)));
-const place = (px, py, edge) => (px > edge - 120 ? { x: px + 4, y: py + 26, "text-anchor": "end" } : { x: px + 12, y: py - 8 });
+const place = (px, py, edge) => (px > edge - 120 ? { x: px + 4, y: py + 26, "text-anchor": "end" }
+  : { x: px + 12, y: py - 8 });
 
 function nice(value) {
   const unit = 10 ** Math.floor(Math.log10(value));

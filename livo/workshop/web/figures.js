@@ -1,4 +1,5 @@
-// The figures that change while a learner moves something. tests/browser holds them against livo/measures/metrics.py and livo/measures/bootstrap.py.
+// The figures that change while a learner moves something. tests/browser holds them against livo/measures/metrics.py
+// and livo/measures/bootstrap.py.
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 

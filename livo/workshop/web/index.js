@@ -2,7 +2,7 @@
 import { $, announce, ask, button, el, plural, remember, show } from "./dom.js";
 
 async function start() {
-  const { status, told } = await ask("lessons");
+  const { status, payload } = await ask("lessons");
   if (status !== 200) {
     announce("The lessons cannot be reached; the page tries again.", "warn");
     setTimeout(start, 3000);
@@ -12,19 +12,24 @@ async function start() {
   $("title").textContent = "Workshop";
   show(
     el("h1", {}, "Lessons about models and values"),
-    el("p", { class: "lead" }, "Each lesson takes 10 to 15 minutes: you predict, you see, you explain. Do one alone, or open a room for a class. No accounts, and nobody's name."),
-    join(), el("ol", { class: "lessons" }, told.lessons.map(card)));
+    el("p", { class: "lead" },
+      "Each lesson takes 10 to 15 minutes: you predict, you see, you explain. " +
+        "Do one alone, or open a room for a class. No accounts, and nobody's name."),
+    join(), el("ol", { class: "lessons" }, payload.lessons.map(card)));
 }
 
 function join() {
-  const input = el("input", { id: "code", autocomplete: "off", autocapitalize: "characters", spellcheck: "false", maxlength: 9, placeholder: "six letters" });
+  const input = el("input", { id: "code", autocomplete: "off", autocapitalize: "characters", spellcheck: "false",
+    maxlength: 9, placeholder: "six letters" });
   return el("form", { class: "card join", onsubmit: async (event) => {
     event.preventDefault();
     const code = input.value.toUpperCase().replace(/[\s-]/g, "");
-    const { status, told } = code ? await ask(`rooms/${encodeURIComponent(code)}`) : { status: 404, told: { message: "type the six letters that the screen shows" } };
+    const { status, payload } = code ? await ask(`rooms/${encodeURIComponent(code)}`)
+      : { status: 404, payload: { message: "type the six letters that the screen shows" } };
     if (status === 200) location.href = `room/${code}`;
-    else problem.textContent = told?.message ?? "The server cannot be reached; try again.";
-  } }, el("label", { for: "code" }, "Join a room"), el("div", { class: "row" }, input, el("button", { type: "submit", class: "main" }, "Join")), problem);
+    else problem.textContent = payload?.message ?? "The server cannot be reached; try again.";
+  } }, el("label", { for: "code" }, "Join a room"),
+    el("div", { class: "row" }, input, el("button", { type: "submit", class: "main" }, "Join")), problem);
 }
 const problem = el("p", { class: "problem", role: "alert" });
 
@@ -32,9 +37,11 @@ function card(lesson) {
   const paper = (what, title) => el("a", { href: `print/${lesson.id}/${what}` }, title);
   return el("li", { class: "card lesson" },
     el("div", { class: "lesson-text" }, el("h2", {}, `${lesson.order} · ${lesson.title}`), el("p", {}, lesson.goal),
-      el("p", { class: "soft" }, `${plural(lesson.minutes, "minute")} · print: `, paper("guide", "facilitator guide"), ", ", paper("worksheet", "worksheet"), ", ", paper("key", "answer key"))),
+      el("p", { class: "soft" }, `${plural(lesson.minutes, "minute")} · print: `, paper("guide", "facilitator guide"),
+        ", ", paper("worksheet", "worksheet"), ", ", paper("key", "answer key"))),
     el("div", { class: "actions" },
-      el("a", { class: "button main", href: `lesson/${lesson.id}` }, "Do it alone", el("span", { class: "hidden" }, `: ${lesson.title}`)),
+      el("a", { class: "button main", href: `lesson/${lesson.id}` }, "Do it alone",
+        el("span", { class: "hidden" }, `: ${lesson.title}`)),
       button("Open a room", () => openDialog(lesson), "quiet", { "aria-label": `Open a room: ${lesson.title}` })));
 }
 
@@ -44,13 +51,15 @@ function openDialog(lesson) {
   const dialog = el("dialog", { "aria-labelledby": "open-title", onclose: () => dialog.remove() },
     el("h2", { id: "open-title" }, `A room for “${lesson.title}”`),
     el("p", {}, "You get a code for the class and a link for yourself. Keep that link: who has it leads the room."),
-    el("label", { class: "tick", for: "school" }, school, el("span", {}, "School mode: nothing about nudity, blood or horror, not even as numbers")),
+    el("label", { class: "tick", for: "school" }, school,
+      el("span", {}, "School mode: nothing about nudity, blood or horror, not even as numbers")),
     wrong,
     el("div", { class: "actions" }, button("Open the room", async () => {
-      const { status, told } = await ask("rooms", { body: { lesson: lesson.id, school: school.checked } });
-      if (status !== 200) { wrong.textContent = told?.message ?? "The server cannot be reached; try again."; return; }
-      remember(`host ${told.code}`, told.secret);
-      location.href = `room/${told.code}/host#${told.secret}`;
+      const { status, payload } = await ask("rooms", { body: { lesson: lesson.id, school: school.checked } });
+      if (status !== 200) { wrong.textContent = payload?.message ?? "The server cannot be reached; try again."; return;
+        }
+      remember(`host ${payload.code}`, payload.secret);
+      location.href = `room/${payload.code}/host#${payload.secret}`;
     }, "main"), button("Cancel", () => dialog.close())));
   document.body.append(dialog);
   dialog.showModal();

@@ -15,7 +15,8 @@ let turn = () => {};
 let offline = false;
 let covered = false; // by this person, for themselves
 
-const queue = new Queue(`answers ${code} ${word.slice(0, 8)}`, async (event) => fetch(`${BASE}api/rooms/${code}/answers`, {
+const queue = new Queue(`answers ${code} ${word.slice(0, 8)}`,
+  async (event) => fetch(`${BASE}api/rooms/${code}/answers`, {
   method: "POST", cache: "no-store", body: JSON.stringify(event),
   headers: { authorization: `Bearer ${word}`, "content-type": "application/json" },
 }), (now) => {
@@ -25,13 +26,14 @@ const queue = new Queue(`answers ${code} ${word.slice(0, 8)}`, async (event) => 
 queue.run();
 
 async function news() {
-  const { status, told, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}`, { word, etag });
+  const { status, payload, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}`, { word, etag });
   if (status === 304) return true;
-  if (status === 404) { gone(told.message); return false; }
-  if (status !== 200) { network("The room cannot be reached; the page tries again. Nothing is lost."); etag = ""; return true; }
+  if (status === 404) { gone(payload.message); return false; }
+  if (status !== 200) { network("The room cannot be reached; the page tries again. Nothing is lost."); etag = "";
+    return true; }
   if (!queue.waiting.length) network("");
   etag = mark;
-  state = told;
+  state = payload;
   draw();
   return state.phase !== "ended";
 }
@@ -43,24 +45,34 @@ function network(text) {
 }
 
 function gone(message) {
-  show(el("div", { class: "card narrow" }, el("h1", {}, "No such room"), el("p", {}, message), el("a", { class: "button main", href: BASE }, "Type another code")));
+  show(el("div", { class: "card narrow" }, el("h1", {}, "No such room"), el("p", {}, message),
+    el("a", { class: "button main", href: BASE }, "Type another code")));
 }
 
 function draw() {
   $("title").textContent = state.lesson.title;
   document.title = `${state.lesson.title} · room ${code}`;
-  if (!$("cover")) $("tools").replaceChildren(button("Cover", cover, "quiet small-text", { id: "cover", "aria-pressed": "false", title: "Covers the pictures on this device only" }), el("span", { class: "code" }, code));
+  if (!$("cover")) $("tools").replaceChildren(
+    button("Cover", cover, "quiet small-text",
+    { id: "cover", "aria-pressed": "false", title: "Covers the pictures on this device only" }),
+    el("span", { class: "code" }, code));
   document.body.classList.toggle("covered", state.covered || covered);
-  const now = JSON.stringify([state.place, state.phase, state.hidden, state.lesson.id, state.tally, state.step?.show.map((widget) => [widget.mine, widget.tally])]);
+  const now = JSON.stringify([state.place, state.phase, state.hidden, state.lesson.id, state.tally,
+    state.step?.show.map((widget) => [widget.mine, widget.tally])]);
   if (now === drawn) return;
   const again = drawn !== "";
   drawn = now;
   made = null;
   if (state.phase === "ended") {
     document.body.classList.remove("covered");
-    show(card("This room has ended", "Thank you. If something in the pictures stays with you, talk about it with somebody you trust."), el("p", { class: "centre" }, el("a", { href: BASE }, "All lessons")));
+    show(card("This room has ended",
+      "Thank you. If something in the pictures stays with you, talk about it with somebody you trust."),
+      el("p", { class: "centre" }, el("a", { href: BASE }, "All lessons")));
   } else if (state.hidden) show(card("Look up", "The screens are paused for a moment."));
-  else if (!state.step) show(card(`Room ${code}`, `“${state.lesson.title}” begins when the facilitator starts it. It shows drawings of people, and some of them are stereotypes. You can cover the pictures or leave at any time, without a reason.`));
+  else if (!state.step) show(card(`Room ${code}`,
+    `“${state.lesson.title}” begins when the facilitator starts it. ` +
+      `It shows drawings of people, and some of them are stereotypes. ` +
+        `You can cover the pictures or leave at any time, without a reason.`));
   else drawStep();
   receipt("");
   if (again) { window.scrollTo(0, 0); $("main").querySelector("h1")?.focus(); }
@@ -77,7 +89,8 @@ function drawStep() {
   });
   const asks = state.step.ask && !closed;
   show(made.node, asks && el("div", { class: "actions sticky" }, send));
-  if (asks && mine !== null && !waiting) receipt("Your answer is saved. You can change it until the question is closed.");
+  if (asks && mine !== null && !waiting) receipt(
+    "Your answer is saved. You can change it until the question is closed.");
 }
 
 async function answer(send) {

@@ -38,17 +38,22 @@ export function rulers(widget) {
 
   function change(k, by) {
     const done = by > 0 ? move(TRAY, k) : move(k, TRAY);
-    live.textContent = done ? told() : by > 0 ? "The tray is empty: take a shape away from another class first." : `There are no ${SHAPES[k]} left.`;
+    live.textContent = done ? reading() : by > 0 ? "The tray is empty: take a shape away from another class first."
+      : `There are no ${SHAPES[k]} left.`;
   }
 
-  const told = () => `${counts.map((count, k) => `${count} ${SHAPES[k]}`).join(", ")}, ${tray()} in the tray. D1 ${figure(d1(counts))}, D2 ${figure(d2(counts))}.`;
+  const reading = () =>
+    `${counts.map((count, k) => `${count} ${SHAPES[k]}`).join(", ")}, ${tray()} in the tray. ` +
+      `D1 ${figure(d1(counts))}, D2 ${figure(d2(counts))}.`;
 
   function draw() {
     const pieces = [];
     for (const k of [...counts.keys(), TRAY]) {
       const n = k === TRAY ? tray() : counts[k];
       const left = columnOf(k) * COLUMN;
-      pieces.push(svg("rect", { x: left + 6, y: TOP - 14, width: COLUMN - 12, height: BASE - TOP + 28, rx: 10, class: `column${k === chosen ? " chosen" : ""}${k === TRAY ? " tray" : ""}` }));
+      pieces.push(svg("rect",
+        { x: left + 6, y: TOP - 14, width: COLUMN - 12, height: BASE - TOP + 28, rx: 10,
+        class: `column${k === chosen ? " chosen" : ""}${k === TRAY ? " tray" : ""}` }));
       for (let i = 0; i < n; i += 1) {
         const [px, py] = [left + COLUMN / 2 + (i % 3 - 1) * (PIECE + 4), BASE - Math.floor(i / 3) * (PIECE + 5)];
         pieces.push(shape(k, px, py, { class: `piece shade-${k === TRAY ? "tray" : k}`, "data-class": k }));
@@ -56,13 +61,17 @@ export function rulers(widget) {
       pieces.push(svg("text", { x: left + COLUMN / 2, y: BASE + 34, "text-anchor": "middle", class: "count" }, n));
     }
     board.replaceChildren(...pieces);
-    readings.replaceChildren(score("D1", d1(counts), "largest share minus smallest"), score("D2", d2(counts), "all shares against equal ones"));
+    readings.replaceChildren(score("D1", d1(counts), "largest share minus smallest"),
+      score("D2", d2(counts), "all shares against equal ones"));
     for (const [k, out] of outs.entries()) out.textContent = counts[k];
     trayOut.textContent = tray();
   }
 
   function score(title, value, meaning) {
-    return el("div", {}, el("dt", {}, title), el("dd", {}, el("b", {}, figure(value)), el("span", { class: "meter", "aria-hidden": "true" }, el("i", { style: { width: `${100 * (value ?? 0)}%` } })), el("small", {}, meaning)));
+    return el("div", {}, el("dt", {}, title),
+      el("dd", {}, el("b", {}, figure(value)),
+      el("span", { class: "meter", "aria-hidden": "true" }, el("i", { style: { width: `${100 * (value ?? 0)}%` } })),
+      el("small", {}, meaning)));
   }
 
   const point = (event) => {
@@ -90,7 +99,7 @@ export function rulers(widget) {
       const { from } = drag;
       drag = null;
       if (end === "pointercancel" || !move(from, classAt(point(event)[0]))) draw();
-      else live.textContent = told();
+      else live.textContent = reading();
     });
   }
 
@@ -100,7 +109,9 @@ export function rulers(widget) {
     button("−", () => { chosen = k; change(k, -1); }, "quiet small", { "aria-label": `one less of the ${SHAPES[k]}` }),
     el("span", { class: "control-name" }, outs[k], ` ${SHAPES[k]}`),
     button("+", () => { chosen = k; change(k, 1); }, "quiet small", { "aria-label": `one more of the ${SHAPES[k]}` })));
-  const box = el("div", { class: "board", tabindex: 0, role: "group", "aria-label": "Shapes in classes. Left and right arrows choose a class; plus and minus add and take away.", onkeydown: (event) => {
+  const box = el("div", { class: "board", tabindex: 0, role: "group",
+    "aria-label": "Shapes in classes. Left and right arrows choose a class; plus and minus add and take away.",
+    onkeydown: (event) => {
     if (event.target !== box) return;
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const by = { "+": 1, "=": 1, ArrowUp: 1, "-": -1, "−": -1, ArrowDown: -1 }[event.key];
@@ -116,28 +127,35 @@ export function rulers(widget) {
   function keep() {
     if (tray()) { live.textContent = "Put the shapes of the tray into a class first."; return; }
     const one = { counts: [...counts], d1: figure(d1(counts)), d2: figure(d2(counts)) };
-    if (kept.some((other) => String(other.counts) === String(one.counts))) { live.textContent = "You have this set already."; return; }
+    if (kept.some((other) => String(other.counts) === String(
+      one.counts))) { live.textContent = "You have this set already."; return; }
     kept.push(one);
-    list.replaceChildren(...kept.map((set) => el("li", {}, el("b", {}, set.counts.join(", ")), ` · D1 ${set.d1} · D2 ${set.d2}`)));
+    list.replaceChildren(...kept.map((set) =>
+      el("li", {}, el("b", {}, set.counts.join(", ")), ` · D1 ${set.d1} · D2 ${set.d2}`)));
     const pair = kept.find((other) => other !== one && other.d1 === one.d1 && other.d2 !== one.d2);
-    if (pair) found.textContent = `You found it: ${pair.counts.join(", ")} and ${one.counts.join(", ")} have the same D1 (${one.d1}), but D2 is ${pair.d2} and ${one.d2}.`;
+    if (pair) found.textContent = `You found it: ${pair.counts.join(", ")} and ${one.counts.join(", ")} ` +
+      `have the same D1 (${one.d1}), but D2 is ${pair.d2} and ${one.d2}.`;
   }
 
   draw();
   return el("div", { class: "widget" }, el("p", { class: "task" }, widget.task), box,
     el("div", { class: "controls" }, controls, el("p", { class: "soft" }, "In the tray: ", trayOut)), readings, live,
-    el("div", { class: "actions" }, button("Remember this set", keep), button("Begin again", () => { counts.splice(0, counts.length, ...widget.counts); draw(); live.textContent = told(); })), list, found);
+    el("div", { class: "actions" }, button("Remember this set", keep),
+      button("Begin again", () =>
+      { counts.splice(0, counts.length, ...widget.counts); draw(); live.textContent = reading(); })), list, found);
 }
 
 function shape(k, x, y, attributes) {
   const r = PIECE / 2;
-  if (k === 1) return svg("rect", { x: x - r + 1, y: y - r + 1, width: PIECE - 2, height: PIECE - 2, rx: 2, ...attributes });
+  if (k === 1) return svg("rect", { x: x - r + 1, y: y - r + 1, width: PIECE - 2, height: PIECE - 2, rx: 2,
+    ...attributes });
   if (k === 0 || k === TRAY) return svg("circle", { cx: x, cy: y, r: k === TRAY ? r - 3 : r, ...attributes });
   const corners = { 2: 3, 3: 10, 4: 6 }[k];
   const points = Array.from({ length: corners }, (_, i) => {
     const angle = -Math.PI / 2 + (2 * Math.PI * i) / corners;
     const reach = k === 3 && i % 2 ? r * 0.5 : r * 1.12;
-    return `${(x + reach * Math.cos(angle)).toFixed(1)},${(y + reach * Math.sin(angle) + (k === 2 ? 2 : 0)).toFixed(1)}`;
+    const down = y + reach * Math.sin(angle) + (k === 2 ? 2 : 0);
+    return `${(x + reach * Math.cos(angle)).toFixed(1)},${down.toFixed(1)}`;
   });
   return svg("polygon", { points: points.join(" "), ...attributes });
 }

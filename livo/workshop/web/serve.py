@@ -1,19 +1,16 @@
-"""Opens the workshop: an application to mount beside the demo, or alone; and addresses that others on the same network can reach."""
+"""Opens the workshop: an application to mount beside the demo, or alone."""
 
 from __future__ import annotations
 
-import io
 import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
 
-import segno
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from livo.types import InputError
+from livo.web.serve import listen, qr_terminal, reach_of, run, shown_address
 from livo.workshop.lesson import FOLDER, load_lessons
 from livo.workshop.pack import check_lesson, load_pack
 from livo.workshop.rooms import Rooms
@@ -56,63 +53,32 @@ def _default_rooms() -> Path:
     return folder
 
 
-def lan_address() -> str:
-    """This machine's address in its network; 127.0.0.1 where it is in none.
-
-    No packet is sent: a UDP socket that is "connected" only chooses where it would send from.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # an address for documentation, which nobody has
-            return probe.getsockname()[0]
-        except OSError:
-            pass
-    try:
-        return socket.gethostbyname(socket.gethostname())
-    except OSError:
-        return "127.0.0.1"
-
-
 def invitation_lines(base: str) -> list[str]:
     """What a teacher needs in the terminal: the address for the class, and its QR code."""
     address = f"{base}{PREFIX}/"
-    drawn = io.StringIO()
-    segno.make(address, error="l").terminal(out=drawn, compact=True)
-    return [drawn.getvalue().rstrip("\n"), f"Workshop, for everybody in this network: {address}"]
+    return [qr_terminal(address), f"Workshop, for everybody in this network: {address}"]
 
 
-def serve(host: str, port: int, rooms: Path | None, *, lan: bool = False) -> str:
+def serve(host: str, port: int, rooms: Path | None, *, lan: bool = False, base_url: str = "") -> str:
     """Serves the workshop alone, without the demo, until Ctrl+C.
+
+    Args:
+        lan: for everybody in this network.
+        base_url: address of the server for others, with a proxy's prefix if there is one.
 
     Raises:
         InputError: as `open_workshop`; or the port cannot be had.
     """
-    import uvicorn
-
     host = "0.0.0.0" if lan else host
-    listening = socket.socket(
-        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(1024)
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"the workshop cannot be opened at {host}:{port} ({error}): give another port with --port, or --port 0"
-        ) from error
-    shown = lan_address() if lan else "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    base = f"http://{shown}:{listening.getsockname()[1]}"
-    workshop = open_workshop(rooms, base if lan else "")
+    reach = reach_of(host, base_url=base_url)
+    listening = listen(host, port)
+    base = shown_address(host, listening.getsockname()[1], reach)
+    workshop = open_workshop(rooms, base if lan or base_url else "")
     if lan:
         print("\n".join(invitation_lines(base)), file=sys.stderr)
     print(f"The workshop is open at {base}{PREFIX}/ (Ctrl+C stops it)", file=sys.stderr, flush=True)
-    app = Starlette(routes=[Mount(PREFIX, app=build_site(workshop))])
-    server = uvicorn.Server(
-        uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=75)
-    )
     try:
-        server.run(sockets=[listening])
+        run(Starlette(routes=[Mount(PREFIX, app=build_site(workshop))]), listening, reach)
     finally:
         workshop.rooms.close()
     return "stopped"

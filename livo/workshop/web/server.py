@@ -13,20 +13,22 @@ import asyncio
 import csv
 import hashlib
 import io
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import StringConstraints
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from livo.study.organise import qr_svg
+from livo.web.bodies import Body, read_body
 from livo.web.events import Draft, Refused
-from livo.web.http import Headers, bearer, guarded
+from livo.web.guard import Headers, bearer, guarded
+from livo.web.pages import page, serve_static, static_files
+from livo.web.serve import qr_svg
 from livo.workshop.lesson import Lesson
 from livo.workshop.pack import Pack
 from livo.workshop.printing import PAPERS, paper_html
@@ -35,14 +37,32 @@ from livo.workshop.rooms import Rooms, answer_draft, visitor_of
 from livo.workshop.view import host_json, lesson_card, room_json, solo_json
 
 HERE = Path(__file__).parent
-QUEUE = HERE.parent.parent / "study" / "web" / "queue.js"
-SCRIPTS = ("index", "solo", "room", "screen", "host", "dom", "stage", "asks", "widgets", "rulers", "charts", "figures")
-STATIC = {f"{name}.js": (HERE / f"{name}.js", "text/javascript") for name in SCRIPTS} | {
-    "queue.js": (QUEUE, "text/javascript"),
-    "workshop.css": (HERE / "workshop.css", "text/css"),
-    "print.css": (HERE / "print.css", "text/css"),
-}
-LARGEST_BODY = 2_048
+STATIC = static_files(HERE)
+
+
+class SentRoom(Body):
+    """Which room to open."""
+
+    lesson: str
+    school: bool = True
+
+
+class SentAnswer(Body):
+    """One answer as a student's page sends it."""
+
+    key: str
+    place: list[int]
+    value: Any
+
+
+class SentAct(Body):
+    """One act of the facilitator."""
+
+    key: Annotated[str, StringConstraints(min_length=8, max_length=64)]
+    act: str
+    at: int | None = None
+    lesson: str | None = None
+    visitor: str | None = None
 
 
 class Workshop:
@@ -94,11 +114,8 @@ class Workshop:
 
     async def open_room(self, request: Request) -> Response:
         """Opens a room for a lesson; the answer alone holds the facilitator's secret."""
-        told = await _body(request)
-        lesson, school = told.get("lesson"), told.get("school", True)
-        if not isinstance(lesson, str) or not isinstance(school, bool):
-            raise Refused(422, "bad_room", "a room is opened for a lesson, with or without school mode")
-        code, secret = await asyncio.to_thread(self.rooms.open, lesson, school)
+        sent = await read_body(request, SentRoom)
+        code, secret = await asyncio.to_thread(self.rooms.open, sent.lesson, sent.school)
         return JSONResponse({"code": code, "secret": secret})
 
     def state(self, request: Request) -> Response:
@@ -126,7 +143,9 @@ class Workshop:
     async def answer(self, request: Request) -> Response:
         """Stores one answer and sends its receipt."""
         number, _ = await asyncio.to_thread(self.rooms.find, request.path_params["code"])
-        draft = answer_draft(number, _code(request), bearer(request), await _body(request))
+        draft = answer_draft(
+            number, _code(request), bearer(request), (await read_body(request, SentAnswer)).model_dump()
+        )
         stored = await asyncio.wrap_future(self.rooms.submit(number, draft))
         return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})
 
@@ -146,11 +165,9 @@ class Workshop:
     async def act(self, request: Request) -> Response:
         """Stores one act of the facilitator."""
         number, _ = await asyncio.to_thread(self._hosted, request)
-        told = await _body(request)
-        key, body = told.pop("key", ""), told
-        if not isinstance(key, str) or not 8 <= len(key) <= 64:
-            raise Refused(422, "bad_key", "an act has a key of 8 to 64 letters")
-        stored = await asyncio.wrap_future(self.rooms.submit(number, Draft(number, key, "act", body)))
+        sent = await read_body(request, SentAct)
+        body = sent.model_dump(exclude={"key"}, exclude_none=True)
+        stored = await asyncio.wrap_future(self.rooms.submit(number, Draft(number, sent.key, "act", body)))
         return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})
 
     def summary(self, request: Request) -> Response:
@@ -179,13 +196,13 @@ class Workshop:
         """Everything under the workshop's prefix."""
         room = "/api/rooms/{code}"
         return [
-            Route("/", _page("index.html")),
-            Route("/lesson/{lesson}", _page("solo.html")),
+            Route("/", page("index", "LiVO workshop", style="workshop")),
+            Route("/lesson/{lesson}", page("solo", "Lesson", style="workshop")),
             Route("/print/{lesson}/{what}", guarded(self.paper)),
-            Route("/room/{code}", _page("room.html")),
-            Route("/room/{code}/screen", _page("screen.html")),
-            Route("/room/{code}/host", _page("host.html")),
-            Route("/static/{name}", _static),
+            Route("/room/{code}", page("room", "Workshop room", style="workshop")),
+            Route("/room/{code}/screen", page("screen", "Workshop room", style="workshop")),
+            Route("/room/{code}/host", page("host", "Facilitator", style="workshop")),
+            Route("/static/{name}", serve_static(STATIC)),
             Route("/pictures/{name}", guarded(self.picture)),
             Route("/api/lessons", guarded(self.list_lessons)),
             Route("/api/lessons/{lesson}", guarded(self.lesson)),
@@ -206,35 +223,3 @@ def build_site(workshop: Workshop) -> Starlette:
 
 def _code(request: Request) -> str:
     return request.path_params["code"].upper().replace(" ", "").replace("-", "")
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    if request.headers.get("content-type", "").split(";")[0] != "application/json":  # other sites' forms cannot send it
-        raise Refused(415, "no_json", "send application/json")
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > LARGEST_BODY:
-            raise Refused(413, "too_large", f"an answer has at most {LARGEST_BODY} bytes")
-    try:
-        told = json.loads(raw)
-    except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
-        raise Refused(422, "no_json", "an answer is a JSON object")
-    return told
-
-
-def _page(name: str) -> Callable[[Request], Response]:
-    def page(request: Request) -> Response:
-        return FileResponse(HERE / name, media_type="text/html", headers={"cache-control": "no-cache"})
-
-    return page
-
-
-def _static(request: Request) -> Response:
-    name = request.path_params["name"]
-    if name not in STATIC:
-        return Response(status_code=404)
-    path, kind = STATIC[name]
-    return FileResponse(path, media_type=kind, headers={"cache-control": "no-cache"})

@@ -1,4 +1,5 @@
-// A lesson for one person, without a room: the whole lesson is here, and what is to be found out is kept back by this page.
+// A lesson for one person, without a room: the whole lesson is here, and what is to be found out is kept back by this
+// page.
 import { $, announce, ask, BASE, button, el, prose, recall, remember, show } from "./dom.js";
 import { renderStep } from "./stage.js";
 
@@ -8,14 +9,15 @@ let lesson = null;
 let state = { at: -1, answers: {} };
 
 async function start() {
-  const { status, told } = await ask(`lessons/${encodeURIComponent(id)}`);
-  if (status === 404) return show(el("div", { class: "card narrow" }, el("h1", {}, "There is no such lesson"), el("a", { href: BASE }, "All lessons")));
+  const { status, payload } = await ask(`lessons/${encodeURIComponent(id)}`);
+  if (status === 404) return show(el("div", { class: "card narrow" }, el("h1", {}, "There is no such lesson"),
+    el("a", { href: BASE }, "All lessons")));
   if (status !== 200) {
     announce("The lesson cannot be reached; the page tries again.", "warn");
     return void setTimeout(start, 3000);
   }
   announce("");
-  lesson = told;
+  lesson = payload;
   document.title = `${lesson.title} · LiVO workshop`;
   $("title").textContent = lesson.title;
   $("tools").replaceChildren(el("a", { href: BASE }, "All lessons"));
@@ -46,7 +48,8 @@ function draw() {
     changed: () => { lock.disabled = made.ask.value() === null; },
   });
   const last = state.at === lesson.steps.length - 1;
-  const onward = last ? el("a", { class: "button main", href: BASE }, "Finish: all lessons") : button("Next", () => go(state.at + 1), "main");
+  const onward = last ? el("a", { class: "button main", href: BASE }, "Finish: all lessons")
+    : button("Next", () => go(state.at + 1), "main");
   show(made.node, el("nav", { class: "actions sticky", "aria-label": "Steps" },
     step.ask && !closed ? lock : onward,
     button("Back", () => go(state.at - 1)),
@@ -57,7 +60,8 @@ function intro() {
   show(el("article", { class: "step" },
     el("p", { class: "eyebrow" }, `Lesson ${lesson.order} · ${lesson.minutes} minutes · ${lesson.steps.length} steps`),
     el("h1", { tabindex: -1 }, lesson.title), el("p", { class: "lead" }, lesson.goal), prose(lesson.intro),
-    el("h2", {}, "Words"), el("dl", { class: "words" }, Object.entries(lesson.words).map(([term, meaning]) => [el("dt", {}, term), el("dd", {}, meaning)])),
+    el("h2", {}, "Words"), el("dl", { class: "words" },
+      Object.entries(lesson.words).map(([term, meaning]) => [el("dt", {}, term), el("dd", {}, meaning)])),
     el("p", { class: "soft" }, "Your answers stay in this browser.")),
   el("nav", { class: "actions sticky", "aria-label": "Steps" }, button("Start", () => go(0), "main")));
 }

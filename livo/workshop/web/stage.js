@@ -7,22 +7,26 @@ import { WIDGETS } from "./widgets.js";
 const KINDS = { predict: "Predict", observe: "Observe", explain: "Explain", change: "Change" };
 
 // {node, ask}; `ask` is what `renderAsk` made, or null. `own(id)` gives this person's answer to an earlier question.
-export function renderStep(step, { number, of, own = () => null, changed = () => {}, closed = false, tally = null, mine = null, asking = true } = {}) {
+export function renderStep(step, { number, of, own = () => null, changed = () => {}, closed = false, tally = null,
+  mine = null, asking = true } = {}) {
   const head = el("header", { class: "step-head" },
-    el("p", { class: "eyebrow" }, el("span", { class: `kind ${step.kind}` }, KINDS[step.kind]), of ? ` step ${number} of ${of} · ${plural(step.minutes, "minute")}` : ""),
+    el("p", { class: "eyebrow" }, el("span", { class: `kind ${step.kind}` }, KINDS[step.kind]),
+      of ? ` step ${number} of ${of} · ${plural(step.minutes, "minute")}` : ""),
     el("h1", { tabindex: -1 }, step.kind === "change" ? "What would change your mind?" : step.title));
-  const shown = step.show.map((widget) => WIDGETS[widget.widget](widget, widget.mine ?? (widget.ask ? own(widget.ask) : null)));
+  const shown = step.show.map((widget) =>
+    WIDGETS[widget.widget](widget, widget.mine ?? (widget.ask ? own(widget.ask) : null)));
   let ask = null;
   const parts = [];
   if (step.ask) {
-    if (closed) parts.push(question(step.ask), tallyOf(step.ask, tally, mine), told(step.ask, mine));
+    if (closed) parts.push(question(step.ask), tallyOf(step.ask, tally, mine), afterwards(step.ask, mine));
     else if (asking) {
       ask = renderAsk(step.ask, changed);
       ask.set(mine);
       parts.push(ask.node);
     } else parts.push(question(step.ask), optionsOf(step.ask));
   }
-  return { node: el("article", { class: `step ${step.kind}` }, head, step.html && prose(step.html), shown, parts.filter(Boolean)), ask };
+  return { node: el("article", { class: `step ${step.kind}` }, head, step.html && prose(step.html), shown,
+    parts.filter(Boolean)), ask };
 }
 
 function question(ask) {
@@ -32,13 +36,17 @@ function question(ask) {
 }
 
 function optionsOf(ask) {
-  if (ask.kind === "choice") return el("ol", { class: "shown-options" }, ask.options.map((option) => el("li", {}, option)));
-  return el("p", { class: "soft" }, ask.kind === "number" ? `A number from ${ask.min} to ${ask.max}` : `For each: ${ask.options.join(", ")}`);
+  if (ask.kind === "choice") return el("ol", { class: "shown-options" },
+    ask.options.map((option) => el("li", {}, option)));
+  return el("p", { class: "soft" }, ask.kind === "number" ? `A number from ${ask.min} to ${ask.max}`
+    : `For each: ${ask.options.join(", ")}`);
 }
 
 // What is said once the question is closed.
-function told(ask, mine) {
+function afterwards(ask, mine) {
   const own = ask.kind === "choice" && mine != null ? ask.options[mine] : null;
   if (!ask.because && !own) return null;
-  return el("section", { class: "because" }, own && el("p", {}, el("b", {}, "You chose: "), own), ask.right?.length === 1 && el("p", {}, el("b", {}, "Fits best: "), ask.options[ask.right[0]]), ask.because && prose(ask.because));
+  return el("section", { class: "because" }, own && el("p", {}, el("b", {}, "You chose: "), own),
+    ask.right?.length === 1 && el("p", {}, el("b", {}, "Fits best: "), ask.options[ask.right[0]]),
+    ask.because && prose(ask.because));
 }

@@ -1,4 +1,5 @@
-// What a step shows, one function a widget of livo/workshop/lesson.py; `own` is this person's answer to the widget's question.
+// What a step shows, one function a widget of livo/workshop/lesson.py; `own` is this person's answer to the widget's
+// question.
 import { tile } from "./asks.js";
 import { shareBars, tradeOff } from "./charts.js";
 import { BASE, button, el, percent } from "./dom.js";
@@ -7,7 +8,8 @@ import { rulers } from "./rulers.js";
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const perceived = (name) => (name === "male" || name === "female" ? `perceived ${name}` : name);
-const read = (set, i) => (set.labels[i] < 0 ? "the classifier cannot tell" : `the classifier says ${perceived(set.classes[set.labels[i]])}`);
+const read = (set, i) => (set.labels[i] < 0 ? "the classifier cannot tell"
+  : `the classifier says ${perceived(set.classes[set.labels[i]])}`);
 let counter = 0;
 
 export const WIDGETS = {
@@ -20,13 +22,15 @@ export const WIDGETS = {
   correction,
   chart: (widget) => el("div", { class: "widget" }, tradeOff(widget.chart)),
   retrieval,
-  tab: (widget) => el("p", { class: "widget" }, el("a", { class: "main", href: BASE.replace(/workshop\/$/, ""), target: "_blank", rel: "noopener" }, widget.label)),
+  tab: (widget) => el("p", { class: "widget" },
+    el("a", { class: "main", href: BASE.replace(/workshop\/$/, ""), target: "_blank", rel: "noopener" }, widget.label)),
 };
 
 function guessLine(widget, own) {
   if (!("ask" in widget)) return null;
   const set = widget.sets.at(-1);
-  const parts = [own != null && `Your guess: ${own}`, widget.tally?.enough && `middle guess of the class: ${widget.tally.median}`,
+  const parts = [own != null && `Your guess: ${own}`,
+    widget.tally?.enough && `middle guess of the class: ${widget.tally.median}`,
     `the classifier counted ${set.counts[set.classes.indexOf("female")]} of ${sum(set.counts)}`];
   return el("p", { class: "guess" }, parts.filter(Boolean).join(" · "));
 }
@@ -38,24 +42,29 @@ function setCard(set, widget) {
     widget.pictures && set.sheet && pictures(set),
     widget.bars && shareBars(set.classes, set.counts, { words: perceived }),
     set.abstained > 0 && el("p", { class: "soft" }, `cannot tell: ${set.abstained}`),
-    figures && el("p", { class: "figures" }, "D1 ", el("b", {}, (100 * d1(set.counts)).toFixed(1)), " · D2 ", el("b", {}, (100 * d2(set.counts)).toFixed(1))));
+    figures && el("p", { class: "figures" }, "D1 ", el("b", {}, (100 * d1(set.counts)).toFixed(1)), " · D2 ",
+      el("b", {}, (100 * d2(set.counts)).toFixed(1))));
 }
 
 function pictures(set, most = Infinity) {
   const n = set.labels.length;
-  return el("div", { class: "tiles" }, set.labels.slice(0, most).map((_, i) => tile(set.sheet, i, n, `picture ${i + 1}: ${read(set, i)}`)));
+  return el("div", { class: "tiles" },
+    set.labels.slice(0, most).map((_, i) => tile(set.sheet, i, n, `picture ${i + 1}: ${read(set, i)}`)));
 }
 
 function options(names, chosen, changed, title) {
   const group = `widget-${(counter += 1)}`;
-  return el("fieldset", { class: "pick" }, el("legend", {}, title), el("div", { class: "segments wide" }, names.map((name, i) => el("label", { class: "segment" },
-    el("input", { type: "radio", name: group, value: i, checked: i === chosen, onchange: () => changed(i) }), el("span", {}, name)))));
+  return el("fieldset", { class: "pick" }, el("legend", {}, title),
+    el("div", { class: "segments wide" }, names.map((name, i) => el("label", { class: "segment" },
+    el("input", { type: "radio", name: group, value: i, checked: i === chosen, onchange: () => changed(i) }),
+      el("span", {}, name)))));
 }
 
 function slider(title, value, changed, [min, max] = [0, 100]) {
   const id = `widget-${(counter += 1)}`;
   const out = el("output", { for: id }, `${value} %`);
-  const input = el("input", { type: "range", id, min, max, step: 1, value, oninput: () => { out.textContent = `${input.value} %`; changed(Number(input.value)); } });
+  const input = el("input", { type: "range", id, min, max, step: 1, value,
+    oninput: () => { out.textContent = `${input.value} %`; changed(Number(input.value)); } });
   const node = el("div", { class: "slider" }, el("label", { for: id }, title), input, out);
   node.set = (now) => { input.value = now; out.textContent = `${Math.round(now)} %`; };
   return node;
@@ -77,16 +86,24 @@ function reference(widget) {
     ownSlider.hidden = kind !== 2;
     out.replaceChildren(
       pictures(set, 10),
-      shareBars(set.classes, set.counts, { words: perceived, mark: set.classes.map((name) => (name === "female" ? wanted : 1 - wanted)) }),
+      shareBars(set.classes, set.counts, { words: perceived,
+        mark: set.classes.map((name) => (name === "female" ? wanted : 1 - wanted)) }),
       el("div", { class: `verdict ${fits ? "fits" : "off"}`, role: "status" },
         el("b", {}, fits ? "fits" : "does not fit"),
-        el("span", {}, ` the reference of ${percent(wanted)} perceived female. Found: ${count} of ${n}, interval ${Math.round(100 * low)} to ${Math.round(100 * high)} %; ${Math.abs(100 * (count / n - wanted)).toFixed(0)} points away.`)));
+        el("span", {},
+          ` the reference of ${percent(wanted)} perceived female. ` +
+            `Found: ${count} of ${n}, interval ` +
+              `${Math.round(100 * low)} to ${Math.round(100 * high)} %; ` +
+              `${Math.abs(100 * (count / n - wanted)).toFixed(0)} points away.`)));
   };
   const ownSlider = slider("My own reference: share perceived female", own, (value) => { own = value; draw(); });
   const node = el("div", { class: "widget" },
-    options(widget.sets.map((one) => `${one.prompt}, ${one.title}`), 0, (i) => { set = widget.sets[i]; draw(); }, "Which pictures?"),
-    options(["equal shares", "the planted table", "my own"], 0, (i) => { kind = i; draw(); }, "Compared with what?"), ownSlider, out,
-    el("p", { class: "soft" }, "Ten of the 50 pictures are shown; all 50 are counted. The dashed line is the reference."));
+    options(widget.sets.map((one) => `${one.prompt}, ${one.title}`), 0, (i) => { set = widget.sets[i]; draw(); },
+      "Which pictures?"),
+    options(["equal shares", "the planted table", "my own"], 0, (i) => { kind = i; draw(); }, "Compared with what?"),
+      ownSlider, out,
+    el("p", { class: "soft" },
+      "Ten of the 50 pictures are shown; all 50 are counted. The dashed line is the reference."));
   draw();
   return node;
 }
@@ -96,17 +113,22 @@ function reference(widget) {
 function verdicts(widget, own) {
   const { pictures: all, classes, sheet } = widget.album;
   const words = [...classes.map(perceived), "cannot tell"];
-  const told = (picture) => (picture.label < 0 ? words.length - 1 : picture.label);
-  const both = own ? all.map((picture, i) => [told(picture), own[i]]).filter(([a, b]) => a < classes.length && b < classes.length) : [];
+  const chosen = (picture) => (picture.label < 0 ? words.length - 1 : picture.label);
+  const both = own ? all.map((picture, i) => [chosen(picture), own[i]])
+    .filter(([a, b]) => a < classes.length && b < classes.length) : [];
   const split = widget.tally?.enough ? widget.tally.counts : null;
   return el("div", { class: "widget" },
-    own && el("p", { class: "guess" }, `You and the judge both placed ${both.length} pictures, and agree on ${both.filter(([a, b]) => a === b).length} of them.`),
+    own && el("p", { class: "guess" },
+      `You and the judge both placed ${both.length} pictures, ` +
+        `and agree on ${both.filter(([a, b]) => a === b).length} of them.`),
     el("div", { class: "verdicts" }, all.map((picture, i) => el("article", { class: "verdict-card" },
       tile(sheet, i, all.length, `picture ${i + 1}`),
       el("dl", {},
-        el("dt", {}, `${i + 1} · judge`), el("dd", {}, el("b", {}, words[told(picture)]), ` (${classes.map((name, k) => `${name} ${percent(picture.scores[k])}`).join(", ")})`),
-        own && [el("dt", {}, "you"), el("dd", { class: own[i] === told(picture) ? "" : "differs" }, words[own[i]])],
-        split && [el("dt", {}, "class"), el("dd", {}, [...classes, "cannot tell"].map((name, k) => `${name} ${split[i][k]}`).join(", "))])))));
+        el("dt", {}, `${i + 1} · judge`), el("dd", {}, el("b", {}, words[chosen(picture)]),
+          ` (${classes.map((name, k) => `${name} ${percent(picture.scores[k])}`).join(", ")})`),
+        own && [el("dt", {}, "you"), el("dd", { class: own[i] === chosen(picture) ? "" : "differs" }, words[own[i]])],
+        split && [el("dt", {}, "class"), el("dd", {},
+          [...classes, "cannot tell"].map((name, k) => `${name} ${split[i][k]}`).join(", "))])))));
 }
 
 function correction(widget, own) {
@@ -124,24 +146,35 @@ function correction(widget, own) {
     const value = corrected(reported, now.missed / 100, now.false_ / 100);
     out.replaceChildren(
       line("the judge reports", reported, "shade-0"),
-      value === null ? el("p", { class: "verdict off", role: "status" }, "Nothing can be corrected: such a judge says the same whatever it sees.") : line("corrected share", value, "shade-1"),
-      now.few ? el("p", { class: "note" }, `Your ten labels are few: ${now.few}. With so little, the correction itself is hardly known.`) : "");
+      value === null ? el("p", { class: "verdict off", role: "status" },
+        "Nothing can be corrected: such a judge says the same whatever it sees.")
+        : line("corrected share", value, "shade-1"),
+      now.few ? el("p", { class: "note" },
+        `Your ten labels are few: ${now.few}. With so little, the correction itself is hardly known.`) : "");
   };
   const line = (title, value, shade) => el("div", { class: "bar-row" }, el("span", { class: "bar-name" }, title),
-    el("span", { class: "bar-track", "aria-hidden": "true" }, el("i", { class: `bar-fill ${shade}`, style: { width: `${100 * value}%` } })), el("span", { class: "bar-number" }, el("b", {}, `${(100 * value).toFixed(1)} %`)));
-  const missed = slider("Of dolls perceived female, it calls male", Math.round(now.missed), (value) => { now = { ...now, missed: value, few: "" }; draw(); });
-  const false_ = slider("Of dolls perceived male, it calls female", Math.round(now.false_), (value) => { now = { ...now, false_: value, few: "" }; draw(); });
-  const use = (told) => { now = told; missed.set(told.missed); false_.set(told.false_); draw(); };
+    el("span", { class: "bar-track", "aria-hidden": "true" },
+      el("i", { class: `bar-fill ${shade}`, style: { width: `${100 * value}%` } })),
+      el("span", { class: "bar-number" }, el("b", {}, `${(100 * value).toFixed(1)} %`)));
+  const missed = slider("Of dolls perceived female, it calls male", Math.round(now.missed),
+    (value) => { now = { ...now, missed: value, few: "" }; draw(); });
+  const false_ = slider("Of dolls perceived male, it calls female", Math.round(now.false_),
+    (value) => { now = { ...now, false_: value, few: "" }; draw(); });
+  const use = (rates) => { now = rates; missed.set(rates.missed); false_.set(rates.false_); draw(); };
   const mine = () => {
     const rate = (truth) => {
       const placed = album.pictures.filter((picture, i) => own[i] === truth && picture.label >= 0);
       return [placed.filter((picture) => picture.label !== truth).length, placed.length];
     };
     const [[m, of], [f, ff]] = [rate(k), rate(1 - k)];
-    use({ missed: of ? (100 * m) / of : 0, false_: ff ? (100 * f) / ff : 0, few: `${m} of ${of} and ${f} of ${ff} judged otherwise than by you` });
+    use({ missed: of ? (100 * m) / of : 0, false_: ff ? (100 * f) / ff : 0,
+      few: `${m} of ${of} and ${f} of ${ff} judged otherwise than by you` });
   };
-  const node = el("div", { class: "widget" }, el("p", {}, `The set: “${set.prompt}”, ${set.title}, ${sum(set.counts)} pictures. Group: perceived female.`), missed, false_,
-    el("div", { class: "actions" }, button(`Errors found on ${confusion.n.toLocaleString("en")} drawings`, () => use({ ...tested })), own && button("My ten labels as the truth", mine)), out);
+  const node = el("div", { class: "widget" },
+    el("p", {}, `The set: “${set.prompt}”, ${set.title}, ${sum(set.counts)} pictures. Group: perceived female.`),
+    missed, false_,
+    el("div", { class: "actions" }, button(`Errors found on ${confusion.n.toLocaleString("en")} drawings`,
+      () => use({ ...tested })), own && button("My ten labels as the truth", mine)), out);
   draw();
   return node;
 }
@@ -153,7 +186,11 @@ function retrieval(widget, own) {
   const split = widget.tally?.enough ? widget.tally.counts : null;
   return el("div", { class: "widget decisions" }, widget.prompts.map((row, i) => el("article", { class: "decision" },
     el("h3", {}, `“${row.prompt}”`),
-    el("p", {}, el("span", { class: `chip ${row.principle ? "on" : ""}` }, row.principle ? `on: ${row.text}` : "off: no principle")),
-    row.words.length ? el("ul", {}, row.words.map((word) => el("li", {}, el("b", {}, word.text), `: ${word.reason}`))) : el("p", { class: "soft" }, "No word here calls for a principle."),
-    (own || split) && el("p", { class: "soft" }, [own && `You: ${words[own[i]]}`, split && `class: ${words.map((word, k) => `${word} ${split[i][k]}`).join(", ")}`].filter(Boolean).join(" · ")))));
+    el("p", {}, el("span", { class: `chip ${row.principle ? "on" : ""}` },
+      row.principle ? `on: ${row.text}` : "off: no principle")),
+    row.words.length ? el("ul", {}, row.words.map((word) => el("li", {}, el("b", {}, word.text), `: ${word.reason}`)))
+      : el("p", { class: "soft" }, "No word here calls for a principle."),
+    (own || split) && el("p", { class: "soft" },
+      [own && `You: ${words[own[i]]}`, split && `class: ${words.map((word, k) => `${word} ${split[i][k]}`).join(", ")}`]
+      .filter(Boolean).join(" · ")))));
 }

@@ -1,7 +1,7 @@
 // What all pages share: making elements, asking the server, and remembering a little in this browser.
 
 export const $ = (id) => document.getElementById(id);
-export const BASE = `${location.pathname.split("/workshop/")[0]}/workshop/`;
+export const BASE = new URL(document.documentElement.dataset.root ?? "./", location.href).pathname; // of this site
 
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -49,7 +49,7 @@ export function announce(text, kind = "") {
   banner.hidden = !text;
 }
 
-// Resolves with {status, told, etag}; status 0 where the server cannot be reached.
+// Resolves with {status, payload, etag}; status 0 where the server cannot be reached.
 export async function ask(path, { word = "", body = null, etag = "" } = {}) {
   const headers = {};
   if (word) headers.authorization = `Bearer ${word}`;
@@ -59,28 +59,37 @@ export async function ask(path, { word = "", body = null, etag = "" } = {}) {
     const reply = await fetch(`${BASE}api/${path}`, {
       method: body ? "POST" : "GET", headers, cache: "no-store", body: body && JSON.stringify(body),
     });
-    const told = reply.status === 304 ? null : await reply.json();
-    return { status: reply.status, told, etag: reply.headers.get("etag") ?? "" };
+    const payload = reply.status === 304 ? null : await reply.json();
+    return { status: reply.status, payload, etag: reply.headers.get("etag") ?? "" };
   } catch {
-    return { status: 0, told: null, etag: "" };
+    return { status: 0, payload: null, etag: "" };
   }
+}
+
+// Hands the browser a file that the server made for whoever holds the word.
+export async function save(path, word, name) {
+  const reply = await fetch(`${BASE}api/${path}`, { headers: { authorization: `Bearer ${word}` }, cache: "no-store" });
+  if (!reply.ok) throw new Error((await reply.json()).message);
+  const link = el("a", { href: URL.createObjectURL(await reply.blob()), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 export function randomWord(bytes = 16) { // crypto.randomUUID is not there on plain http, which a class's laptop serves
   return [...crypto.getRandomValues(new Uint8Array(bytes))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-export function recall(name, otherwise = null) {
+export function recall(name, otherwise = null, store = "localStorage") {
   try {
-    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
+    return JSON.parse(window[store].getItem(name)) ?? otherwise;
   } catch {
     return otherwise;
   }
 }
 
-export function remember(name, value) {
+export function remember(name, value, store = "localStorage") {
   try {
-    localStorage.setItem(name, JSON.stringify(value));
+    window[store].setItem(name, JSON.stringify(value));
   } catch { /* a private window may refuse; all that is lost is the place after a refresh */ }
 }
 

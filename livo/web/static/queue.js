@@ -1,3 +1,5 @@
+import { randomWord } from "./dom.js";
+
 // Events wait in this browser until their receipt is here: through lost networks, restarts of the server, refreshes.
 // One at a time and in order; every event has a key, so that sending it twice stores it once.
 
@@ -19,7 +21,7 @@ export class Queue {
 
   // Resolves with the receipt, or rejects with the server's refusal.
   put(event) {
-    const full = { key: crypto.randomUUID ? crypto.randomUUID() : fallbackKey(), ...event };
+    const full = { key: randomWord(), ...event };
     this.waiting.push(full);
     this.keep();
     const answer = new Promise((resolve, reject) => this.settle.set(full.key, { resolve, reject }));
@@ -47,10 +49,10 @@ export class Queue {
     while (this.waiting.length) {
       const event = this.waiting[0];
       let reply = null;
-      let told = null;
+      let payload = null;
       try {
         reply = await this.send(event);
-        told = await reply.json();
+        payload = await reply.json();
       } catch { reply = null; }
       this.paused = reply?.status === 423;
       if (!reply || reply.status >= 500 || this.paused) { // unknown: neither stored nor refused, so ask again
@@ -64,8 +66,8 @@ export class Queue {
       this.keep();
       const { resolve, reject } = this.settle.get(event.key) ?? {};
       this.settle.delete(event.key);
-      if (reply.ok) resolve?.(told);
-      else if (reject) reject(Object.assign(new Error(told.message), told, { status: reply.status }));
+      if (reply.ok) resolve?.(payload);
+      else if (reject) reject(Object.assign(new Error(payload.message), payload, { status: reply.status }));
     }
     this.running = false;
     this.changed(this);
@@ -78,9 +80,4 @@ function read(name) {
   } catch {
     return [];
   }
-}
-
-function fallbackKey() { // crypto.randomUUID exists on https and localhost only; a class's laptop may serve plain http
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

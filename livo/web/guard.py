@@ -1,0 +1,288 @@
+"""The one guard of all servers: which names and sites may speak to it, how much a request may hold, who asks, how often.
+
+`Guard` stands outside everything, Gradio included:  Guard(app, Reach(hosts, base, root_path))
+`guarded` stands around a handler: refusals become words.
+`Buckets` limit what one address may do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from livo.types import InputError
+from livo.web.events import Refused
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+LARGEST_REQUEST = 1_000_000
+"""Bytes; no page sends nearly as much."""
+BODY_SECONDS = 20.0
+"""How long a request's body may take to arrive."""
+SAFE = ("GET", "HEAD", "OPTIONS")
+CONTENT_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'"
+)
+HEADERS = (
+    (b"content-security-policy", CONTENT_POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-robots-tag", b"noindex"),
+)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Under which names a server is reached, and who may frame its pages.
+
+    Attributes:
+        hosts: names, small letters, without a port; this machine's own (`LOOPBACK`) are always among them.
+        literals: also any numeric address: a name that was bound to this one by an attacker is none.
+        base: address for others, such as https://example.org/livo; "" for the one that was asked for.
+        root_path: what a proxy in front puts before every path, such as /livo; "" where there is none.
+        framed_by: sites that may show the pages inside their own, besides this one.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    literals: bool = False
+    base: str = ""
+    root_path: str = ""
+    framed_by: tuple[str, ...] = ()
+
+    def knows(self, netloc: str) -> bool:
+        """Whether a Host header, with or without a port, names this server."""
+        try:
+            name = urlsplit(f"//{netloc}").hostname or ""
+        except ValueError:
+            return False
+        if name in LOOPBACK or name in self.hosts:
+            return True
+        if not self.literals:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def address(self, request: Request) -> str:
+        """This server's for others, without a slash at the end."""
+        return self.base or f"{request.url.scheme}://{request.url.netloc}{self.root_path}"
+
+
+class Guard:
+    """Refuses what no page of this server would send, and puts every request into one form.
+
+    Requests of foreign names (421), state-changing ones of other sites (403), bodies that are too large (413) or too slow
+    (408), and refused paths (403) end here. The path begins with the root path afterwards, whether the proxy cut it or not.
+
+    Args:
+        app: the application.
+        refused: beginnings of paths that are not served, after the root path, each with the reason.
+    """
+
+    def __init__(self, app: Any, reach: Reach, refused: Mapping[str, str] | None = None) -> None:
+        self.app, self.reach, self.refused = app, reach, dict(refused or {})
+        ancestors = " ".join(("'self'", *reach.framed_by))
+        self._always = (
+            (b"content-security-policy", f"frame-ancestors {ancestors}".encode()),
+            (b"x-content-type-options", b"nosniff"),
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
+        scope = self._in_one_form(scope)
+        body = _Limited(receive)
+        begun = False
+
+        async def with_headers(message: Any) -> None:
+            nonlocal begun
+            if body.refused and not begun:
+                return  # whatever the application makes of a body that broke off
+            if message["type"] == "http.response.start":
+                begun = True
+                there = {name for name, _ in message["headers"]} - {b"content-security-policy"}
+                message["headers"] = [*message["headers"], *(h for h in self._always if h[0] not in there)]
+            await send(message)
+
+        try:
+            self._check(Request(scope))
+            await self.app(scope, body, with_headers)
+        except Refused as refused:
+            body.refused = refused
+        except Exception:
+            if not body.refused:
+                raise
+        if (stopped := body.refused) and not begun:
+            body.refused = None
+            await refusal(stopped)(scope, receive, with_headers)
+
+    def _in_one_form(self, scope: Any) -> Any:
+        root, path = self.reach.root_path, scope["path"]
+        if root and path != root and not path.startswith(f"{root}/"):
+            raw = scope.get("raw_path") or path.encode()
+            scope = {**scope, "path": root + path, "raw_path": root.encode() + raw}
+        forwarded = Request(scope).headers.get("x-forwarded-host", "").split(",")[0].strip()
+        if forwarded and self.reach.knows(forwarded):
+            others = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            scope = {**scope, "headers": [(b"host", forwarded.encode("latin-1")), *others]}
+        return {**scope, "root_path": root}
+
+    def _check(self, request: Request) -> None:
+        for name in ("host", "x-forwarded-host"):
+            given = request.headers.get(name, "")
+            for one in given.split(","):
+                if (one.strip() or name == "host") and not self.reach.knows(one.strip()):
+                    raise Refused(
+                        421,
+                        "foreign_host",
+                        f"this server does not answer to the name {one.strip()[:80]!r}: whoever runs it can allow it "
+                        "with --base-url",
+                    )
+        path = request.scope["path"][len(self.reach.root_path) :]
+        for start, reason in self.refused.items():
+            if path.startswith(start):
+                raise Refused(403, "not_served", reason)
+        if request.method not in SAFE:
+            check_origin(request, self.reach)
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or len(length) > 12 or int(length) > LARGEST_REQUEST:
+            raise Refused(413, "too_large", f"a request has at most {LARGEST_REQUEST} bytes")
+
+
+class _Limited:
+    """A request's body as far as it is small and quick; then whatever the server says of the connection.
+
+    Attributes:
+        refused: why nothing more is read of it.
+    """
+
+    def __init__(self, receive: Any) -> None:
+        self.receive, self.refused = receive, cast("Refused | None", None)
+        self._left, self._whole, self._until = LARGEST_REQUEST, False, time.monotonic() + BODY_SECONDS
+
+    async def __call__(self) -> Any:
+        if self._whole:
+            return await self.receive()
+        try:
+            message = await asyncio.wait_for(self.receive(), self._until - time.monotonic())
+        except TimeoutError:
+            return self._stop(Refused(408, "too_slow", f"a request has to arrive within {BODY_SECONDS:.0f} s"))
+        self._whole = message["type"] != "http.request" or not message.get("more_body", False)
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            return self._stop(Refused(413, "too_large", f"a request has at most {LARGEST_REQUEST} bytes"))
+        return message
+
+    def _stop(self, refused: Refused) -> dict[str, str]:
+        self.refused, self._whole = refused, True
+        return {"type": "http.disconnect"}
+
+
+def check_origin(request: Request, reach: Reach) -> None:
+    """Whether a state-changing request comes from a page of this server, or from no page at all.
+
+    Raises:
+        Refused: another site's page sent it.
+    """
+    origin = request.headers.get("origin")
+    own = {request.headers.get("host", ""), urlsplit(reach.base).netloc} - {""}
+    if origin is not None:
+        foreign = urlsplit(origin).netloc not in own
+    else:
+        foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+    if foreign:
+        raise Refused(403, "foreign_site", "another site's page sent this: open this server's own page")
+
+
+class Headers:
+    """Adds the headers that keep a page to itself."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+def refusal(refused: Refused) -> Response:
+    """A refusal as an answer."""
+    return JSONResponse({"code": refused.code, "message": str(refused)}, refused.status)
+
+
+def guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
+    """A refusal becomes its status and its words; nothing else of the program's inside gets out."""
+
+    async def run(request: Request) -> Response:
+        try:
+            if asyncio.iscoroutinefunction(handler):
+                return await handler(request)
+            return await asyncio.to_thread(handler, request)
+        except Refused as refused:
+            return refusal(refused)
+        except InputError as error:
+            return refusal(Refused(422, "input", str(error)))
+
+    return run
+
+
+def bearer(request: Request) -> str:
+    """The code, key or word that the request carries; "" where it carries none."""
+    kind, _, code = request.headers.get("authorization", "").partition(" ")
+    return code.strip() if kind.lower() == "bearer" and code.isascii() else ""
+
+
+def asker(request: Request) -> str:
+    """Who asks, as far as a network tells: an address, of IPv6 the network of one household."""
+    host = request.client.host if request.client else ""
+    with contextlib.suppress(ValueError):
+        if isinstance(address := ipaddress.ip_address(host), ipaddress.IPv6Address):
+            return str(ipaddress.ip_network((address, 64), strict=False))
+    return host
+
+
+@dataclass
+class Buckets:
+    """So many at once, then so many a second; one bucket a name.
+
+    Attributes:
+        burst: how many at once.
+        rate: how many more a second.
+        most: names that are remembered; those unused for longest are forgotten first.
+    """
+
+    burst: float
+    rate: float
+    most: int = 20_000
+    _left: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def left(self, name: str = "") -> float:
+        """How many are left now."""
+        now = time.monotonic()
+        left, at = self._left.get(name, (self.burst, now))
+        return min(self.burst, left + (now - at) * self.rate)
+
+    def take(self, name: str = "") -> bool:
+        """Whether there was one left."""
+        left = self.left(name)
+        self._left.pop(name, None)
+        self._left[name] = (left - 1 if left >= 1 else left, time.monotonic())  # last in order
+        while len(self._left) > self.most:
+            del self._left[next(iter(self._left))]
+        return left >= 1

@@ -1,0 +1,154 @@
+"""Ports, addresses and connections: half-open ones neither stop the server nor fill its log."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from livo.types import InputError
+from livo.web import serve
+from livo.web.guard import Reach
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = """
+import resource, sys
+soft = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from livo.web import serve
+serve.HEADER_SECONDS = float(sys.argv[2])
+listening = serve.listen("127.0.0.1", 0)
+print(listening.getsockname()[1], flush=True)
+app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("here"))])
+serve.run(app, listening, serve.reach_of("127.0.0.1"))
+"""
+
+
+@contextlib.contextmanager
+def server(files: int, seconds: float, log: Path) -> Iterator[int]:
+    with log.open("wb") as err:
+        command = [sys.executable, "-c", SERVER, str(files), str(seconds)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=err, text=True)
+    try:
+        assert process.stdout
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answer(port: int) -> tuple[str, float]:
+    begun = time.monotonic()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as reply:
+        return reply.read().decode(), time.monotonic() - begun
+
+
+def closed(connection: socket.socket) -> bool:
+    connection.settimeout(5)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+def reply(connection: socket.socket) -> bool:
+    got = b""
+    while not got.endswith(b"here"):
+        if not (more := connection.recv(4_096)):
+            return False
+        got += more
+    return b"200 OK" in got
+
+
+def test_half_open_connections_stop_nobody_and_fill_no_log(tmp_path: Path) -> None:
+    """1,100 under the usual limit of 1,024 files stopped the server, and it wrote 52 MB in 20 s."""
+    with server(1_024, 60, tmp_path / "log") as port:
+        held = [socket.create_connection(("127.0.0.1", port)) for _ in range(1_100)]
+        for connection in held:
+            with contextlib.suppress(OSError):
+                connection.sendall(b"GET / HTTP/1.1\r\nhost: 127")
+        text, seconds = answer(port)
+        assert text == "here" and seconds < 3
+        time.sleep(1)
+        for connection in held:
+            connection.close()
+    assert (tmp_path / "log").stat().st_size < 5_000
+
+
+def test_a_head_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    with server(1_024, 0.5, tmp_path / "log") as port:
+        silent = socket.create_connection(("127.0.0.1", port))
+        slow = socket.create_connection(("127.0.0.1", port))
+        slow.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert reply(slow)
+        slow.sendall(b"GET / HTTP/1.1\r\n")  # the second request on a connection, too
+        assert closed(silent) and closed(slow)
+        idle = socket.create_connection(("127.0.0.1", port))
+        idle.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert reply(idle)
+        time.sleep(1)
+        idle.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert reply(idle), "a connection that waits between two requests is kept"
+
+
+def test_nonsense_is_one_line_a_minute(tmp_path: Path) -> None:
+    with server(1_024, 5, tmp_path / "log") as port:
+        for _ in range(300):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(b"\x16\x03\x01\x02\x00 nonsense\r\n\r\n")
+                with contextlib.suppress(OSError):
+                    connection.recv(1_024)
+        assert answer(port)[0] == "here"
+    assert len((tmp_path / "log").read_text().splitlines()) <= 2
+
+
+def test_lines_of_other_kinds_are_all_written() -> None:
+    once = serve.OnceAMinute()
+    lines = ["a", "a", "b", "a", "c"]
+    records = [logging.LogRecord("x", logging.WARNING, "f", 1, line, None, None) for line in lines]
+    assert [once.filter(record) for record in records] == [True, False, True, False, True]
+
+
+def test_the_address_in_the_network_is_an_address() -> None:
+    assert ipaddress.ip_address(serve.lan_address()).version == 4
+
+
+def test_without_a_network_there_is_still_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(serve.socket.socket, "connect", refuse)
+    monkeypatch.setattr(serve.socket, "gethostbyname", refuse)
+    assert serve.lan_address() == "127.0.0.1"
+
+
+def test_a_printed_address_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "lan_address", lambda: "192.168.1.7")
+    assert serve.shown_address("0.0.0.0", 80, Reach()) == "http://192.168.1.7:80"
+    assert serve.shown_address("::1", 80, Reach(root_path="/livo")) == "http://[::1]:80/livo"
+    assert serve.shown_address("0.0.0.0", 80, Reach(base="https://example.org/livo")) == "https://example.org/livo"
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 1 << 20), ("203.0.113.9", 0), ("no such host", 0)])
+def test_a_port_that_cannot_be_had_is_said_so(host: str, port: int) -> None:
+    with pytest.raises(InputError, match="--port"):
+        serve.listen(host, port)
+
+
+def test_codes_are_drawn() -> None:
+    assert serve.qr_svg("http://h/study").count("<svg") == 1
+    assert serve.qr_terminal("http://h/workshop").count("\n") > 10
