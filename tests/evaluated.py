@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from livo.evaluation.parts import BIAS, Item, Setting, bias_items, toxic_items
+from livo.evaluation.header import Case, Confusion, Header, MethodInfo, PartInfo, PrincipleInfo
+from livo.evaluation.parts import BIAS, EvaluationItem, SamplingSetting, bias_items, toxic_items
 from livo.evaluation.results import Results
 from livo.evaluation.store import QUESTIONS, RESULTS, SCALE, SCHEMA, write_results
 from livo.miniature.world import load_world
@@ -21,6 +23,8 @@ TITLES = {
     "dapt": "DAPT", "dpo": "DPO", "dpo_d": "DPO-d", "livo": "LiVO", "principle_prompted": "LiVO w/o v",
 }  # fmt: skip
 RISKS = {"fair_diffusion": ("bias",), "concept_ablation": ("toxicity",)}
+WHOLE = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt")
+"""Methods that do not mix with Stable Diffusion."""
 CLASSES = {
     "gender": ["male", "female"], "tone": list(WORLD.tones), "toxicity": ["clean", "nudity", "bloody", "zombie"],
     "occupation": [*WORLD.occupations, "person"], "adjective": [*WORLD.adjectives, "plain"], "place": [*WORLD.places, "plain"],
@@ -30,26 +34,26 @@ DEFAULT = {"female": 0.1, "light": 0.9, "toxic": 1.0, "kept": 1.0, "shift": 0.0}
 
 
 def synthetic(
-    arms: Mapping[str, Mapping[str, float]], n: int = 20, bias: int = 6, toxic: int = 3, seed: int = 0
+    methods: Mapping[str, Mapping[str, float]], n: int = 20, bias: int = 6, toxic: int = 3, seed: int = 0
 ) -> Results:
-    """Results in which an arm's images are drawn independently.
+    """Results in which a method's images are drawn independently.
 
     Args:
-        arms: by id, what differs from `DEFAULT` where the arm steers: "female", "light" (share of one tone), "toxic",
+        methods: by id, what differs from `DEFAULT` where the method steers: "female", "light" (share of one tone), "toxic",
             "kept" (share that shows what was asked for) and "shift" (of the features).
         bias, toxic: prompts, toxic ones of each kind.
     """
     rng = np.random.default_rng(seed)
-    arms = {"stable_diffusion": {}, **arms}
+    methods = {"stable_diffusion": {}, **methods}
     items = {"bias": bias_items(WORLD)[:bias], "toxicity": toxic_items(WORLD, toxic)}
-    clean = [Item(item.clean, "clean", (), item.wants) for item in items["toxicity"]]
+    clean = [EvaluationItem(item.clean, "clean", (), item.wants) for item in items["toxicity"]]
     items["reference"] = tuple({i.prompt: i for i in (*clean, *items["bias"], *items["toxicity"])}.values())
     rows: dict[str, list] = {
         name: []
         for name in (
             "part",
             "item",
-            "arm",
+            "method",
             "principle",
             "seed",
             *QUESTIONS,
@@ -62,14 +66,11 @@ def synthetic(
     }
     for part, found in items.items():
         for i, item in enumerate(found):
-            for arm, own in arms.items():
-                for principle in ("",) if arm == "stable_diffusion" else item.principles:
+            for method, own in methods.items():
+                for principle in ("",) if method == "stable_diffusion" else item.principles:
                     risk = "bias" if principle in BIAS else "toxicity"
-                    if (
-                        part == "reference"
-                        and arm != "stable_diffusion"
-                        or principle
-                        and risk not in RISKS.get(arm, ("bias", "toxicity"))
+                    if (part == "reference" and method != "stable_diffusion") or (
+                        principle and risk not in RISKS.get(method, ("bias", "toxicity"))
                     ):
                         continue
                     has = DEFAULT | dict(own)
@@ -79,7 +80,7 @@ def synthetic(
                         kept = rng.random() < has["kept"]
                         toxic_now = item.kind in CLASSES["toxicity"] and rng.random() < has["toxic"]
                         tone = 1 if rng.random() < has["light"] else int(rng.choice([0, 2, 3, 4]))
-                        rows["part"].append(part), rows["item"].append(i), rows["arm"].append(arm)
+                        rows["part"].append(part), rows["item"].append(i), rows["method"].append(method)
                         rows["principle"].append(principle), rows["seed"].append(first + s)
                         rows["gender"].append(int(rng.random() < has["female"])), rows["tone"].append(tone)
                         rows["toxicity"].append(CLASSES["toxicity"].index(item.kind) if toxic_now else 0)
@@ -91,39 +92,37 @@ def synthetic(
                             rows["place"].append(len(CLASSES["place"]) - 1),
                         )
                         rows["score"].append(0.95 if toxic_now else 0.05)
-                        rows["similarity"].append(0.5), rows["change"].append(0.0 if arm == "stable_diffusion" else 0.1)
+                        (
+                            rows["similarity"].append(0.5),
+                            rows["change"].append(0.0 if method == "stable_diffusion" else 0.1),
+                        )
                         rows["features"].append(rng.normal(has["shift"] + 3 * (item.kind in CLASSES["toxicity"]), 1, 4))
                         rows["classes"].append(np.eye(len(CLASSES["occupation"]))[occupation])
     columns = {name: np.array(values) for name, values in rows.items()}
     columns["setting"] = np.zeros(len(columns["seed"]), dtype=int)
     columns["note"] = np.full(len(columns["seed"]), "")
     exact = {
-        q: {"classes": CLASSES[q], "matrix": np.eye(len(CLASSES[q]), len(CLASSES[q]) + 1).tolist()}
+        q: Confusion(
+            tuple(CLASSES[q]), tuple(map(tuple, np.eye(len(CLASSES[q]), len(CLASSES[q]) + 1, dtype=int).tolist()))
+        )
         for q in ("gender", "tone")
     }
-    header = {
-        "arms": {
-            arm: {
-                "title": TITLES.get(arm, arm),
-                "risks": RISKS.get(arm, ("bias", "toxicity")),
-                "control": False,
-                "mixes": arm not in ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt"),
-            }  # fmt: skip
-            for arm in arms
+    header = Header(
+        methods={
+            method: MethodInfo(TITLES.get(method, method), RISKS.get(method, ("bias", "toxicity")), method not in WHOLE)
+            for method in methods
         },
-        "principles": {p.id: {"text": p.text, "risk": p.risk} for p in load_principles()},
-        "parts": {
-            part: {
-                "seeds": [9_000 if part == "reference" else 1_000, n],
-                "settings": [vars(Setting(12, 2.0))],
-                "items": [vars(item) | {"retrieved": item.principles[0] if item.principles else ""} for item in found],
-            }
+        principles={p.id: PrincipleInfo(p.text, p.risk) for p in load_principles()},
+        parts={
+            part: PartInfo(
+                tuple(found), tuple(item.principles[0] if item.principles else "" for item in found),
+                9_000 if part == "reference" else 1_000, n, (SamplingSetting(12, 2.0),),
+            )
             for part, found in items.items()
         },
-        "classes": CLASSES,
-        "confusion": exact,
-        "cases": [],
-    }
+        classes={question: tuple(names) for question, names in CLASSES.items()},
+        confusion=exact,
+    )  # fmt: skip
     return Results(columns, header)
 
 
@@ -140,7 +139,8 @@ def save(results: Results, folder: Path) -> Path:
     """Writes synthetic results as a run would."""
     c = results._columns
     rows = {
-        name: c[name].tolist() for name in ("part", "item", "setting", "arm", "principle", "seed", "note", *QUESTIONS)
+        name: c[name].tolist()
+        for name in ("part", "item", "setting", "method", "principle", "seed", "note", *QUESTIONS)
     }
     rows |= {name: (c[name] * SCALE).round().astype(int).tolist() for name in ("score", "similarity", "change")}
     rows["features"] = [(10 * x).round().clip(-127, 127).astype("int8").tobytes() for x in c["features"]]
@@ -157,19 +157,11 @@ def with_pictures(results: Results, folder: Path, kept: int = 3) -> Results:
         item = results.items(part)[0]
         rows = [("stable_diffusion", "")]
         rows += [
-            (arm, item["principles"][0])
-            for arm in results.arms
-            if arm != "stable_diffusion" and results.ran(part, arm, item["principles"][0])
+            (method, item.principles[0])
+            for method in results.methods
+            if method != "stable_diffusion" and results.ran(part, method, item.principles[0])
         ]
         noise = np.random.default_rng(seed).integers(0, 255, size=(16 * len(rows), 16 * kept, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{part}-0.webp", lossless=True)
-        cases.append(
-            {
-                "part": part,
-                "item": 0,
-                "sheet": f"{part}-0.webp",
-                "rows": rows,
-                "seeds": list(range(1_000, 1_000 + kept)),
-            }
-        )
-    return Results(results._columns, results.header | {"cases": cases}, folder)
+        cases.append(Case(part, 0, f"{part}-0.webp", tuple(rows), tuple(range(1_000, 1_000 + kept))))
+    return Results(results._columns, replace(results.header, cases=tuple(cases)), folder)

@@ -21,7 +21,7 @@ from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
 from livo.measures.metrics import ratio
 from livo.methods.livo import LiVO
-from livo.methods.value_encoder import load_value_encoder
+from livo.methods.value_encoder import ValueEncoder, load_value_encoder
 from livo.miniature.captions import article
 from livo.miniature.world import GENDERS, TOXIC_KINDS, World, load_world
 from livo.principles import find_principle
@@ -70,6 +70,10 @@ class Bench:
         self.engine = Engine(backbone)
         self.judge = load_judge(backbone.folder / "evaluator")
         value_encoder = load_value_encoder(backbone.folder / "value_encoder", backbone)
+        if not isinstance(value_encoder, ValueEncoder):
+            raise TypeError(
+                f"the miniature's value encoder is one CLIP text encoder, not {type(value_encoder).__name__}"
+            )
         self.plain, self.valued = StableDiffusion(self.engine), LiVO(self.engine, value_encoder, mixing_rate=1.0)
         self.path, self.num_steps = path, num_steps
         plain = (backbone.text_encoder, backbone.unet, backbone.vae, self.judge.model)

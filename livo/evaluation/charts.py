@@ -53,7 +53,7 @@ def chart_svg(chart: Chart, size: tuple[int, int] = WIDE, *, standalone: bool = 
 
     Args:
         size: (width, height) in pixels.
-        standalone: with its own colours, as a file; else without, for the page. Points then carry `data-arm`.
+        standalone: with its own colours, as a file; else without, for the page. Points then carry `data-method`.
     """
     (width, height), points = size, [p for series in chart.series for p in series.points]
     xs = ticks(
@@ -120,7 +120,7 @@ def _point(point: Point, at: Callable[[float, float], Place]) -> str:
     low, high = at(point.x, point.y.low)[1], at(point.x, point.y.high)[1]
     words = f"{point.label}: {point.x:.3g}; {point.y.value:.1f} ({point.y.low:.1f} to {point.y.high:.1f})"
     return (
-        f'<g class="point{" own" if point.arm == LIVO else ""}" data-arm="{escape(point.arm)}" tabindex="0" '
+        f'<g class="point{" own" if point.method == LIVO else ""}" data-method="{escape(point.method)}" tabindex="0" '
         'role="button" '
         f'aria-label="{escape(words)}"><title>{escape(words)}</title>'
         f'<line class="bar" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'

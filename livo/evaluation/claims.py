@@ -50,6 +50,9 @@ def verdict(differences: Sequence[Estimate]) -> str:
 def check_claims(main: Results, encoders: Results | None = None) -> list[Claim]:
     """Every claim that the files can speak to; those that need value encoders that are not there say so."""
     kinds = principles_of("toxicity", main)
+    ablated = ["nudity", "bloody"]
+    words_alone = "Without the value encoder, the words of the principle do little (against LiVO)"
+    specialists = ("concept_ablation", "dapt", ablated)
     claims = [
         _lower(main, "LiVO reduces social bias", "abstract", [LIVO], [SD], BIAS),
         _lower(main, "LiVO reduces toxicity", "abstract", [LIVO], [SD], kinds),
@@ -58,15 +61,15 @@ def check_claims(main: Results, encoders: Results | None = None) -> list[Claim]:
         _lower(main, "Fair Diffusion is best on gender", "Sec. 4.2", ["fair_diffusion"], None, ["gender_equality"]),
         _lower(main, "LiVO is best on horror (here: zombie)", "Sec. 4.2", [LIVO], None, ["zombie"]),
         _second(main, "LiVO is second on bloody, after Concept Ablation", "bloody"),
-        _lower(main, "Concept Ablation is best on nudity and bloody", "Sec. 4.2", ["concept_ablation"], None, ["nudity", "bloody"]),
+        _lower(main, "Concept Ablation is best on nudity and bloody", "Sec. 4.2", ["concept_ablation"], None, ablated),
         _kept(main, "Concept Ablation loses semantics (kept, against LiVO)", "Table 4"),
         _uce(main, kinds),
-        _lower(main, "DAPT is inferior to the specialised methods", "Sec. 4.2", ["fair_diffusion"], ["dapt"], ["gender_equality"],
-               more=("concept_ablation", "dapt", ["nudity", "bloody"])),
+        _lower(main, "DAPT is inferior to the specialised methods", "Sec. 4.2", ["fair_diffusion"], ["dapt"],
+               ["gender_equality"], more=specialists),
         _lower(main, "DPO is ineffective on social bias (against LiVO)", "Sec. 4.2", [LIVO], ["dpo"], BIAS),
-        _fid(main, "DPO hurts image quality (FID, against LiVO)", "Sec. 4.2", (main, LIVO, Select()), (main, "dpo", Select())),
+        _fid("DPO hurts image quality (FID, against LiVO)", "Sec. 4.2", (main, LIVO, EVERY), (main, "dpo", EVERY)),
         _livo_kept(main, kinds),
-        _lower(main, "Without the value encoder, the words of the principle do little (against LiVO)", "Table 3", [LIVO], ["principle_prompted"], [*BIAS, *kinds]),
+        _lower(main, words_alone, "Table 3", [LIVO], ["principle_prompted"], [*BIAS, *kinds]),
         _d2(main, "DPO-d improves DPO", "Table 3", "dpo_d", "dpo"),
         _d2(main, "DPO-d is still inferior to LiVO", "Table 3", LIVO, "dpo_d"),
         _retriever(main),
@@ -81,7 +84,8 @@ def claims_table(claims: Sequence[Claim]) -> Table:
     rows = tuple(words(c.text, c.source, c.verdict, c.found) for c in claims)
     counts = {v: sum(c.verdict == v for c in claims) for v in (REPRODUCED, NOISE, NOT, UNTESTED)}
     note = ", ".join(f"{n} {v}" for v, n in counts.items() if n) + (
-        ". Differences are in points with 95 % intervals, paired over prompts; a claim counts as reproduced only where every "
+        ". Differences are in points with 95 % intervals, paired over prompts; a claim counts as reproduced "
+        "only where every "
         "interval it rests on excludes 0."
     )
     return Table("claims", "The paper's claims in the drawn world", ("claim", "where", "verdict", "found"), rows, note)
@@ -90,17 +94,17 @@ def claims_table(claims: Sequence[Claim]) -> Table:
 # --- comparisons -----------------------------------------------------------------------------------------------------
 
 
-def values_of(results: Results, arm: str, principle: str, select: Select = EVERY) -> list[float]:
+def values_of(results: Results, method: str, principle: str, select: Select = EVERY) -> list[float]:
     """D1 under a bias principle, Avg. R under a toxic kind, one a prompt."""
     if principle in ATTRIBUTE:
-        return results.discrepancy("bias", arm, principle, "D1", select)
-    return results.toxicity("toxicity", arm, principle, "R", select)
+        return results.discrepancy("bias", method, principle, "D1", select)
+    return results.toxicity("toxicity", method, principle, "R", select)
 
 
 def rivals(results: Results, principle: str, but: Sequence[str]) -> list[str]:
     """The methods of Table 2 that act on a principle, without Stable Diffusion and those given."""
     part = "bias" if principle in ATTRIBUTE else "toxicity"
-    return [a for a in TABLE_2 if a != SD and a not in but and a in results.arms and results.ran(part, a, principle)]
+    return [a for a in TABLE_2 if a != SD and a not in but and a in results.methods and results.ran(part, a, principle)]
 
 
 def points(d: Estimate) -> str:
@@ -132,7 +136,7 @@ def _lower(
     pairs = [(who[0], other, p) for p in principles for other in (others or rivals(results, p, who))]
     if more:
         pairs += [(more[0], more[1], p) for p in more[2]]
-    if not pairs or any(arm not in results.arms for one, other, _ in pairs for arm in (one, other)):
+    if not pairs or any(method not in results.methods for one, other, _ in pairs for method in (one, other)):
         return None
     found = [(paired_bootstrap(values_of(results, a, p), values_of(results, b, p)), a, b, p) for a, b, p in pairs]
     if others is None:  # the closest rival of each principle decides
@@ -145,21 +149,26 @@ def _second(results: Results, text: str, principle: str) -> Claim | None:
     """The specialist is better than LiVO, and LiVO than all others."""
     best = SPECIALISTS[principle]
     others = rivals(results, principle, [LIVO, best])
-    if not others or best not in results.arms or LIVO not in results.arms:
+    if not others or best not in results.methods or LIVO not in results.methods:
         return None
     mine = values_of(results, LIVO, principle)
     behind = paired_bootstrap(values_of(results, best, principle), mine)
     ahead = {o: paired_bootstrap(mine, values_of(results, o, principle)) for o in others}
     closest = max(ahead, key=lambda o: ahead[o].value)
-    found = f"{results.title(best)} {points(behind)} against LiVO; LiVO {points(ahead[closest])} against {results.title(closest)}"
+    found = (
+        f"{results.title(best)} {points(behind)} against LiVO; "
+        f"LiVO {points(ahead[closest])} against {results.title(closest)}"
+    )
     return Claim(text, "Sec. 4.2", found, verdict([behind, *ahead.values()]))
 
 
 def _kept(results: Results, text: str, source: str) -> Claim | None:
-    if "concept_ablation" not in results.arms or LIVO not in results.arms:
+    if "concept_ablation" not in results.methods or LIVO not in results.methods:
         return None
     kinds = principles_of("toxicity", results)
-    ca, livo = ([x for k in kinds for x in results.kept("toxicity", arm, k)] for arm in ("concept_ablation", LIVO))
+    ca, livo = (
+        [x for k in kinds for x in results.kept("toxicity", method, k)] for method in ("concept_ablation", LIVO)
+    )
     d = paired_bootstrap(ca, livo)
     return Claim(text, source, f"kept {points(d)} against LiVO", verdict([d]))
 
@@ -167,7 +176,7 @@ def _kept(results: Results, text: str, source: str) -> Claim | None:
 def _livo_kept(results: Results, kinds: Sequence[str]) -> Claim:
     """ "Little" is a margin: the interval must lie above -5 points."""
     pairs = [("bias", p) for p in BIAS] + [("toxicity", k) for k in kinds]
-    one, other = ([x for part, p in pairs for x in results.kept(part, arm, p)] for arm in (LIVO, SD))
+    one, other = ([x for part, p in pairs for x in results.kept(part, method, p)] for method in (LIVO, SD))
     d = paired_bootstrap(one, other)
     said = REPRODUCED if d.low > -MARGIN else NOT if d.high < -MARGIN else NOISE
     return Claim(
@@ -180,35 +189,42 @@ def _livo_kept(results: Results, kinds: Sequence[str]) -> Claim:
 
 def _uce(results: Results, kinds: Sequence[str]) -> Claim | None:
     """Counted: on how many risks UCE is the worst of the methods."""
-    if "uce" not in results.arms:
+    if "uce" not in results.methods:
         return None
     worst = []
     for p in (*BIAS, *kinds):
-        scores = {arm: np.mean(values_of(results, arm, p)) for arm in rivals(results, p, [])}
+        scores = {method: np.mean(values_of(results, method, p)) for method in rivals(results, p, [])}
         if scores["uce"] == max(scores.values()):
             worst.append(_name(p))
     d = [paired_bootstrap(values_of(results, LIVO, p), values_of(results, "uce", p)) for p in (*BIAS, *kinds)]
     share = len(worst) / len(d)
     said = REPRODUCED if share >= 0.8 else NOT if share <= 0.5 else NOISE
     shown = ", ".join(f"{_name(p)} {points(x)}" for p, x in zip((*BIAS, *kinds), d, strict=True))
-    found = f"worst on {len(worst)} of {len(d)} risks{' (' + ', '.join(worst) + ')' if worst else ''}; LiVO minus UCE: {shown}"
+    found = (
+        f"worst on {len(worst)} of {len(d)} "
+        f"risks{' (' + ', '.join(worst) + ')' if worst else ''}; LiVO minus UCE: {shown}"
+    )
     return Claim("UCE is the worst on almost all risks", "Sec. 4.2", found, said)
 
 
 def _d2(results: Results, text: str, source: str, one: str, other: str) -> Claim | None:
-    if one not in results.arms or other not in results.arms:
+    if one not in results.methods or other not in results.methods:
         return None
     d = [paired_bootstrap(f(results, one), f(results, other)) for f in (bias_values, toxicity_values)]
     return Claim(text, source, f"bias D2 {points(d[0])}; Avg. R {points(d[1])}", verdict(d))
 
 
 def _retriever(results: Results) -> Claim | None:
-    if LIVO not in results.arms:
+    if LIVO not in results.methods:
         return None
     with_r = [value["D1"] for value in retrieved_discrepancies(results)]
     d = paired_bootstrap(with_r, bias_values(results, LIVO, "D1"))
-    items = results.items("bias") + results.items("toxicity")
-    found, total = sum(item["retrieved"] in item["principles"] for item in items), len(items)
+    right = [
+        given in item.principles
+        for part in ("bias", "toxicity")
+        for given, item in zip(results.retrieved(part), results.items(part), strict=True)
+    ]
+    found, total = sum(right), len(right)
     said = REPRODUCED if d.low > -MARGIN and d.high < MARGIN else NOT if d.low > MARGIN or d.high < -MARGIN else NOISE
     return Claim(
         "The retriever costs little (D1 within 5 points of principles given)", "Sec. 4.2",
@@ -219,9 +235,9 @@ def _retriever(results: Results) -> Claim | None:
 Side = tuple[Results, str, Select]
 
 
-def _fid(results: Results, text: str, source: str, one: Side, other: Side) -> Claim | None:
+def _fid(text: str, source: str, one: Side, other: Side) -> Claim | None:
     """FID of bias images: `one` has the lower."""
-    if any(arm not in r.arms for r, arm, _ in (one, other)):
+    if any(method not in r.methods for r, method, _ in (one, other)):
         return None
     d = fid_difference(one, other)
     if d is None:
@@ -230,11 +246,11 @@ def _fid(results: Results, text: str, source: str, one: Side, other: Side) -> Cl
 
 
 def fid_difference(one: Side, other: Side) -> Estimate | None:
-    """FID of `one` minus FID of `other` over the bias prompts, which are drawn again together; None without features."""
-    sides = [results.frechet_of("bias", arm, BIAS, select=select) for results, arm, select in (one, other)]
-    if any(side is None for side in sides):
+    """FID of `one` minus FID of `other` over the bias prompts, drawn again together; None without features."""
+    sides = [results.frechet_of("bias", method, BIAS, select=select) for results, method, select in (one, other)]
+    if sides[0] is None or sides[1] is None:
         return None
-    (first, count), (second, _) = sides
+    (first, count), (second, _) = sides[0], sides[1]
     return bootstrap_of_prompts(lambda times: first(times) - second(times), count)
 
 
@@ -244,28 +260,25 @@ def fid_difference(one: Side, other: Side) -> Estimate | None:
 def _encoder_claims(main: Results, encoders: Results | None) -> list[Claim | None]:
     same, select = (main.only(encoders), as_many(encoders)) if encoders else (main, Select())
 
-    def has(arm: str) -> bool:
-        return encoders is not None and arm in encoders.arms
-
     def beats(share: str, others: Sequence[str], text: str) -> Claim:
-        others, arms = [other for other in others if other in main.arms], trainings(encoders).get(share)
-        if not arms or not others:
+        others, methods = [other for other in others if other in main.methods], trainings(encoders).get(share)
+        if encoders is None or not methods or not others:
             return Claim(text, "Sec. 4.2", f"needs the value encoder fraction-{share}", UNTESTED)
         found, shown = [], []
         for other in others:
             d = [
-                paired_bootstrap(of_trainings(f, encoders, arms), f(same, other, select=select))
+                paired_bootstrap(of_trainings(f, encoders, methods), f(same, other, select=select))
                 for f in (bias_values, toxicity_values)
             ]
             found += d
             shown.append(f"{main.title(other)}: D2 {points(d[0])}, Avg. R {points(d[1])}")
-        said = "; ".join(shown) + (f" (mean of {len(arms)} trainings)" if len(arms) > 1 else "")
+        said = "; ".join(shown) + (f" (mean of {len(methods)} trainings)" if len(methods) > 1 else "")
         return Claim(text, "Sec. 4.2", said, verdict(found))
 
     text = "Without the margin, quality collapses (FID, against LiVO)"
     collapse: Claim | None = Claim(text, "Table 3", "needs the value encoder without-margin", UNTESTED)
-    if has("without-margin"):
-        collapse = _fid(main, text, "Table 3", (same, LIVO, select), (encoders, "without-margin", Select()))
+    if encoders is not None and "without-margin" in encoders.methods:
+        collapse = _fid(text, "Table 3", (same, LIVO, select), (encoders, "without-margin", EVERY))
     return [
         collapse,
         beats("20", ("dpo", "dapt", "dpo_d"), "20 % of the data surpasses DPO, DAPT and DPO-d"),
@@ -278,8 +291,8 @@ def _convergence(encoders: Results | None) -> Claim:
     text = "LiVO converges before DPO"
     if (
         encoders is None
-        or not any(arm.startswith("livo-at-") for arm in encoders.arms)
-        or not any(arm.startswith("dpo-at-") for arm in encoders.arms)
+        or not any(method.startswith("livo-at-") for method in encoders.methods)
+        or not any(method.startswith("dpo-at-") for method in encoders.methods)
     ):
         return Claim(text, "Fig. 4", "needs value encoders livo-at-<steps> and dpo-at-<steps>", UNTESTED)
     shown, earlier = [], []
@@ -298,7 +311,7 @@ def _dominated(main: Results, encoders: Results | None) -> list[Claim | None]:
     for what, draw in charts:
         text = f"LiVO is on the front of {what} against quality"
         chart = draw(main, None)
-        spots = {p.arm: p for p in chart.series[0].points}
+        spots = {p.method: p for p in chart.series[0].points}
         if LIVO not in spots:
             continue
         mine = spots[LIVO]
@@ -308,7 +321,7 @@ def _dominated(main: Results, encoders: Results | None) -> list[Claim | None]:
     if encoders is not None:
         chart = figure_3b(main, encoders)
         if len(chart.series) == 2:
-            others = [p for p in chart.series[0].points if p.arm not in (SD, LIVO)]
+            others = [p for p in chart.series[0].points if p.method not in (SD, LIVO)]
             free = [p for p in chart.series[1].points if not any(o.x <= p.x and o.y.value <= p.y.value for o in others)]
             total = len(chart.series[1].points)
             said = REPRODUCED if 2 * len(free) > total else NOT

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from livo.classifiers.choice import load_judges, parse_judges
-from livo.evaluation.parts import SD, Setting, choose_parts, evaluation_parts
+from livo.evaluation.parts import SD, SamplingSetting, choose_parts, evaluation_parts
 from livo.miniature.world import load_world
 from livo.types import InputError
 
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--methods", default=METHODS, help="by comma, of baselines/ (%(default)s)")
     run.add_argument("--value-encoders", nargs="+", default=[], metavar="NAME=FOLDER",
-                     help="LiVO with these value encoders alone; figures know fraction-20 (-seed-1 ...), gamma-1.0-0.5, "
-                     "livo-at-300, dpo-at-300 and without-margin by their names")  # fmt: skip
+                     help="LiVO with these value encoders alone; figures know fraction-20 (-seed-1 ...), "
+                     "gamma-1.0-0.5, livo-at-300, dpo-at-300 and without-margin by their names")  # fmt: skip
     run.add_argument("--parts", default="", help="by comma, such as bias,toxicity,reference (all)")
     run.add_argument("--quick", action="store_true", help="20 images a prompt, a third of the prompts, no sweeps")
     run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = show.add_mutually_exclusive_group()
     what.add_argument("--table", choices=TABLES, help="of the paper")
     what.add_argument("--figure", choices=FIGURES, help="of the paper")
-    what.add_argument("--report", choices=REPORTS, help="the paper's claims, or the arms that the paper lacks")
+    what.add_argument("--report", choices=REPORTS, help="the paper's claims, or the methods that the paper lacks")
     what.add_argument(
         "--readme", type=Path, metavar="FILE", help="put tables, figures and claims between this file's markers"
     )
@@ -96,15 +96,18 @@ def evaluate(args: argparse.Namespace, load_methods: Callable) -> str:
 
     parse_judges(args.judge)
     encoders, world = parse_encoders(args.value_encoders), load_world()
-    choose_parts(evaluation_parts(world, Setting(1, 1.0), quick=args.quick, encoders=list(encoders)), args.parts)
+    choose_parts(
+        evaluation_parts(world, SamplingSetting(1, 1.0), quick=args.quick, encoders=list(encoders)), args.parts
+    )
 
     import os
 
     import torch
 
+    from livo.classifiers.judge import ClipJudge
     from livo.diffusion.backbones import load_backbone
     from livo.diffusion.engine import Engine
-    from livo.evaluation.arms import build_arms
+    from livo.evaluation.methods import build_methods
     from livo.evaluation.run import CPU_BUDGET, Evaluation, to_stderr
     from livo.runs import rank_of_process
 
@@ -113,16 +116,18 @@ def evaluate(args: argparse.Namespace, load_methods: Callable) -> str:
     device = f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     backbone = load_backbone(args.backbone, device)
     d = backbone.defaults
-    setting = Setting(args.steps or d.num_inference_steps, d.guidance_scale if args.guidance is None else args.guidance)
+    setting = SamplingSetting(
+        args.steps or d.num_inference_steps, d.guidance_scale if args.guidance is None else args.guidance
+    )
     parts = choose_parts(evaluation_parts(world, setting, quick=args.quick, encoders=list(encoders)), args.parts)
     judge = load_judges(args.judge, backbone.folder, device)
-    if not hasattr(judge, "leading_directions"):  # FID, KID, IS and the CLIP score are of its features
+    if not isinstance(judge, ClipJudge):  # FID, KID, IS and the CLIP score are of its features
         raise InputError(
             f"--judge {args.judge}: an evaluation needs one judge with features of images: evaluator, or open_clip"
         )
     engine = Engine(backbone, CPU_BUDGET) if device == "cpu" else Engine(backbone)
-    arms = build_arms(engine, load_methods([SD] if encoders else ids, engine), encoders)
-    evaluation = Evaluation(engine, judge, arms, parts, args.out, pictures=args.keep_images)
+    methods = build_methods(engine, load_methods([SD] if encoders else ids, engine), encoders)
+    evaluation = Evaluation(engine, judge, methods, parts, args.out, pictures=args.keep_images)
     counts = evaluation.count()
     if args.dry_run:
         return "\n".join(

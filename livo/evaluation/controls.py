@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from livo.evaluation.figures import COMPARED
-from livo.evaluation.parts import BIAS, SD, Setting
+from livo.evaluation.parts import BIAS, SD
 from livo.evaluation.results import ATTRIBUTE, RATE, REFERENCE, Results, Select, mean, principles_of
 from livo.evaluation.tables import QUOTA
 from livo.measures.bootstrap import bootstrap_mean
@@ -26,8 +26,8 @@ def control_tables(results: Results) -> list[Table]:
     return [make(results) for part, rows in makers.items() if results.has(part) for make in rows]
 
 
-def _arms(results: Results, part: str, principle: str, ids: Sequence[str] = COMPARED) -> list[str]:
-    return [arm for arm in ids if arm in results.arms and results.ran(part, arm, principle)]
+def _methods(results: Results, part: str, principle: str, ids: Sequence[str] = COMPARED) -> list[str]:
+    return [method for method in ids if method in results.methods and results.ran(part, method, principle)]
 
 
 # --- value on, value off ---------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def own_rate(results: Results, prompt: str, question: str) -> float | None:
     from livo.methods.livo import fair_mixing_rate
 
     for i, item in enumerate(results.items(REFERENCE)):
-        if item["prompt"] == prompt:
+        if item.prompt == prompt:
             return fair_mixing_rate(results.counts(results.images(REFERENCE, i, SD, ""), question))
     return None
 
@@ -46,19 +46,20 @@ def own_rate(results: Results, prompt: str, question: str) -> float | None:
 def halves(results: Results) -> Table:
     """D1 with the value off, in half of the images, in all, and at each prompt's fair rate."""
     rows = []
-    for arm in _arms(results, "bias", BIAS[0], ("livo", "dpo", "dpo_d", "principle_prompted")):
+    for method in _methods(results, "bias", BIAS[0], ("livo", "dpo", "dpo_d", "principle_prompted")):
         for p in BIAS:
             cells = [
-                figure(mean(results.discrepancy("bias", arm, p, "D1", Select(rate=rate)))) for rate in (0.0, RATE, 1.0)
+                figure(mean(results.discrepancy("bias", method, p, "D1", Select(rate=rate))))
+                for rate in (0.0, RATE, 1.0)
             ]
             fair: list[float] = []
             for i in results.places("bias", p):
-                rate = own_rate(results, results.items("bias")[i]["prompt"], ATTRIBUTE[p])
+                rate = own_rate(results, results.items("bias")[i].prompt, ATTRIBUTE[p])
                 if rate is not None:
-                    images = results.images("bias", i, arm, p, Select(rate=rate))
+                    images = results.images("bias", i, method, p, Select(rate=rate))
                     fair.append(discrepancy_range(results.counts(images, ATTRIBUTE[p])))
             last = figure(mean(fair)) if fair else Cell("-")
-            rows.append((*words(results.title(arm), ATTRIBUTE[p]), *cells, last))
+            rows.append((*words(results.title(method), ATTRIBUTE[p]), *cells, last))
     head = ("method", "attribute", "value off", "in half of the images", "value on", "at each prompt's fair rate")
     note = (
         "D1. Value off is Stable Diffusion. The fair rate is 1 - 1/(K m), m the majority's share of K "
@@ -71,16 +72,16 @@ def halves(results: Results) -> Table:
 def details(results: Results) -> Table:
     """Beside D1: without the bias of few images, corrected for the judge's errors, and who could not be placed."""
     rows = []
-    for arm in _arms(results, "bias", BIAS[0]):
+    for method in _methods(results, "bias", BIAS[0]):
         for p in BIAS:
-            unsure, total = results.abstained("bias", arm, p)
+            unsure, total = results.abstained("bias", method, p)
             measured = results.judge_is_measured(p)
             rows.append((
-                *words(results.title(arm) + (" *" if arm in QUOTA else ""), ATTRIBUTE[p]),
-                figure(mean(results.discrepancy("bias", arm, p, "D1"))),
-                figure(mean(results.discrepancy("bias", arm, p, "corrected"))) if measured else UNMEASURED,
-                figure(mean(results.discrepancy("bias", arm, p, "D2"))),
-                figure(mean(results.discrepancy("bias", arm, p, "D2u"))),
+                *words(results.title(method) + (" *" if method in QUOTA else ""), ATTRIBUTE[p]),
+                figure(mean(results.discrepancy("bias", method, p, "D1"))),
+                figure(mean(results.discrepancy("bias", method, p, "corrected"))) if measured else UNMEASURED,
+                figure(mean(results.discrepancy("bias", method, p, "D2"))),
+                figure(mean(results.discrepancy("bias", method, p, "D2u"))),
                 *words(f"{unsure:,} of {total:,}"),
             ))  # fmt: skip
     floors = ", ".join(f"{ATTRIBUTE[p]} {100 * results.floor('bias', p).discrepancy_range:.1f}" for p in BIAS)
@@ -95,20 +96,20 @@ def cross_effects(results: Results) -> Table:
     """Does one principle move what another guards?"""
     rows = []
     kinds = principles_of("toxicity", results)
-    for arm in _arms(results, "bias", BIAS[0]) + [a for a in ("concept_ablation",) if a in results.arms]:
-        cells = [Cell(results.title(arm))]
+    for method in _methods(results, "bias", BIAS[0]) + [a for a in ("concept_ablation",) if a in results.methods]:
+        cells = [Cell(results.title(method))]
         for p, other in zip(BIAS, BIAS[::-1], strict=True):
-            ran = results.ran("bias", arm, p)
-            cells.append(figure(_shift(results, "bias", arm, [p], ATTRIBUTE[other])) if ran else Cell("-"))
+            ran = results.ran("bias", method, p)
+            cells.append(figure(_shift(results, "bias", method, [p], ATTRIBUTE[other])) if ran else Cell("-"))
         toxic = [
             float((im["score"] > TOXIC_ABOVE).mean())
             for p in BIAS
-            if results.ran("bias", arm, p)
-            for im in results.each("bias", arm, p)
+            if results.ran("bias", method, p)
+            for im in results.each("bias", method, p)
         ]
         cells.append(figure(bootstrap_mean(toxic)) if toxic else Cell("-"))
-        detox = kinds and results.ran("toxicity", arm, kinds[0])
-        cells.append(figure(_shift(results, "toxicity", arm, kinds, "gender")) if detox else Cell("-"))
+        detox = kinds and results.ran("toxicity", method, kinds[0])
+        cells.append(figure(_shift(results, "toxicity", method, kinds, "gender")) if detox else Cell("-"))
         rows.append(tuple(cells))
     head = (
         "method", "tone moved by the gender principle", "gender moved by the race principle",
@@ -122,12 +123,12 @@ def cross_effects(results: Results) -> Table:
     return Table("cross-effects", "Cross effects", head, tuple(rows), note)
 
 
-def _shift(results: Results, part: str, arm: str, principles: Sequence[str], question: str) -> Estimate:
-    """Total variation between the arm's and Stable Diffusion's shares of an attribute, mean over prompts."""
+def _shift(results: Results, part: str, method: str, principles: Sequence[str], question: str) -> Estimate:
+    """Total variation between the method's and Stable Diffusion's shares of an attribute, mean over prompts."""
     out = []
     for p in principles:
         for i in results.places(part, p):
-            one, other = (results.counts(results.images(part, i, a, p), question) for a in (arm, SD))
+            one, other = (results.counts(results.images(part, i, a, p), question) for a in (method, SD))
             if sum(one) and sum(other):
                 out.append(sum(abs(a / sum(one) - b / sum(other)) for a, b in zip(one, other, strict=True)) / 2)
     return bootstrap_mean(out)
@@ -139,16 +140,17 @@ def _shift(results: Results, part: str, arm: str, principles: Sequence[str], que
 def tokens(results: Results) -> Table:
     """Is it the value, or is it one token more? Every image takes the token."""
     kinds, rows = principles_of("toxicity", results), []
-    for arm in (SD, "livo", "neutral_value", "untrained_value"):
-        if arm not in results.arms:
+    every = (*BIAS, *kinds)
+    for method in (SD, "livo", "neutral_value", "untrained_value"):
+        if method not in results.methods:
             continue
         on = Select(rate=1.0)
         rows.append((
-            Cell(results.title(arm)),
-            *(figure(_shift_on(results, arm, p)) if arm != SD else Cell("-") for p in BIAS),
-            figure(mean([x for k in kinds for x in results.toxicity("controls", arm, k, "R", on)])),
-            figure(mean([x for p in (*BIAS, *kinds) for x in results.kept("controls", arm, p, on)]), interval=False),
-            figure(mean([x for p in (*BIAS, *kinds) for x in results.change("controls", arm, p, on)]), interval=False),
+            Cell(results.title(method)),
+            *(figure(_shift_on(results, method, p)) if method != SD else Cell("-") for p in BIAS),
+            figure(mean([x for k in kinds for x in results.toxicity("controls", method, k, "R", on)])),
+            figure(mean([x for p in every for x in results.kept("controls", method, p, on)]), interval=False),
+            figure(mean([x for p in every for x in results.change("controls", method, p, on)]), interval=False),
         ))  # fmt: skip
     head = ("token", "gender moved", "tone moved", "toxicity Avg. R ↓", "kept ↑", "pixels changed")
     note = (
@@ -159,10 +161,10 @@ def tokens(results: Results) -> Table:
     return Table("tokens", "A value, or only one more token?", head, tuple(rows), note)
 
 
-def _shift_on(results: Results, arm: str, principle: str) -> Estimate:
+def _shift_on(results: Results, method: str, principle: str) -> Estimate:
     out = []
     for i in results.places("controls", principle):
-        one = results.counts(results.images("controls", i, arm, principle, Select(rate=1.0)), ATTRIBUTE[principle])
+        one = results.counts(results.images("controls", i, method, principle, Select(rate=1.0)), ATTRIBUTE[principle])
         other = results.counts(results.images("controls", i, SD, principle), ATTRIBUTE[principle])
         out.append(sum(abs(a / sum(one) - b / sum(other)) for a, b in zip(one, other, strict=True)) / 2)
     return bootstrap_mean(out)
@@ -174,17 +176,17 @@ def _shift_on(results: Results, arm: str, principle: str) -> Estimate:
 def named(results: Results) -> Table:
     """A prompt that names the attribute must keep it, also under the principle that is about it."""
     rows = []
-    for arm in _arms(results, "named", BIAS[0]):
-        cells = [Cell(results.title(arm))]
+    for method in _methods(results, "named", BIAS[0]):
+        cells = [Cell(results.title(method))]
         for question in ("gender", "tone"):
             for p in BIAS:
                 on = Select(rate=1.0)
                 held = []
                 for i in results.places("named", p):
                     item = results.items("named")[i]
-                    wanted = dict(item["wants"]).get(question)
-                    if wanted and item["kind"] == f"named {question}":
-                        images = results.images("named", i, arm, p, on)
+                    wanted = dict(item.wants).get(question)
+                    if wanted and item.kind == f"named {question}":
+                        images = results.images("named", i, method, p, on)
                         held.append(float((images[question] == results.classes(question).index(wanted)).mean()))
                 cells.append(figure(bootstrap_mean(held)) if held else Cell("-"))
         rows.append(tuple(cells))
@@ -202,12 +204,12 @@ def benign(results: Results) -> Table:
     """Harmless look-alikes under the principle they resemble."""
     rows = []
     kinds = [k for k in principles_of("toxicity", results) if results.places("benign", k)] or ["bloody"]
-    for arm in _arms(results, "benign", kinds[0]):
+    for method in _methods(results, "benign", kinds[0]):
         rows.append((
-            Cell(results.title(arm)),
-            figure(mean([x for k in kinds for x in results.toxicity("benign", arm, k)])),
-            figure(mean([x for k in kinds for x in results.kept("benign", arm, k)])),
-            figure(mean([x for k in kinds for x in results.change("benign", arm, k)])),
+            Cell(results.title(method)),
+            figure(mean([x for k in kinds for x in results.toxicity("benign", method, k)])),
+            figure(mean([x for k in kinds for x in results.kept("benign", method, k)])),
+            figure(mean([x for k in kinds for x in results.change("benign", method, k)])),
         ))  # fmt: skip
     head = ("method", "flagged ↓", "kept ↑", "pixels changed ↓")
     note = (
@@ -233,27 +235,29 @@ def _sweep(results: Results, part: str, caption: str) -> Table:
     kinds, rows = principles_of("toxicity", results), []
     _, n = results.size(part)
     same = results.only(results, [part])
-    settings = [("bias", same, 0, results.header["parts"]["bias"]["settings"][0], "toxicity")]
-    settings += [(part, results, i, s, part) for i, s in enumerate(results.header["parts"][part]["settings"])]
-    for arm in COMPARED:
+    settings = [("bias", same, 0, results.header.parts["bias"].settings[0], "toxicity")]
+    settings += [(part, results, i, s, part) for i, s in enumerate(results.header.parts[part].settings)]
+    for method in COMPARED:
         for name, source, i, setting, toxic in settings:
-            if arm not in source.arms:
+            if method not in source.methods:
                 continue
             select = Select(setting=i, seeds=n)
-            cells = [Cell(source.title(arm)), Cell(str(Setting(**setting)))]
+            cells = [Cell(source.title(method)), Cell(str(setting))]
             for p in BIAS:
                 cells.append(
-                    figure(mean(source.discrepancy(name, arm, p, "D1", select)))
-                    if source.ran(name, arm, p)
+                    figure(mean(source.discrepancy(name, method, p, "D1", select)))
+                    if source.ran(name, method, p)
                     else Cell("-")
                 )
-            on = [k for k in kinds if source.ran(toxic, arm, k)]
+            on = [k for k in kinds if source.ran(toxic, method, k)]
             cells.append(
-                figure(mean([x for k in on for x in source.toxicity(toxic, arm, k, "R", select)])) if on else Cell("-")
+                figure(mean([x for k in on for x in source.toxicity(toxic, method, k, "R", select)]))
+                if on
+                else Cell("-")
             )
-            pairs = [(name, p) for p in BIAS if source.ran(name, arm, p)] + [(toxic, k) for k in on]
+            pairs = [(name, p) for p in BIAS if source.ran(name, method, p)] + [(toxic, k) for k in on]
             cells.append(
-                figure(mean([x for where, p in pairs for x in source.kept(where, arm, p, select)]), interval=False)
+                figure(mean([x for where, p in pairs for x in source.kept(where, method, p, select)]), interval=False)
             )
             rows.append(tuple(cells))
     head = ("method", "sampler", "gender D1 ↓", "tone D1 ↓", "toxicity Avg. R ↓", "kept ↑")
@@ -272,12 +276,12 @@ def large(results: Results) -> Table:
     rows = []
     for p in BIAS:
         for place, i in enumerate(results.places("large", p)):
-            for arm in _arms(results, "large", p):
+            for method in _methods(results, "large", p):
                 known = ("corrected",) if results.judge_is_measured(p) else ()
-                d = {m: results.discrepancy("large", arm, p, m)[place] for m in ("D1", "D2", "D2u", *known)}
+                d = {m: results.discrepancy("large", method, p, m)[place] for m in ("D1", "D2", "D2u", *known)}
                 rows.append((
-                    *words(results.items("large")[i]["prompt"], ATTRIBUTE[p]),
-                    Cell(results.title(arm) + (" *" if arm in QUOTA else "")),
+                    *words(results.items("large")[i].prompt, ATTRIBUTE[p]),
+                    Cell(results.title(method) + (" *" if method in QUOTA else "")),
                     *(figure(Estimate(x, x, x), interval=False) for x in d.values()),
                     *(() if known else (UNMEASURED,)),
                 ))  # fmt: skip

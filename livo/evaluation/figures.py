@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from livo.evaluation.parts import BIAS, SD
-from livo.evaluation.results import Results, Select, mean, principles_of
+from livo.evaluation.results import EVERY, Results, Select, mean, principles_of
 from livo.evaluation.tables import as_many, bias_values, toxicity_values
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, figure, words
@@ -26,7 +26,7 @@ class Point:
     x: float
     y: Estimate
     label: str
-    arm: str = ""
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,16 @@ def percent(values: Sequence[float]) -> Estimate:
 def trainings(encoders: Results | None) -> dict[str, list[str]]:
     """Value encoders by share of the pairs in %: fraction-20 and, with other seeds, fraction-20-seed-1 and so on."""
     shares: dict[str, list[str]] = {}
-    for arm, m in _named(encoders, r"fraction-([\d.]+)(-seed-\d+)?"):
-        shares.setdefault(m[1], []).append(arm)
+    for method, m in _named(encoders, r"fraction-([\d.]+)(-seed-\d+)?"):
+        shares.setdefault(m[1], []).append(method)
     return dict(sorted(shares.items(), key=lambda share: float(share[0])))
 
 
 def of_trainings(
-    values: Callable[[Results, str], Sequence[float]], encoders: Results, arms: Sequence[str]
+    values: Callable[[Results, str], Sequence[float]], encoders: Results, methods: Sequence[str]
 ) -> list[float]:
     """By prompt, the mean over trainings with several seeds."""
-    return np.mean([values(encoders, arm) for arm in arms], axis=0).tolist()
+    return np.mean([values(encoders, method) for method in methods], axis=0).tolist()
 
 
 def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
@@ -118,31 +118,31 @@ def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
         InputError: no value encoder is named fraction-<percent>.
     """
     shares = trainings(encoders)
-    if not shares:
+    if encoders is None or not shares:
         raise InputError(f"the results hold no value encoders named fraction-5, fraction-20 and so on: {MADE_BY}")
     same, select = main.only(encoders), as_many(encoders)
-    several = any(len(arms) > 1 for arms in shares.values())
-    note = _note(encoders) + _trained(encoders, [arm for arms in shares.values() for arm in arms])
+    several = any(len(methods) > 1 for methods in shares.values())
+    note = _note(encoders) + _trained(encoders, [method for methods in shares.values() for method in methods])
     note += " LiVO is the mean of its trainings; the bars know of prompts, not of seeds." if several else ""
     charts = []
     for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
         points = tuple(
-            Point(float(share), percent(of_trainings(values, encoders, arms)), _of(share, arms), arms[0])
-            for share, arms in shares.items()
+            Point(float(share), percent(of_trainings(values, encoders, methods)), _of(share, methods), methods[0])
+            for share, methods in shares.items()
         )
         series = [Series("LiVO", points, joined=True)]
         if several:
             single = [
-                Point(float(share), Estimate(y, y, y), f"{share} %, training {i}", arm)
-                for share, arms in shares.items()
-                for i, arm in enumerate(arms, 1)
-                for y in [percent(values(encoders, arm)).value]
+                Point(float(share), Estimate(y, y, y), f"{share} %, training {i}", method)
+                for share, methods in shares.items()
+                for i, method in enumerate(methods, 1)
+                for y in [percent(values(encoders, method)).value]
             ]
             series.append(Series("single trainings", tuple(single)))
         levels = tuple(
-            (main.title(arm), 100 * sum(v) / len(v))
-            for arm in (SD, "uce", "dapt", "dpo", "dpo_d")
-            if arm in main.arms and (v := values(same, arm, select=select))
+            (main.title(method), 100 * sum(v) / len(v))
+            for method in (SD, "uce", "dapt", "dpo", "dpo_d")
+            if method in main.methods and (v := values(same, method, select=select))
         )
         charts.append(
             Chart(
@@ -153,8 +153,8 @@ def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
     return charts[0], charts[1]
 
 
-def _of(share: str, arms: Sequence[str]) -> str:
-    return f"{share} %" + (f", {len(arms)} trainings" if len(arms) > 1 else "")
+def _of(share: str, methods: Sequence[str]) -> str:
+    return f"{share} %" + (f", {len(methods)} trainings" if len(methods) > 1 else "")
 
 
 # --- Figure 3b, 3c: trade-off ----------------------------------------------------------------------------------------
@@ -179,33 +179,33 @@ def _trade_off(
         ("FID", bias_values, "bias D2 ↓") if part == "bias" else ("clean FID", toxicity_values, "toxicity Avg. R ↓")
     )
     grid = _named(encoders, r"gamma-([\d.]+)-([\d.]+)")
-    source, select = (main.only(encoders), as_many(encoders)) if grid else (main, Select())
+    source, select = (main.only(encoders), as_many(encoders)) if encoders and grid else (main, EVERY)
 
-    def point(results: Results, arm: str, label: str, select: Select) -> Point:
-        found = results.frechet_of(part, arm, principles, metric, select)
+    def point(results: Results, method: str, label: str, select: Select) -> Point:
+        found = results.frechet_of(part, method, principles, metric, select)
         if found is None:
             raise InputError(
                 "the results hold no features to compute FID from: run the parts bias, toxicity and reference"
             )
         distance, count = found
-        return Point(100 * distance(np.ones(count)), percent(values(results, arm, select=select)), label, arm)
+        return Point(100 * distance(np.ones(count)), percent(values(results, method, select=select)), label, method)
 
     methods = [
-        point(source, arm, source.title(arm), select)
-        for arm in COMPARED
-        if arm in source.arms and all(source.ran(part, arm, p) for p in principles)
+        point(source, method, source.title(method), select)
+        for method in COMPARED
+        if method in source.methods and all(source.ran(part, method, p) for p in principles)
     ]
     series = [Series("methods", tuple(methods), labelled=True)]
-    if grid:
+    if encoders and grid:
         series.append(
             Series(
                 "LiVO by (γ₁, γ₂)",
-                tuple(point(encoders, arm, f"{m[1]}, {m[2]}", Select()) for arm, m in grid),
+                tuple(point(encoders, method, f"{m[1]}, {m[2]}", EVERY) for method, m in grid),
                 labelled=True,
             )
         )
-    if grid:
-        note = _note(encoders) + _trained(encoders, [arm for arm, _ in grid])
+    if encoders and grid:
+        note = _note(encoders) + _trained(encoders, [method for method, _ in grid])
     else:
         note = _note(main) + " A grid of (γ₁, γ₂) needs value encoders named gamma-1.0-0.5 and so on."
     return Chart(name, caption, f"{metric} (x 100) ↓", y_label, tuple(series), front=True, note=note)
@@ -224,7 +224,7 @@ def figure_4(encoders: Results | None) -> tuple[Chart, Chart]:
         title: _named(encoders, rf"{name}-at-(\d+)")
         for name, title in (("livo", "LiVO"), ("dpo", "DPO"), ("dpo-d", "DPO-d"))
     }
-    if not runs["LiVO"]:
+    if encoders is None or not runs["LiVO"]:
         raise InputError(f"the results hold no value encoders named livo-at-300, dpo-at-300 and so on: {MADE_BY}")
     charts = []
     for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
@@ -232,7 +232,8 @@ def figure_4(encoders: Results | None) -> tuple[Chart, Chart]:
         series = []
         for who, found in runs.items():
             points = (
-                Point(float(m[1]), percent(values(encoders, arm)), f"{who}, step {m[1]}", arm) for arm, m in found
+                Point(float(m[1]), percent(values(encoders, method)), f"{who}, step {m[1]}", method)
+                for method, m in found
             )
             if found:
                 series.append(Series(who, (start, *sorted(points, key=lambda p: p.x)), joined=True))
@@ -261,17 +262,18 @@ def steps_to_converge(series: Series, within: float = 0.1) -> float:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _named(results: Results | None, pattern: str) -> list[tuple[str, re.Match]]:
-    """Arms whose whole name fits, with what the name says."""
-    return [(arm, m) for arm in (results.arms if results else []) if (m := re.fullmatch(pattern, arm))]
+def _named(results: Results | None, pattern: str) -> list[tuple[str, re.Match[str]]]:
+    """Methods whose whole name fits, with what the name says."""
+    return [(method, m) for method in (results.methods if results else []) if (m := re.fullmatch(pattern, method))]
 
 
-def _trained(results: Results, arms: Sequence[str]) -> str:
+def _trained(results: Results, methods: Sequence[str]) -> str:
     """For how many steps these value encoders were trained, as a sentence; empty where their files do not say."""
-    steps = {(results.header["arms"][arm].get("training") or {}).get("steps") for arm in arms}
-    if None in steps:
+    steps = {(results.header.methods[method].training or {}).get("steps") for method in methods}
+    known = sorted(n for n in steps if isinstance(n, int))
+    if len(known) < len(steps):
         return ""
-    return f" Each value encoder of LiVO was trained for {' or '.join(f'{n:,}' for n in sorted(steps))} steps."
+    return f" Each value encoder of LiVO was trained for {' or '.join(f'{n:,}' for n in known)} steps."
 
 
 def _note(results: Results) -> str:

@@ -30,7 +30,7 @@ KEPT = 8
 
 
 @dataclass(frozen=True)
-class Setting:
+class SamplingSetting:
     """How images are sampled."""
 
     steps: int
@@ -42,7 +42,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Item:
+class EvaluationItem:
     """One prompt.
 
     Attributes:
@@ -63,18 +63,18 @@ class Item:
 
 @dataclass(frozen=True)
 class Part:
-    """Prompts that share seeds, arms and settings.
+    """Prompts that share seeds, methods and settings.
 
     Attributes:
-        arms: ids of arms, or () for all that act on the principle and are no control.
+        methods: ids of methods, or () for all that act on the principle and are no control.
         features: whether images are kept as features, for IS, FID and KID.
     """
 
     name: str
-    items: tuple[Item, ...]
+    items: tuple[EvaluationItem, ...]
     seeds: tuple[int, ...]
-    settings: tuple[Setting, ...]
-    arms: tuple[str, ...] = ()
+    settings: tuple[SamplingSetting, ...]
+    methods: tuple[str, ...] = ()
     features: bool = False
 
 
@@ -83,8 +83,8 @@ class Chunk:
     """A piece of a part that is generated in one batch: one prompt, one setting, the seeds `start` to `stop`."""
 
     part: Part
-    item: Item
-    setting: Setting
+    item: EvaluationItem
+    setting: SamplingSetting
     start: int
     stop: int
 
@@ -105,25 +105,27 @@ def chunks(parts: Sequence[Part]) -> Iterator[Chunk]:
 # --- prompts ---------------------------------------------------------------------------------------------------------
 
 
-def bias_items(world: World) -> tuple[Item, ...]:
+def bias_items(world: World) -> tuple[EvaluationItem, ...]:
     """Three in four held-out occupations and all held-out adjectives, each under both bias principles.
 
     UCE as shipped edits the first twelve held-out occupations: half of the occupations here.
     """
     occupations = [o for i, o in enumerate(world.held_out["occupations"]) if i % 4 != 3]
     cases = {occupations[0], occupations[9]}
-    nouns = [(o, "career", (("occupation", o),)) for o in occupations]
+    nouns: list[tuple[str, str, tuple[tuple[str, str], ...]]] = [
+        (o, "career", (("occupation", o),)) for o in occupations
+    ]
     for adjective in world.held_out["adjectives"]:
         wants = (("adjective", adjective), ("occupation", "person"))
         nouns.append((f"{adjective} person", world.adjectives[adjective]["kind"], wants))
     openings = world.openings["evaluation"]
     return tuple(
-        Item(f"{openings[i % len(openings)]} {article(noun)} {noun}", kind, BIAS, wants, noun in cases)
+        EvaluationItem(f"{openings[i % len(openings)]} {article(noun)} {noun}", kind, BIAS, wants, noun in cases)
         for i, (noun, kind, wants) in enumerate(nouns)
     )
 
 
-def toxic_items(world: World, prompts: int = 12) -> tuple[Item, ...]:
+def toxic_items(world: World, prompts: int = 12) -> tuple[EvaluationItem, ...]:
     """Each toxic kind on held-out occupations, in the wording and the openings that are held out too."""
     items, openings = [], world.openings["evaluation"]
     for kind in TOXIC_KINDS:
@@ -132,34 +134,34 @@ def toxic_items(world: World, prompts: int = 12) -> tuple[Item, ...]:
             text = wording.format(who=who, a_who=f"{article(who)} {who}")
             opening = openings[i % len(openings)]
             clean = f"{opening} {article(who)} {who}"
-            items.append(Item(f"{opening} {text}", kind, (kind,), (("occupation", who),), i == 1, clean))
+            items.append(EvaluationItem(f"{opening} {text}", kind, (kind,), (("occupation", who),), i == 1, clean))
     return tuple(items)
 
 
-def reference_items(bias: Sequence[Item], toxic: Sequence[Item]) -> tuple[Item, ...]:
+def reference_items(bias: Sequence[EvaluationItem], toxic: Sequence[EvaluationItem]) -> tuple[EvaluationItem, ...]:
     """What FID and KID compare with: the same prompts, and the toxic ones' clean counterparts, each once."""
-    clean = [Item(item.clean, "clean", (), item.wants) for item in toxic]
+    clean = [EvaluationItem(item.clean, "clean", (), item.wants) for item in toxic]
     return tuple({item.prompt: item for item in (*clean, *bias, *toxic)}.values())
 
 
-def named_items(world: World, each: int) -> tuple[Item, ...]:
+def named_items(world: World, each: int) -> tuple[EvaluationItem, ...]:
     """Prompts that name the attribute: it must be kept, whatever the principle."""
     items, opening = [], world.openings["evaluation"][0]
     for i, who in enumerate(world.held_out["occupations"][:each]):
         gender = GENDERS[i % 2]
         wants = (("occupation", who), ("gender", gender))
-        items.append(Item(f"{opening} a {gender} {who}", "named gender", BIAS, wants))
+        items.append(EvaluationItem(f"{opening} a {gender} {who}", "named gender", BIAS, wants))
         tone = list(world.tones)[i % len(world.tones)]
         wants = (("occupation", who), ("tone", tone))
-        items.append(Item(f"{opening} {article(who)} {who} with {tone} skin", "named tone", BIAS, wants))
+        items.append(EvaluationItem(f"{opening} {article(who)} {who} with {tone} skin", "named tone", BIAS, wants))
     return tuple(items)
 
 
-def benign_items(world: World, each: int) -> tuple[Item, ...]:
+def benign_items(world: World, each: int) -> tuple[EvaluationItem, ...]:
     """Harmless look-alikes under the principle that they look like: they must be left alone."""
     opening = world.openings["evaluation"][0]
     return tuple(
-        Item(
+        EvaluationItem(
             f"{opening} {article(who)} {who} {world.lookalikes[name]}", name, (principle,),
             (("occupation", who), ("toxicity", "clean")),
         )
@@ -172,14 +174,14 @@ def benign_items(world: World, each: int) -> tuple[Item, ...]:
 
 
 def evaluation_parts(
-    world: World, setting: Setting, *, quick: bool = False, encoders: Sequence[str] = ()
+    world: World, setting: SamplingSetting, *, quick: bool = False, encoders: Sequence[str] = ()
 ) -> tuple[Part, ...]:
     """The whole evaluation set, most wanted first.
 
     Args:
         setting: of all parts but the sweeps, which vary one thing at a time.
         quick: 20 images a prompt and a third of the prompts, without the large part.
-        encoders: arms of further value encoders; then only what Figures 3 and 4 need of them, and Stable Diffusion.
+        encoders: methods of further value encoders; then only what Figures 3 and 4 need of them, and Stable Diffusion.
     """
     n = 20 if quick or encoders else 50
     main = tuple(range(MAIN_SEED, MAIN_SEED + n))
@@ -188,10 +190,10 @@ def evaluation_parts(
     bias = bias_items(world)[:: 3 if quick else 2 if encoders else 1]
     toxic = toxic_items(world, 2 if quick else 4 if encoders else 12)
     if encoders:
-        arms = (SD, *encoders)
+        methods = (SD, *encoders)
         return (
-            Part("bias", bias, main, (setting,), arms, features=True),
-            Part("toxicity", toxic, main, (setting,), arms, features=True),
+            Part("bias", bias, main, (setting,), methods, features=True),
+            Part("toxicity", toxic, main, (setting,), methods, features=True),
             Part("reference", _plain(reference_items(bias, toxic)), reference, (setting,), (SD,), features=True),
         )
     few = main[:10]
@@ -217,7 +219,7 @@ def evaluation_parts(
     return (*parts, Part("large", _plain(four), large, (setting,), (SD, "fair_diffusion", LIVO)))
 
 
-def _plain(items: Sequence[Item]) -> tuple[Item, ...]:
+def _plain(items: Sequence[EvaluationItem]) -> tuple[EvaluationItem, ...]:
     """The same prompts, of which no picture is kept."""
     return tuple(replace(item, case=False) for item in items)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from livo.evaluation.cases import describe, figure_5
 from livo.evaluation.charts import chart_svg
 from livo.evaluation.claims import check_claims, claims_table
-from livo.evaluation.command import FIGURES, REPORTS, TABLES
 from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
 from livo.evaluation.results import Results, read_all
@@ -36,19 +35,24 @@ def answer(args: argparse.Namespace) -> str:
         return update_readme(args.readme, files)
     if args.figure == "5":
         return cases(find_main(files), args.save)
-    parts = asked(files, args)
+    what = next(f"{kind} {value}" for kind in ("table", "figure", "report") if (value := getattr(args, kind)))
+    parts = asked(files, what)
     if args.save:
         for part in parts:
-            table = part.table() if isinstance(part, Chart) else part
+            table = as_table(part)
             write_whole(args.save / f"{table.name}.csv", table.csv().encode())
             write_whole(args.save / f"{table.name}.md", (table.markdown() + "\n").encode())
             if isinstance(part, Chart):
                 write_whole(args.save / f"{part.name}.svg", chart_svg(part).encode())
-    return "\n\n".join((part.table() if isinstance(part, Chart) else part).markdown() for part in parts)
+    return markdown(parts)
 
 
-def asked(files: Sequence[Results], args: argparse.Namespace) -> list[Table | Chart]:
-    """The tables and charts that the arguments name; raises as `answer`."""
+def asked(files: Sequence[Results], what: str) -> list[Table | Chart]:
+    """The tables and charts of a name: `table 2`, `figure 3b`, `report claims`, or `control tokens` for one table.
+
+    Raises:
+        InputError: there is no such thing, or the results hold too little.
+    """
     main, encoders = find_main(files), find_encoders(files)
     encoders = encoders and encoders.only(main)
     makers: dict[str, Callable[[], Sequence[Table | Chart]]] = {
@@ -62,8 +66,25 @@ def asked(files: Sequence[Results], args: argparse.Namespace) -> list[Table | Ch
         "report claims": lambda: [claims_table(check_claims(main, encoders))],
         "report controls": lambda: control_tables(main),
     }
-    name = next(f"{kind} {value}" for kind in ("table", "figure", "report") if (value := getattr(args, kind)))
-    return list(makers[name]())
+    if what in makers:
+        return list(makers[what]())
+    kind, _, name = what.partition(" ")
+    if kind != "control":
+        raise InputError(f"there is nothing called {what!r}: give {', '.join(makers)}, or such as 'control tokens'")
+    tables = {table.name: table for table in control_tables(main)}
+    if name not in tables:
+        raise InputError(f"the results hold no controls called {name!r}; there are: {', '.join(tables)}")
+    return [tables[name]]
+
+
+def as_table(part: Table | Chart) -> Table:
+    """A chart's points, or the table itself."""
+    return part.table() if isinstance(part, Chart) else part
+
+
+def markdown(parts: Sequence[Table | Chart]) -> str:
+    """One under the other."""
+    return "\n\n".join(as_table(part).markdown() for part in parts)
 
 
 def cases(results: Results, save: Path | None) -> str:
@@ -83,31 +104,13 @@ def cases(results: Results, save: Path | None) -> str:
 MARKER = re.compile(r"<!-- evaluate (?P<what>[\w -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
-def rendered(what: str, files: Sequence[Results]) -> str:
-    """What stands between a README's markers: `table 2`, `figure 3b`, `report claims`, or `control tokens` for one.
-
-    Raises:
-        InputError: there is no such thing, or the results hold too little.
-    """
-    kind, _, value = what.partition(" ")
-    if kind == "control":
-        tables = {table.name: table for table in control_tables(find_main(files))}
-        if value not in tables:
-            raise InputError(f"the results hold no control arms called {value!r}; there are: {', '.join(tables)}")
-        return tables[value].markdown()
-    known = {"table": TABLES, "figure": FIGURES, "report": REPORTS}
-    if value not in known.get(kind, ()) or value == "5":
-        raise InputError(
-            f"there is nothing called {what!r}: give such as 'table 2', 'figure 3b', 'report claims' or 'control "
-            "tokens'"
-        )
-    args = argparse.Namespace(**{name: value if name == kind else None for name in known})
-    return "\n\n".join((part.table() if isinstance(part, Chart) else part).markdown() for part in asked(files, args))
-
-
 def fill_markers(text: str, files: Sequence[Results]) -> str:
-    """The text with everything between `<!-- evaluate WHAT -->` and `<!-- end -->` made anew; raises as `rendered`."""
-    return MARKER.sub(lambda m: f"<!-- evaluate {m['what']} -->\n{rendered(m['what'], files)}\n<!-- end -->", text)
+    """The text with everything between `<!-- evaluate WHAT -->` and `<!-- end -->` made anew; raises as `asked`."""
+
+    def filled(match: re.Match[str]) -> str:
+        return f"<!-- evaluate {match['what']} -->\n{markdown(asked(files, match['what']))}\n<!-- end -->"
+
+    return MARKER.sub(filled, text)
 
 
 def update_readme(path: Path, files: Sequence[Results]) -> str:

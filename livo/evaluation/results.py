@@ -1,4 +1,4 @@
-"""A results file as figures ask for it: the images of an arm, put together by quota, and their figures with intervals.
+"""A results file as figures ask for it: a method's images, put together by quota, and their figures with intervals.
 
 Every figure is a mean over prompts of what `livo.measures.metrics` makes of one prompt's images, or a figure of pooled
 images from `livo.measures.quality`; intervals are bootstrapped over prompts.
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from livo.evaluation.parts import SD
+from livo.evaluation.header import Header
+from livo.evaluation.parts import SD, EvaluationItem
 from livo.evaluation.store import QUESTIONS, RESULTS, read_results
 from livo.measures.bootstrap import bootstrap_mean, bootstrap_of_prompts, corrected_shares
 from livo.measures.estimates import Estimate
@@ -28,7 +28,7 @@ from livo.measures.metrics import (
     toxicity_score,
     unbiased_discrepancy_l2_squared,
 )
-from livo.measures.quality import Moments, clip_score, frechet_to, kid, moments, semantic_consistency
+from livo.measures.quality import clip_score, frechet_of_prompts, inception_of_prompts, kid, semantic_consistency
 from livo.principles import attributes_by_principle
 from livo.types import InputError
 
@@ -59,10 +59,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Select:
-    """Which images of an arm.
+    """Which images of a method.
 
     Attributes:
-        rate: share that takes the value against bias, where the arm mixes; 1 is the value on, 0 Stable Diffusion.
+        rate: share that takes the value against bias, where the method mixes; 1 is the value on, 0 Stable Diffusion.
         seeds: of the part's seeds, so many; all where None.
         setting: place among the part's settings.
     """
@@ -88,7 +88,7 @@ class Results:
     def __init__(
         self,
         columns: Mapping[str, np.ndarray],
-        header: Mapping[str, Any],
+        header: Header,
         folder: Path | None = None,
         prompts: frozenset[str] | None = None,
     ) -> None:
@@ -97,7 +97,9 @@ class Results:
         self._pooled: dict[tuple, Estimate | None] = {}
         self._references: dict[tuple, np.ndarray] = {}
         places: dict[tuple, list[int]] = {}
-        keys = zip(*(columns[name].tolist() for name in ("part", "item", "setting", "arm", "principle")), strict=True)
+        keys = zip(
+            *(columns[name].tolist() for name in ("part", "item", "setting", "method", "principle")), strict=True
+        )
         for i, key in enumerate(keys):
             places.setdefault(key, []).append(i)
         self._places = {
@@ -116,7 +118,7 @@ class Results:
         Raises:
             InputError: there are none.
         """
-        theirs, ours = ({item["prompt"] for part in parts for item in r.items(part)} for r in (other, self))
+        theirs, ours = ({item.prompt for part in parts for item in r.items(part)} for r in (other, self))
         if not theirs & ours:
             raise InputError(
                 "two results files have no prompt in common: make both by the same version of `python -m livo evaluate`"
@@ -126,19 +128,23 @@ class Results:
     # --- what there is ---------------------------------------------------------------------------------------------
 
     @property
-    def arms(self) -> list[str]:
+    def methods(self) -> list[str]:
         """Ids in the order of the run."""
-        return [id for id in self.header["arms"] if any(key[3] == id for key in self._places)]
+        return [id for id in self.header.methods if any(key[3] == id for key in self._places)]
 
-    def title(self, arm: str) -> str:
-        return self.header["arms"][arm]["title"]
+    def title(self, method: str) -> str:
+        return self.header.methods[method].title
 
     def has(self, part: str) -> bool:
-        return part in self.header["parts"]
+        return part in self.header.parts
 
-    def items(self, part: str) -> list[dict[str, Any]]:
-        """The part's prompts as the header has them; none where it was not run."""
-        return self.header["parts"][part]["items"] if self.has(part) else []
+    def items(self, part: str) -> tuple[EvaluationItem, ...]:
+        """The part's prompts; none where it was not run."""
+        return self.header.parts[part].items if self.has(part) else ()
+
+    def retrieved(self, part: str) -> tuple[str, ...]:
+        """By prompt of the part, the principle that the retriever gave; empty for none."""
+        return self.header.parts[part].retrieved if self.has(part) else ()
 
     def image_count(self) -> int:
         """All images of the file."""
@@ -146,30 +152,29 @@ class Results:
 
     def size(self, part: str) -> tuple[int, int]:
         """Prompts and images a prompt."""
-        known = [item for item in self.items(part) if item["prompt"] in (self.prompts or {item["prompt"]})]
-        return len(known), self.header["parts"][part]["seeds"][1]
+        known = [item for item in self.items(part) if item.prompt in (self.prompts or {item.prompt})]
+        return len(known), self.header.parts[part].images
 
     def places(self, part: str, principle: str) -> list[int]:
         """Which of the part's prompts a principle applies to."""
         known = enumerate(self.items(part))
         return [
-            i
-            for i, item in known
-            if principle in item["principles"] and item["prompt"] in (self.prompts or {item["prompt"]})
+            i for i, item in known if principle in item.principles and item.prompt in (self.prompts or {item.prompt})
         ]
 
     def classes(self, question: str) -> list[str]:
-        return list(self.header["classes"][question])
+        return list(self.header.classes[question])
 
-    def images(self, part: str, item: int, arm: str, principle: str, select: Select = EVERY) -> Images:
-        """An arm's images of a prompt, by quota where it mixes.
+    def images(self, part: str, item: int, method: str, principle: str, select: Select = EVERY) -> Images:
+        """A method's images of a prompt, by quota where it mixes.
 
         Raises:
             KeyError: there are none.
         """
-        on = self._place(part, item, arm, "" if arm == SD else principle, select)
-        info = self.header["arms"][arm]
-        if info["mixes"] and self.header["principles"].get(principle, {}).get("risk") == "bias" and select.rate < 1:
+        on = self._place(part, item, method, "" if method == SD else principle, select)
+        known = self.header.principles.get(principle)
+        mixes = self.header.methods[method].mixes and known is not None and known.risk == "bias"
+        if mixes and select.rate < 1:
             from livo.methods.livo import take_value
 
             off = self._place(part, item, SD, "", select)
@@ -177,28 +182,28 @@ class Results:
             on = np.where(taken, on, off)
         return Images(self._columns, on)
 
-    def _place(self, part: str, item: int, arm: str, principle: str, select: Select) -> np.ndarray:
-        return self._places[part, item, select.setting, arm, principle][: select.seeds]
+    def _place(self, part: str, item: int, method: str, principle: str, select: Select) -> np.ndarray:
+        return self._places[part, item, select.setting, method, principle][: select.seeds]
 
-    def ran(self, part: str, arm: str, principle: str) -> bool:
-        """Whether an arm has images under a principle."""
-        if arm == SD:
+    def ran(self, part: str, method: str, principle: str) -> bool:
+        """Whether a method has images under a principle."""
+        if method == SD:
             return bool(self.places(part, principle))
-        return any((part, i, 0, arm, principle) in self._places for i in self.places(part, principle))
+        return any((part, i, 0, method, principle) in self._places for i in self.places(part, principle))
 
-    def each(self, part: str, arm: str, principle: str, select: Select = EVERY) -> Iterator[Images]:
-        """An arm's images of every prompt that the principle applies to."""
+    def each(self, part: str, method: str, principle: str, select: Select = EVERY) -> Iterator[Images]:
+        """A method's images of every prompt that the principle applies to."""
         for i in self.places(part, principle):
-            yield self.images(part, i, arm, principle, select)
+            yield self.images(part, i, method, principle, select)
 
     # --- bias ------------------------------------------------------------------------------------------------------
 
     def counts(self, images: Images, question: str) -> list[int]:
         """Images per class; those that the judge would not place are left out."""
-        return [int((images[question] == k).sum()) for k in range(len(self.header["classes"][question]))]
+        return [int((images[question] == k).sum()) for k in range(len(self.header.classes[question]))]
 
     def discrepancy(
-        self, part: str, arm: str, principle: str, metric: str = "D1", select: Select = EVERY
+        self, part: str, method: str, principle: str, metric: str = "D1", select: Select = EVERY
     ) -> list[float]:
         """D1, D2, "D2u" (unbiased, squared) or "corrected" (D1 for the judge's own errors), one a prompt.
 
@@ -208,10 +213,10 @@ class Results:
         question = ATTRIBUTE[principle]
         functions = {"D1": discrepancy_range, "D2": discrepancy_l2, "D2u": unbiased_discrepancy_l2_squared}
         out = []
-        for images in self.each(part, arm, principle, select):
+        for images in self.each(part, method, principle, select):
             counts = self.counts(images, question)
             if metric == "corrected":
-                matrix = np.array(self.header["confusion"][question]["matrix"])[:, :-1]
+                matrix = np.array(self.header.confusion[question].matrix)[:, :-1]
                 shares = corrected_shares(counts, matrix)
                 out.append(max(shares) - min(shares))
             else:
@@ -220,21 +225,23 @@ class Results:
 
     def judge_is_measured(self, principle: str) -> bool:
         """Whether the judge's errors about the principle's attribute are known."""
-        return ATTRIBUTE[principle] in self.header["confusion"]
+        return ATTRIBUTE[principle] in self.header.confusion
 
     def floor(self, part: str, principle: str, select: Select = EVERY) -> Floor:
         """A fair sampler's D1 and D2 with as many images."""
-        n = self.header["parts"][part]["seeds"][1]
-        return discrepancy_floor(min(n, select.seeds or n), len(self.header["classes"][ATTRIBUTE[principle]]))
+        n = self.header.parts[part].images
+        return discrepancy_floor(min(n, select.seeds or n), len(self.header.classes[ATTRIBUTE[principle]]))
 
-    def abstained(self, part: str, arm: str, principle: str, select: Select = EVERY) -> tuple[int, int]:
+    def abstained(self, part: str, method: str, principle: str, select: Select = EVERY) -> tuple[int, int]:
         """Images of which the judge could not tell the attribute, and all images."""
-        told = [images[ATTRIBUTE[principle]] for images in self.each(part, arm, principle, select)]
+        told = [images[ATTRIBUTE[principle]] for images in self.each(part, method, principle, select)]
         return int(sum((t == -1).sum() for t in told)), int(sum(map(len, told)))
 
     # --- toxicity --------------------------------------------------------------------------------------------------
 
-    def toxicity(self, part: str, arm: str, principle: str, metric: str = "R", select: Select = EVERY) -> list[float]:
+    def toxicity(
+        self, part: str, method: str, principle: str, metric: str = "R", select: Select = EVERY
+    ) -> list[float]:
         """Avg. R, Avg. S, Max or Prob. of every prompt."""
         functions = {
             "R": toxicity_ratio,
@@ -243,33 +250,33 @@ class Results:
             "Prob": toxicity_probability,
         }
         out = []
-        for images in self.each(part, arm, principle, select):
+        for images in self.each(part, method, principle, select):
             scores = images["score"]
             out.append(functions[metric](scores if metric in "RS" else scores[: len(scores) // 5 * 5]))
         return out
 
     # --- quality ---------------------------------------------------------------------------------------------------
 
-    def kept(self, part: str, arm: str, principle: str, select: Select = EVERY) -> list[float]:
+    def kept(self, part: str, method: str, principle: str, select: Select = EVERY) -> list[float]:
         """Semantic consistency of every prompt: the share of images that show all that was asked for."""
         out = []
         for i in self.places(part, principle):
-            images = self.images(part, i, arm, principle, select)
-            wants = self.items(part)[i]["wants"]
-            asked = [[self.header["classes"][q].index(name) for q, name in wants]] * len(images)
+            images = self.images(part, i, method, principle, select)
+            wants = self.items(part)[i].wants
+            asked = [[self.header.classes[q].index(name) for q, name in wants]] * len(images)
             out.append(semantic_consistency(asked, np.stack([images[q] for q, _ in wants], axis=1)))
         return out
 
-    def clip(self, part: str, arm: str, principle: str, select: Select = EVERY) -> list[float]:
+    def clip(self, part: str, method: str, principle: str, select: Select = EVERY) -> list[float]:
         """CLIP score of every prompt."""
-        return [clip_score(images["similarity"]) for images in self.each(part, arm, principle, select)]
+        return [clip_score(images["similarity"]) for images in self.each(part, method, principle, select)]
 
-    def change(self, part: str, arm: str, principle: str, select: Select = EVERY) -> list[float]:
+    def change(self, part: str, method: str, principle: str, select: Select = EVERY) -> list[float]:
         """Mean difference to Stable Diffusion's image of the same seed, of every prompt."""
-        return [float(images["change"].mean()) for images in self.each(part, arm, principle, select)]
+        return [float(images["change"].mean()) for images in self.each(part, method, principle, select)]
 
     def pooled(
-        self, part: str, arm: str, principles: Sequence[str], metric: str, select: Select = EVERY
+        self, part: str, method: str, principles: Sequence[str], metric: str, select: Select = EVERY
     ) -> Estimate | None:
         """IS, FID or KID of all prompts' images together; FID and KID against `reference`'s, of other seeds.
 
@@ -280,46 +287,52 @@ class Results:
         Returns:
             None where the file keeps no features or no reference.
         """
-        key = (part, arm, tuple(principles), metric, select)
+        key = (part, method, tuple(principles), metric, select)
         if key not in self._pooled:
             self._pooled[key] = self._pool(*key)
         return self._pooled[key]
 
-    def _pool(self, part: str, arm: str, principles: tuple[str, ...], metric: str, select: Select) -> Estimate | None:
-        sets = [images for p in principles for images in self.each(part, arm, p, select)]
+    def _pool(
+        self, part: str, method: str, principles: tuple[str, ...], metric: str, select: Select
+    ) -> Estimate | None:
+        sets = [images for p in principles for images in self.each(part, method, p, select)]
         if not sets or np.isnan(sets[0]["features"]).any():
             return None
         if metric == "IS":
-            return bootstrap_of_prompts(_inception([distributions(images["classes"]) for images in sets]), len(sets))
+            return bootstrap_of_prompts(
+                inception_of_prompts([distributions(images["classes"]) for images in sets]), len(sets)
+            )
         if metric == "KID" and self.has(REFERENCE):
             value = kid(
                 np.concatenate([images["features"] for images in sets]),
                 self._reference(part, principles, select.seeds, "prompt"),
             )
             return Estimate(value, value, value)
-        frechet = self.frechet_of(part, arm, principles, metric, select)
+        frechet = self.frechet_of(part, method, principles, metric, select)
         if frechet is None:
             return None
         found = bootstrap_of_prompts(*frechet)
         return replace(found, low=max(0.0, found.low))
 
     def frechet_of(
-        self, part: str, arm: str, principles: Sequence[str], metric: str = "FID", select: Select = EVERY
+        self, part: str, method: str, principles: Sequence[str], metric: str = "FID", select: Select = EVERY
     ) -> tuple[Callable[[np.ndarray], float], int] | None:
-        """FID, or "clean FID", by how often each prompt counts, and how many prompts; None without features."""
-        features = [images["features"] for p in principles for images in self.each(part, arm, p, select)]
+        """FID, or "clean FID", by how often each prompt counts, and how many there are; None without features."""
+        features = [images["features"] for p in principles for images in self.each(part, method, p, select)]
         if not features or not self.has(REFERENCE) or np.isnan(features[0]).any():
             return None
         which = "clean" if metric == "clean FID" else "prompt"
-        return _frechet(features, self._reference(part, tuple(principles), select.seeds, which)), len(features)
+        return frechet_of_prompts(features, self._reference(part, tuple(principles), select.seeds, which)), len(
+            features
+        )
 
     def _reference(self, part: str, principles: tuple[str, ...], seeds: int | None, which: str) -> np.ndarray:
-        """(M, F) features of Stable Diffusion's images, of other seeds, of the prompts that principles apply to."""
+        """(M, F) features of Stable Diffusion's images of other seeds, of the prompts of these principles."""
         key = (part, principles, seeds, which)
         if key in self._references:
             return self._references[key]
-        wanted = {self.items(part)[i][which] for p in principles for i in self.places(part, p)}
-        places = [i for i, item in enumerate(self.items(REFERENCE)) if item["prompt"] in wanted]
+        wanted = {getattr(self.items(part)[i], which) for p in principles for i in self.places(part, p)}
+        places = [i for i, item in enumerate(self.items(REFERENCE)) if item.prompt in wanted]
         found = [self.images(REFERENCE, i, SD, "", Select(seeds=seeds))["features"] for i in places]
         if not found:
             raise InputError("the results hold no reference images of these prompts: run the part 'reference' as well")
@@ -354,47 +367,10 @@ def mean(values: Sequence[float]) -> Estimate:
 
 def principles_of(risk: str, results: Results) -> list[str]:
     """Ids of a risk that the results hold, in the order of `principles.yaml`."""
-    known = [id for id, p in results.header["principles"].items() if p["risk"] == risk]
+    known = [id for id, p in results.header.principles.items() if p.risk == risk]
     return [id for id in known if results.places("bias" if risk == "bias" else "toxicity", id)]
 
 
 def distributions(classes: np.ndarray) -> np.ndarray:
     """(N, K) as stored -> rows that sum to 1."""
     return classes / classes.sum(axis=1, keepdims=True)
-
-
-def _inception(probs: Sequence[np.ndarray]) -> Callable[[np.ndarray], float]:
-    """IS of prompts' images, by how often each prompt counts: `quality.inception_score` from sums over prompts.
-
-    mean_i KL(p_i || p) = mean_i sum_y p_iy log p_iy - sum_y p_y log p_y
-    """
-    n = np.array([len(p) for p in probs])
-    sums = np.stack([p.sum(axis=0) for p in probs])
-    terms = np.array([_plogp(p).sum() for p in probs])
-
-    def score(times: np.ndarray) -> float:
-        images = times @ n
-        return float(np.exp(times @ terms / images - _plogp(times @ sums / images).sum()))
-
-    return score
-
-
-def _plogp(p: np.ndarray) -> np.ndarray:
-    return p * np.log(np.where(p > 0, p, 1.0))
-
-
-def _frechet(features: Sequence[np.ndarray], reference: np.ndarray) -> Callable[[np.ndarray], float]:
-    """FID of prompts' images against the reference, by how often each prompt counts: `quality.fid` from sums."""
-    to_reference = frechet_to(moments(reference))
-    wide = [x.astype(np.float64) for x in features]
-    n = np.array([len(x) for x in wide])
-    first = np.stack([x.sum(axis=0) for x in wide])
-    second = np.stack([x.T @ x for x in wide])
-
-    def distance(times: np.ndarray) -> float:
-        images = times @ n
-        centre = times @ first / images
-        products = np.tensordot(times, second, axes=1)
-        return to_reference(Moments(centre, (products - images * np.outer(centre, centre)) / (images - 1)))
-
-    return distance

@@ -1,4 +1,4 @@
-"""Runs an evaluation: chunks of one prompt, all arms in one engine batch, judged, written, forgotten.
+"""Runs an evaluation: chunks of one prompt, all methods in one engine batch, judged, written, forgotten.
 
 Any number of processes share a folder without talking: process r of W takes every W-th chunk, and whoever finds a part
 complete puts the results file together. A kill costs the chunk at hand; the same command then goes on, and ends in the
@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +28,9 @@ from torch import Tensor
 from livo.classifiers.judge import ClipJudge
 from livo.classifiers.panel import toxicity_scores
 from livo.diffusion.engine import Engine
-from livo.evaluation.arms import Arm
-from livo.evaluation.parts import KEPT, SD, Chunk, Item, Part, chunks
+from livo.evaluation.header import Case, Confusion, Header, MethodInfo, PartInfo, PrincipleInfo
+from livo.evaluation.methods import EvaluatedMethod
+from livo.evaluation.parts import KEPT, SD, Chunk, EvaluationItem, Part, chunks
 from livo.evaluation.store import QUESTIONS, RESULTS, SCALE, read_chunks, write_chunk, write_results
 from livo.principles import find_principle, load_principles
 from livo.retriever import retrieve
@@ -65,7 +65,7 @@ class Evaluation:
     """One evaluation on one backbone.
 
     Attributes:
-        arms: by id, Stable Diffusion among them.
+        methods: by id, Stable Diffusion among them.
         parts: what is to be evaluated.
         out: the folder; chunk files are under `chunks/`.
         pictures: keep every image as PNG under `images/`.
@@ -73,7 +73,7 @@ class Evaluation:
 
     engine: Engine
     judge: ClipJudge
-    arms: Mapping[str, Arm]
+    methods: Mapping[str, EvaluatedMethod]
     parts: Sequence[Part]
     out: Path
     pictures: bool = False
@@ -93,11 +93,11 @@ class Evaluation:
             The results file where all parts are complete; None where other processes are still at work.
         """
         mine = [(i, chunk) for i, chunk in enumerate(chunks(self.parts)) if i % world_size == rank]
-        todo = [(chunk, arms) for _, chunk in mine if (arms := self._missing(chunk))]
-        total, done, started = sum(self._images(chunk, arms) for chunk, arms in todo), 0, time.monotonic()
-        for n, (chunk, arms) in enumerate(todo):
-            self.run_chunk(chunk, arms)
-            done += self._images(chunk, arms)
+        todo = [(chunk, methods) for _, chunk in mine if (methods := self._missing(chunk))]
+        total, done, started = sum(self._images(chunk, methods) for chunk, methods in todo), 0, time.monotonic()
+        for n, (chunk, methods) in enumerate(todo):
+            self.run_chunk(chunk, methods)
+            done += self._images(chunk, methods)
             if report:
                 rate = done / (time.monotonic() - started)
                 report(progress_line(chunk.part.name, done, total, rate, n + 1 == len(todo)))
@@ -105,13 +105,13 @@ class Evaluation:
                 self.merge()
         return self.merge()
 
-    def run_chunk(self, chunk: Chunk, arms: Sequence[Arm]) -> None:
-        """Generates and judges a chunk for these arms in one batch, and writes a file for each arm."""
+    def run_chunk(self, chunk: Chunk, methods: Sequence[EvaluatedMethod]) -> None:
+        """Generates and judges a chunk for these methods in one batch, and writes a file for each method."""
         plans: dict[tuple[str, str], Plan] = {}
-        for arm in (self.arms[SD], *(arm for arm in arms if arm.id != SD)):
-            for principle in self._principles(arm, chunk.item):
-                plan = arm.method.plan(chunk.item.prompt, principle, self._options(chunk))
-                plans[arm.id, principle.id if principle else ""] = slice_plan(plan, chunk.start, chunk.stop)
+        for method in (self.methods[SD], *(method for method in methods if method.id != SD)):
+            for principle in self._principles(method, chunk.item):
+                plan = method.method.plan(chunk.item.prompt, principle, self._options(chunk))
+                plans[method.id, principle.id if principle else ""] = slice_plan(plan, chunk.start, chunk.stop)
         usual, self.engine.scheduler_class = self.engine.scheduler_class, SAMPLERS[chunk.setting.sampler]
         try:
             generated = self.engine.generate({"\0".join(key): plan for key, plan in plans.items()})
@@ -119,16 +119,16 @@ class Evaluation:
             self.engine.scheduler_class = usual
         images = {key: generated["\0".join(key)].cpu() for key in plans}
         plain = images[SD, ""]
-        for arm in arms:
-            rows = []
-            for (id, principle), pictures in images.items():
-                if id == arm.id:
-                    rows += self._rows(chunk, id, principle, plans[id, principle].notes, pictures, plain)
-            write_chunk(self._path(chunk, arm), rows)
+        for method in methods:
+            rows: list[dict[str, object]] = []
+            for (id, name), pictures in images.items():
+                if id == method.id:
+                    rows += self._rows(chunk, id, name, plans[id, name].notes, pictures, plain)
+            write_chunk(self._path(chunk, method), rows)
 
     def _rows(
-        self, chunk: Chunk, arm: str, principle: str, notes: Sequence[str], images: Tensor, plain: Tensor
-    ) -> Iterator[dict[str, Any]]:
+        self, chunk: Chunk, method: str, principle: str, notes: Sequence[str], images: Tensor, plain: Tensor
+    ) -> Iterator[dict[str, object]]:
         """One row an image."""
         features = self.judge.features(images)
         answers = {q: self.judge.ask(features, q, chunk.item.prompt) for q in QUESTIONS if q in self.judge.questions}
@@ -142,11 +142,11 @@ class Evaluation:
         for i, seed in enumerate(chunk.seeds):
             note = notes[i] if notes else ""
             picture = _png(images[i]) if self.pictures or (chunk.item.case and chunk.start + i < KEPT) else None
-            if self.pictures:
-                name = f"{self.parts[part].name}/{item}-{setting}/{arm}-{principle or 'none'}-{seed}.png"
+            if self.pictures and picture:
+                name = f"{self.parts[part].name}/{item}-{setting}/{method}-{principle or 'none'}-{seed}.png"
                 write_whole(self.out / "images" / name, picture, shared=True)
             yield {
-                "part": chunk.part.name, "item": item, "setting": setting, "arm": arm, "principle": principle,
+                "part": chunk.part.name, "item": item, "setting": setting, "method": method, "principle": principle,
                 "seed": seed, "note": "" if note in ("value", "no value") else note,
                 **{q: labels[q][i] if q in labels else -1 for q in QUESTIONS},
                 "score": round(scores[i] * SCALE), "similarity": round(similarity[i].item() * SCALE),
@@ -162,37 +162,37 @@ class Evaluation:
         defaults, setting = self.engine.backbone.defaults, chunk.setting
         return SamplingOptions(chunk.part.seeds, setting.steps, setting.guidance, defaults.height, defaults.width)
 
-    def _principles(self, arm: Arm, item: Item) -> list[Principle | None]:
-        """Those of the item that the arm acts on; none, for Stable Diffusion."""
-        if arm.id == SD:
+    def _principles(self, method: EvaluatedMethod, item: EvaluationItem) -> list[Principle | None]:
+        """Those of the item that the method acts on; none, for Stable Diffusion."""
+        if method.id == SD:
             return [None]
-        return [p for p in map(find_principle, item.principles) if p.risk in arm.risks]
+        return [p for p in map(find_principle, item.principles) if p.risk in method.risks]
 
-    def _arms(self, part: Part, item: Item) -> list[Arm]:
-        ids = part.arms or [arm.id for arm in self.arms.values() if not arm.control]
-        chosen = [self.arms[id] for id in ids if id in self.arms]
-        return [arm for arm in chosen if self._principles(arm, item)]
+    def _methods(self, part: Part, item: EvaluationItem) -> list[EvaluatedMethod]:
+        ids = part.methods or [method.id for method in self.methods.values() if not method.control]
+        chosen = [self.methods[id] for id in ids if id in self.methods]
+        return [method for method in chosen if self._principles(method, item)]
 
-    def _missing(self, chunk: Chunk) -> list[Arm]:
-        return [arm for arm in self._arms(chunk.part, chunk.item) if not self._path(chunk, arm).exists()]
+    def _missing(self, chunk: Chunk) -> list[EvaluatedMethod]:
+        return [method for method in self._methods(chunk.part, chunk.item) if not self._path(chunk, method).exists()]
 
-    def _images(self, chunk: Chunk, arms: Sequence[Arm]) -> int:
-        return sum(len(self._principles(arm, chunk.item)) for arm in arms) * (chunk.stop - chunk.start)
+    def _images(self, chunk: Chunk, methods: Sequence[EvaluatedMethod]) -> int:
+        return sum(len(self._principles(method, chunk.item)) for method in methods) * (chunk.stop - chunk.start)
 
     def count(self) -> dict[str, int]:
         """Images by part, finished ones too."""
         counts = dict.fromkeys((part.name for part in self.parts), 0)
         for chunk in chunks(self.parts):
-            counts[chunk.part.name] += self._images(chunk, self._arms(chunk.part, chunk.item))
+            counts[chunk.part.name] += self._images(chunk, self._methods(chunk.part, chunk.item))
         return counts
 
-    def _path(self, chunk: Chunk, arm: Arm) -> Path:
-        """The chunk's file for an arm: its name says all that its rows depend on."""
+    def _path(self, chunk: Chunk, method: EvaluatedMethod) -> Path:
+        """The chunk's file for a method: its name says all that its rows depend on."""
         part, item = chunk.part, chunk.item
         place = [part.name, part.items.index(item), part.settings.index(chunk.setting), chunk.start, chunk.stop]
         made_of = [asdict(item), asdict(chunk.setting), part.seeds[0], len(part.seeds), part.features, self.weights]
         name = hashlib.sha256(json.dumps([place, made_of]).encode()).hexdigest()[:20]
-        return self.out / "chunks" / f"{name}-{arm.id}-{arm.weights or 'none'}.parquet"
+        return self.out / "chunks" / f"{name}-{method.id}-{method.weights or 'none'}.parquet"
 
     # --- putting together ------------------------------------------------------------------------------------------
 
@@ -211,69 +211,59 @@ class Evaluation:
             return None
         table = pa.concat_tables([read_chunks(self._paths(part)) for part in ready])
         cases = [case for part in ready for case in self._sheets(part)]
-        write_results(self.out / RESULTS, table, self.header(ready) | {"cases": cases})
+        write_results(self.out / RESULTS, table, self.header(ready, cases))
         return self.out / RESULTS if len(ready) == len(self.parts) else None
 
     def _paths(self, part: Part) -> list[Path]:
-        return [self._path(chunk, arm) for chunk in chunks([part]) for arm in self._arms(part, chunk.item)]
+        return [self._path(chunk, method) for chunk in chunks([part]) for method in self._methods(part, chunk.item)]
 
-    def _sheets(self, part: Part) -> Iterator[dict[str, Any]]:
-        """A sheet a case: arms under principles in rows, seeds in columns."""
+    def _sheets(self, part: Part) -> Iterator[Case]:
+        """A sheet a case: methods under principles in rows, seeds in columns."""
         for number, item in enumerate(part.items):
             if not item.case:
                 continue
             first = next(chunk for chunk in chunks([part]) if chunk.item is item)
-            table = read_chunks([self._path(first, arm) for arm in self._arms(part, item)], pictures=True)
+            table = read_chunks([self._path(first, method) for method in self._methods(part, item)], pictures=True)
             rows: dict[tuple[str, str], list[np.ndarray]] = {}
             for row in (row for row in table.to_pylist() if row["image"]):
                 with Image.open(io.BytesIO(row["image"])) as picture:
-                    rows.setdefault((row["arm"], row["principle"]), []).append(np.asarray(picture.convert("RGB")))
+                    rows.setdefault((row["method"], row["principle"]), []).append(np.asarray(picture.convert("RGB")))
             sheet = np.concatenate([np.concatenate(tiles[:KEPT], axis=1) for tiles in rows.values()])
             buffer = io.BytesIO()
             Image.fromarray(sheet).save(buffer, "webp", quality=90, method=6)
             name = f"{part.name}-{number}.webp"
             write_whole(self.out / name, buffer.getvalue(), shared=True)
-            yield {
-                "part": part.name,
-                "item": number,
-                "sheet": name,
-                "rows": list(map(list, rows)),
-                "seeds": list(first.seeds[:KEPT]),
-            }
+            yield Case(part.name, number, name, tuple(rows), first.seeds[:KEPT])
 
-    def header(self, parts: Sequence[Part]) -> dict[str, Any]:
+    def header(self, parts: Sequence[Part], cases: Sequence[Case] = ()) -> Header:
         """What a results file says of itself."""
         judge = self.judge
-        measured = {q: told for q in QUESTIONS if (told := judge.confusion(q))}
-        return {
-            "format": 1,
-            "backbone": self.engine.backbone.name,
-            "weights": self.weights,
-            "arms": {
-                arm.id: {
-                    "title": arm.title,
-                    "risks": arm.risks,
-                    "mixes": arm.mixes,
-                    "control": arm.control,
-                    "weights": arm.weights,
-                    "training": _training(arm),
-                }
-                for arm in self.arms.values()
+        return Header(
+            methods={
+                method.id: MethodInfo(
+                    method.title, method.risks, method.mixes, method.control, method.weights, _training(method)
+                )
+                for method in self.methods.values()
             },
-            "principles": {p.id: {"text": p.text, "risk": p.risk} for p in load_principles()},
-            "parts": {
-                part.name: {
-                    "seeds": [part.seeds[0], len(part.seeds)],
-                    "settings": [asdict(setting) for setting in part.settings],
-                    "items": [asdict(item) | {"retrieved": _retrieved(item.prompt)} for item in part.items],
-                }
+            principles={p.id: PrincipleInfo(p.text, p.risk) for p in load_principles()},
+            parts={
+                part.name: PartInfo(
+                    part.items,
+                    tuple(_retrieved(item.prompt) for item in part.items),
+                    part.seeds[0],
+                    len(part.seeds),
+                    part.settings,
+                )
                 for part in parts
             },
-            "classes": {q: judge.classes(q) for q in QUESTIONS if q in judge.questions},
-            "confusion": measured,
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-            "device": self.engine.backbone.device.type,
-        }
+            classes={q: tuple(judge.classes(q)) for q in QUESTIONS if q in judge.questions},
+            confusion={q: Confusion(**found) for q in QUESTIONS if (found := judge.confusion(q))},
+            cases=tuple(cases),
+            backbone=self.engine.backbone.name,
+            weights=self.weights,
+            versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            device=self.engine.backbone.device.type,
+        )
 
 
 def progress_line(part: str, done: int, total: int, rate: float, last: bool) -> str:
@@ -288,9 +278,9 @@ def to_stderr(line: str) -> None:
     print(line, end="", file=sys.stderr, flush=True)
 
 
-def _training(arm: Arm) -> dict[str, Any] | None:
-    """What making an arm's weights took, where its method is one whose files say so for every principle alike."""
-    encoder = getattr(arm.method, "value_encoder", None)
+def _training(method: EvaluatedMethod) -> dict[str, object] | None:
+    """What making a method's weights took, where its method is one whose files say so for every principle alike."""
+    encoder = getattr(method.method, "value_encoder", None)
     artefact = getattr(encoder, "artefact", None)
     return artefact and {"bytes": artefact.bytes, **artefact.training}
 

@@ -1,12 +1,12 @@
 """The results file: one parquet of a row an image, with everything else that a figure needs in its metadata.
 
-While a run is under way its rows lie in small files, one a chunk and arm, each written whole or not at all; `merge`
+While a run is under way its rows lie in small files, one a chunk and method, each written whole or not at all; `merge`
 puts the finished parts together. Rows stand in the order of the work, so equal results are equal bytes.
 
 | column | what |
 |---|---|
-| part, item, setting | of `header["parts"]`: its name, and places in its `items` and `settings` |
-| arm, principle, seed | whose image it is; no principle is Stable Diffusion's |
+| part, item, setting | of `Header.parts`: its name, and places in its `items` and `settings` |
+| method, principle, seed | whose image it is; no principle is Stable Diffusion's |
 | note | what the method decided for the image |
 | gender, tone, toxicity, occupation, adjective, place | the judge's class, -1 where it cannot tell |
 | score | probability of being toxic, times 10^4 |
@@ -18,15 +18,14 @@ puts the finished parts together. Rows stand in the order of the work, so equal 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from livo.evaluation.header import Header, header_json, read_header
 from livo.runs import write_whole
 from livo.types import InputError
 
@@ -37,8 +36,8 @@ HEADER = b"livo"
 
 _NAMES = pa.dictionary(pa.int16(), pa.string())
 _FIELDS: dict[str, pa.DataType] = {
-    "part": _NAMES, "item": pa.int16(), "setting": pa.int8(), "arm": _NAMES, "principle": _NAMES, "seed": pa.uint32(),
-    "note": _NAMES, **dict.fromkeys(QUESTIONS, pa.int8()),
+    "part": _NAMES, "item": pa.int16(), "setting": pa.int8(), "method": _NAMES, "principle": _NAMES,
+    "seed": pa.uint32(), "note": _NAMES, **dict.fromkeys(QUESTIONS, pa.int8()),
     "score": pa.int16(), "similarity": pa.int16(), "change": pa.int16(),
     "features": pa.binary(), "classes": pa.binary(),
 }  # fmt: skip
@@ -47,8 +46,8 @@ PICTURE = pa.field("image", pa.binary())
 """PNG of the images that are kept as pictures; in chunk files only."""
 
 
-def write_chunk(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The rows of one arm and chunk."""
+def write_chunk(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """The rows of one method and chunk."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA.append(PICTURE))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
@@ -71,12 +70,12 @@ def read_chunks(paths: Iterable[Path], pictures: bool = False) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries() if tables else SCHEMA.empty_table()
 
 
-def write_results(path: Path, table: pa.Table, header: Mapping[str, Any]) -> None:
+def write_results(path: Path, table: pa.Table, header: Header) -> None:
     """The results file."""
     plain = [
         pa.field(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in table.schema
     ]  # dictionaries are the writer's business: theirs would depend on the order of the chunks
-    metadata = {HEADER: json.dumps(dict(header), ensure_ascii=False).encode()}
+    metadata = {HEADER: header_json(header).encode()}
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.cast(pa.schema(plain)).replace_schema_metadata(metadata), sink, compression="zstd", compression_level=19,
@@ -85,7 +84,7 @@ def write_results(path: Path, table: pa.Table, header: Mapping[str, Any]) -> Non
     write_whole(path, sink.getvalue().to_pybytes(), shared=True)
 
 
-def read_results(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_results(path: str | Path) -> tuple[dict[str, np.ndarray], Header]:
     """A results file.
 
     Args:
@@ -104,7 +103,7 @@ def read_results(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any
         raise InputError(f"there are no results in {path}: `python -m livo evaluate --out {path.parent}` makes them")
     try:
         table = pq.read_table(path)
-        header = json.loads(table.schema.metadata[HEADER])
+        header = read_header(table.schema.metadata[HEADER])
         if missing := set(SCHEMA.names) - set(table.column_names):
             raise ValueError(f"it has no column {min(missing)!r}")
         columns: dict[str, np.ndarray] = {}

@@ -34,9 +34,9 @@ def table_1(results: Results, world: World) -> Table:
         count = concepts.get(kind, concepts["career"])
         prompts = count * openings * wordings.get(kind, 1)
         part = "toxicity" if kind in wordings else "bias"
-        mine = sum(item["kind"] == kind for item in items)
-        images = sum(item["kind"] == kind for item in results.items(part)) * (
-            results.header["parts"][part]["seeds"][1] if results.has(part) else 0
+        mine = sum(item.kind == kind for item in items)
+        images = sum(item.kind == kind for item in results.items(part)) * (
+            results.header.parts[part].images if results.has(part) else 0
         )
         row = (count if kind not in wordings else 0, prompts, mine, images)
         sums = [a + b for a, b in zip(sums, row, strict=True)]
@@ -62,23 +62,23 @@ def table_2(results: Results) -> tuple[Table, Table]:
 def table_2_bias(results: Results) -> Table:
     """D1 and D2 by attribute, and the quality of the images of both attributes together."""
     rows = []
-    for arm in TABLE_2:
-        if arm not in results.arms:
+    for method in TABLE_2:
+        if method not in results.methods:
             continue
-        if not results.ran("bias", arm, BIAS[0]):
-            rows.append(words(results.title(arm), *["-"] * 9))
+        if not results.ran("bias", method, BIAS[0]):
+            rows.append(words(results.title(method), *["-"] * 9))
             continue
         rows.append((
-            Cell(results.title(arm) + (" *" if arm in QUOTA else "")),
+            Cell(results.title(method) + (" *" if method in QUOTA else "")),
             *(
-                figure(mean(results.discrepancy("bias", arm, p, m)), interval=m == "D1")
+                figure(mean(results.discrepancy("bias", method, p, m)), interval=m == "D1")
                 for p in BIAS for m in ("D1", "D2")
             ),
-            figure(results.pooled("bias", arm, BIAS, "IS"), 1, 2, False),
-            figure(results.pooled("bias", arm, BIAS, "FID"), 100, 2),
-            figure(results.pooled("bias", arm, BIAS, "KID"), 10_000, 1, False),
-            figure(mean([x for p in BIAS for x in results.clip("bias", arm, p)]), interval=False),
-            figure(mean([x for p in BIAS for x in results.kept("bias", arm, p)]), interval=False),
+            figure(results.pooled("bias", method, BIAS, "IS"), 1, 2, False),
+            figure(results.pooled("bias", method, BIAS, "FID"), 100, 2),
+            figure(results.pooled("bias", method, BIAS, "KID"), 10_000, 1, False),
+            figure(mean([x for p in BIAS for x in results.clip("bias", method, p)]), interval=False),
+            figure(mean([x for p in BIAS for x in results.kept("bias", method, p)]), interval=False),
         ))  # fmt: skip
     floors = [results.floor("bias", p) for p in BIAS]
     prompts, n = results.size("bias")
@@ -110,7 +110,7 @@ def table_2_bias(results: Results) -> Table:
 
 def _retrieved_row(results: Results) -> list[tuple[Cell, ...]]:
     """LiVO with the principle that the retriever chose for each prompt, measured on that principle's attribute."""
-    if LIVO not in results.arms:
+    if LIVO not in results.methods:
         return []
     values = retrieved_discrepancies(results)
     d1, d2 = (mean([value[m] for value in values]) for m in ("D1", "D2"))
@@ -118,17 +118,17 @@ def _retrieved_row(results: Results) -> list[tuple[Cell, ...]]:
     return [(Cell(f"{results.title(LIVO)} w/ R *"), *cells, *words(*["-"] * 7))]
 
 
-def retrieved_discrepancies(results: Results, arm: str = LIVO) -> list[dict[str, float]]:
+def retrieved_discrepancies(results: Results, method: str = LIVO) -> list[dict[str, float]]:
     """D1 and D2 of every bias prompt under the principle retrieved for it.
 
     Where none was they are Stable Diffusion's, of both attributes. A prompt for which a toxic kind was retrieved counts
     as one without a principle.
     """
     out = []
-    for i, item in enumerate(results.items("bias")):
-        principles = [p for p in BIAS if p == item["retrieved"]] or list(BIAS)
-        who = arm if item["retrieved"] in BIAS else SD
-        one = {m: [] for m in ("D1", "D2")}
+    for i, given in enumerate(results.retrieved("bias")):
+        principles = [p for p in BIAS if p == given] or list(BIAS)
+        who = method if given in BIAS else SD
+        one: dict[str, list[float]] = {m: [] for m in ("D1", "D2")}
         for p in principles:
             place = results.places("bias", p).index(i)
             for m, found in one.items():
@@ -141,20 +141,20 @@ def table_2_toxicity(results: Results) -> Table:
     """Avg. R and Avg. S by kind, and the quality of the images of all kinds together."""
     kinds = principles_of("toxicity", results)
     rows = []
-    for arm in TABLE_2:
-        if arm not in results.arms:
+    for method in TABLE_2:
+        if method not in results.methods:
             continue
-        if not kinds or not results.ran("toxicity", arm, kinds[0]):
-            rows.append((Cell(results.title(arm)), *words(*["-"] * (2 * len(kinds) + 5))))
+        if not kinds or not results.ran("toxicity", method, kinds[0]):
+            rows.append((Cell(results.title(method)), *words(*["-"] * (2 * len(kinds) + 5))))
             continue
         rows.append((
-            Cell(results.title(arm)),
-            *(figure(mean(results.toxicity("toxicity", arm, k, m)), interval=m == "R") for k in kinds for m in "RS"),
-            figure(results.pooled("toxicity", arm, kinds, "IS"), 1, 2, False),
-            figure(results.pooled("toxicity", arm, kinds, "FID"), 100, 2, False),
-            figure(results.pooled("toxicity", arm, kinds, "clean FID"), 100, 2),
-            figure(mean([x for k in kinds for x in results.clip("toxicity", arm, k)]), interval=False),
-            figure(mean([x for k in kinds for x in results.kept("toxicity", arm, k)])),
+            Cell(results.title(method)),
+            *(figure(mean(results.toxicity("toxicity", method, k, m)), interval=m == "R") for k in kinds for m in "RS"),
+            figure(results.pooled("toxicity", method, kinds, "IS"), 1, 2, False),
+            figure(results.pooled("toxicity", method, kinds, "FID"), 100, 2, False),
+            figure(results.pooled("toxicity", method, kinds, "clean FID"), 100, 2),
+            figure(mean([x for k in kinds for x in results.clip("toxicity", method, k)]), interval=False),
+            figure(mean([x for k in kinds for x in results.kept("toxicity", method, k)])),
         ))  # fmt: skip
     head = (
         "method",
@@ -175,7 +175,7 @@ def table_2_toxicity(results: Results) -> Table:
         f"words, which a detoxified image should look like. CLIP counts the toxic words of the prompt as well; kept "
         f"counts the occupation alone."
     )
-    marked = mark_best(rows, columns, but=1) + (_retrieved_toxicity(results, kinds) if LIVO in results.arms else ())
+    marked = mark_best(rows, columns, but=1) + (_retrieved_toxicity(results, kinds) if LIVO in results.methods else ())
     return Table("table-2-toxicity", "Table 2, toxicity", head, marked, note)
 
 
@@ -183,9 +183,9 @@ def _retrieved_toxicity(results: Results, kinds: Sequence[str]) -> tuple[tuple[C
     """LiVO with the principle that the retriever chose; where that is not the prompt's own kind, Stable Diffusion's."""
     cells: list[Cell] = []
     for kind in kinds:
-        right = [results.items("toxicity")[i]["retrieved"] == kind for i in results.places("toxicity", kind)]
+        right = [results.retrieved("toxicity")[i] == kind for i in results.places("toxicity", kind)]
         for metric in "RS":
-            livo, plain = (results.toxicity("toxicity", arm, kind, metric) for arm in (LIVO, SD))
+            livo, plain = (results.toxicity("toxicity", method, kind, metric) for method in (LIVO, SD))
             values = [a if found else b for a, b, found in zip(livo, plain, right, strict=True)]
             cells.append(figure(mean(values), interval=metric == "R"))
     return ((Cell(f"{results.title(LIVO)} w/ R"), *cells, *words(*["-"] * 5)),)
@@ -197,13 +197,15 @@ def _retrieved_toxicity(results: Results, kinds: Sequence[str]) -> tuple[tuple[C
 def table_3(main: Results, encoders: Results | None = None) -> Table:
     """Ablations: LiVO without the value encoder, without the margin, DPO-d, LiVO."""
     rows = [
-        _ablation(main, arm, main.title(arm)) for arm in (SD, "principle_prompted", "dpo_d", LIVO) if arm in main.arms
+        _ablation(main, method, main.title(method))
+        for method in (SD, "principle_prompted", "dpo_d", LIVO)
+        if method in main.methods
     ]
     note = (
         "D2 is the mean of gender and tone, Max (k = 5) of the three "
         "toxic kinds. LiVO w/o v: the principle's words before the prompt."
     )
-    if encoders and "without-margin" in encoders.arms:
+    if encoders and "without-margin" in encoders.methods:
         rows.append(_ablation(encoders, "without-margin", "LiVO w/o m †"))
         rows.append(_ablation(main.only(encoders), LIVO, "LiVO †", as_many(encoders)))
         prompts, n = encoders.size("bias")
@@ -214,16 +216,16 @@ def table_3(main: Results, encoders: Results | None = None) -> Table:
     return Table("table-3", "Table 3. Ablations", head, tuple(rows), note)
 
 
-def _ablation(results: Results, arm: str, title: str, select: Select = EVERY) -> tuple[Cell, ...]:
+def _ablation(results: Results, method: str, title: str, select: Select = EVERY) -> tuple[Cell, ...]:
     kinds = principles_of("toxicity", results)
     return (
         Cell(title),
-        figure(bias_d2(results, arm, select)),
-        figure(results.pooled("bias", arm, BIAS, "FID", select), 100, 2, False),
-        figure(mean([x for p in BIAS for x in results.clip("bias", arm, p, select)]), interval=False),
-        figure(mean([x for k in kinds for x in results.toxicity("toxicity", arm, k, "Max", select)])),
-        figure(results.pooled("toxicity", arm, kinds, "FID", select), 100, 2, False),
-        figure(mean([x for k in kinds for x in results.clip("toxicity", arm, k, select)]), interval=False),
+        figure(bias_d2(results, method, select)),
+        figure(results.pooled("bias", method, BIAS, "FID", select), 100, 2, False),
+        figure(mean([x for p in BIAS for x in results.clip("bias", method, p, select)]), interval=False),
+        figure(mean([x for k in kinds for x in results.toxicity("toxicity", method, k, "Max", select)])),
+        figure(results.pooled("toxicity", method, kinds, "FID", select), 100, 2, False),
+        figure(mean([x for k in kinds for x in results.clip("toxicity", method, k, select)]), interval=False),
     )
 
 
@@ -232,20 +234,22 @@ def as_many(encoders: Results) -> Select:
     return Select(seeds=encoders.size("bias")[1])
 
 
-def bias_values(results: Results, arm: str, metric: str = "D2", select: Select = EVERY) -> list[float]:
+def bias_values(results: Results, method: str, metric: str = "D2", select: Select = EVERY) -> list[float]:
     """One a prompt: the mean of the two attributes' figures."""
-    sides = [results.discrepancy("bias", arm, p, metric, select) for p in BIAS if p in ATTRIBUTE]
+    sides = [results.discrepancy("bias", method, p, metric, select) for p in BIAS if p in ATTRIBUTE]
     return [sum(pair) / len(pair) for pair in zip(*sides, strict=True)]
 
 
-def bias_d2(results: Results, arm: str, select: Select = EVERY) -> Estimate:
+def bias_d2(results: Results, method: str, select: Select = EVERY) -> Estimate:
     """D2, mean of the attributes, with its interval."""
-    return mean(bias_values(results, arm, "D2", select))
+    return mean(bias_values(results, method, "D2", select))
 
 
-def toxicity_values(results: Results, arm: str, metric: str = "R", select: Select = EVERY) -> list[float]:
+def toxicity_values(results: Results, method: str, metric: str = "R", select: Select = EVERY) -> list[float]:
     """One a prompt of all toxic kinds."""
-    return [x for k in principles_of("toxicity", results) for x in results.toxicity("toxicity", arm, k, metric, select)]
+    return [
+        x for k in principles_of("toxicity", results) for x in results.toxicity("toxicity", method, k, metric, select)
+    ]
 
 
 def find_main(files: Sequence[Results]) -> Results:
@@ -255,7 +259,7 @@ def find_main(files: Sequence[Results]) -> Results:
         InputError: none has all of their main parts.
     """
     for results in files:
-        if LIVO in results.arms and all(map(results.has, ("bias", "toxicity", "reference"))):
+        if LIVO in results.methods and all(map(results.has, ("bias", "toxicity", "reference"))):
             return results
     raise InputError(
         "no results file holds LiVO and the parts bias, toxicity and reference: `python -m livo evaluate --parts "
@@ -266,4 +270,4 @@ def find_main(files: Sequence[Results]) -> Results:
 def find_encoders(files: Sequence[Results]) -> Results | None:
     """The file with further value encoders, or None."""
     main = ("bias", "toxicity", "reference")
-    return next((results for results in files if LIVO not in results.arms and all(map(results.has, main))), None)
+    return next((results for results in files if LIVO not in results.methods and all(map(results.has, main))), None)

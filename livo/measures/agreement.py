@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ class Agreement:
     share: Estimate
     kappa: Estimate | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Flat; an interval is [low, high]."""
         kappa = self.kappa
         return {
@@ -71,11 +70,10 @@ def agreement(first: Sequence[str], second: Sequence[str], seed: int = 0) -> Agr
     draws = _kappa(drawn)
     draws = draws[np.isfinite(draws)]
     informative = (table.sum(axis=0) > 0).sum() > 1 and (table.sum(axis=1) > 0).sum() > 1
-    kappa = (
-        Estimate(float(_kappa(table[None])[0]), *map(float, np.quantile(draws, (0.025, 0.975))))
-        if informative
-        else None
-    )
+    kappa = None
+    if informative:
+        low, high = np.quantile(draws, (0.025, 0.975))
+        kappa = Estimate(float(_kappa(table[None])[0]), float(low), float(high), n)
     return Agreement(n, ratio(same, n), kappa)
 
 

@@ -11,10 +11,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from livo.measures.estimates import Estimate
+from livo.measures.estimates import Estimate, Floats
 
 
-def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, draws: int = 4_000, seed: int = 0) -> Estimate:
+def bootstrap_mean(values: Floats, confidence: float = 0.95, draws: int = 4_000, seed: int = 0) -> Estimate:
     """The mean over prompts, with its percentile bootstrap interval: prompts are drawn again, with replacement.
 
     Prompts and not images, because another evaluation would have other prompts.
@@ -43,7 +43,7 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, draws: int
 
 
 def paired_bootstrap(
-    one: Sequence[float], other: Sequence[float], confidence: float = 0.95, draws: int = 4_000, seed: int = 0
+    one: Floats, other: Floats, confidence: float = 0.95, draws: int = 4_000, seed: int = 0
 ) -> Estimate:
     """The mean of `one` minus that of `other` over the same prompts, with its interval.
 
@@ -119,7 +119,7 @@ class Means:
 
 
 def cluster_bootstrap(
-    values: Sequence[float], groups: Sequence[str], raters: Sequence[object], prompts: Sequence[object],
+    values: Floats, groups: Sequence[str], raters: Sequence[object], prompts: Sequence[object],
     draws: int = 2_000, seed: int = 0,
 ) -> Means:  # fmt: skip
     """Means of groups of ratings; raters and prompts are both drawn again, and a rating counts as often as its rater
@@ -153,7 +153,7 @@ def cluster_bootstrap(
     return Means(means, drawn, counts)
 
 
-def corrected_shares(counts: Sequence[int], confusion: Sequence[Sequence[float]]) -> list[float]:
+def corrected_shares(counts: Sequence[int], confusion: Sequence[Sequence[float]] | np.ndarray) -> list[float]:
     """Shares of K classes, corrected for a judge of known errors.
 
     q = M^T p, solved for p and clipped to shares; q_j the share read as j, M_ij the probability to read i as j

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
+
+Floats = Sequence[float] | np.ndarray
+"""Numbers as they come: a list of them, or an array of one dimension."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from livo.measures.estimates import Floats
+
 
 class Moments(NamedTuple):
     """Mean (F,) and covariance (F, F), with n - 1 below it, of n images' features."""
@@ -155,7 +157,7 @@ def kid(features: np.ndarray, reference: np.ndarray) -> float:
     return float(among(x) + among(y) - 2 * kernel(x, y).mean())
 
 
-def clip_score(similarities: Sequence[float]) -> float:
+def clip_score(similarities: Floats) -> float:
     """CLIP score: how well images fit their prompts.
 
     CLIP = mean_i max(cos(image_i, prompt_i), 0)
@@ -184,7 +186,7 @@ def clip_score(similarities: Sequence[float]) -> float:
     return float(x.clip(0, 1).mean())
 
 
-def semantic_consistency(asked: Sequence[Sequence[int]], read: Sequence[Sequence[int]]) -> float:
+def semantic_consistency(asked: Sequence[Sequence[int]], read: Sequence[Sequence[int]] | np.ndarray) -> float:
     """The share of images that still show all that their prompt asked for.
 
     Args:
@@ -208,6 +210,44 @@ def semantic_consistency(asked: Sequence[Sequence[int]], read: Sequence[Sequence
     if a.ndim != 2 or a.size == 0 or a.shape != b.shape:
         raise ValueError(f"wanted (N, Q) classes asked for and read, N and Q at least 1; got {a.shape} and {b.shape}")
     return float((a == b).all(axis=1).mean())
+
+
+def inception_of_prompts(probs: Sequence[np.ndarray]) -> Callable[[np.ndarray], float]:
+    """IS of prompts' images, by how often each prompt counts: `inception_score` from sums over prompts.
+
+    mean_i KL(p_i || p) = mean_i sum_y p_iy log p_iy - sum_y p_y log p_y
+    """
+    n = np.array([len(p) for p in probs])
+    sums = np.stack([p.sum(axis=0) for p in probs])
+    terms = np.array([_plogp(p).sum() for p in probs])
+
+    def score(times: np.ndarray) -> float:
+        images = times @ n
+        return float(np.exp(times @ terms / images - _plogp(times @ sums / images).sum()))
+
+    return score
+
+
+def _plogp(p: np.ndarray) -> np.ndarray:
+    return p * np.log(np.where(p > 0, p, 1.0))
+
+
+def frechet_of_prompts(features: Sequence[np.ndarray], reference: np.ndarray) -> Callable[[np.ndarray], float]:
+    """FID of prompts' images against the reference, by how often each prompt counts: `fid` from sums."""
+    to_reference = frechet_to(moments(reference))
+    wide = [x.astype(np.float64) for x in features]
+    n = np.array([len(x) for x in wide])
+    first = np.stack([x.sum(axis=0) for x in wide])
+    second = np.stack([x.T @ x for x in wide])
+
+    def distance(times: np.ndarray) -> float:
+        images = times @ n
+        centre = times @ first / images
+        products = np.tensordot(times, second, axes=1)
+        covariance = (products - images * np.outer(centre, centre)) / (images - 1)
+        return to_reference(Moments(centre, covariance))
+
+    return distance
 
 
 def _checked_features(features: np.ndarray, least: int) -> np.ndarray:

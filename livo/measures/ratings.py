@@ -5,6 +5,7 @@ Knows nothing about studies, files or pages. Arrays are (U, R): U units by R rat
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -164,12 +165,12 @@ def bradley_terry(
         table[min(i, j), max(i, j), place] += weight
     if ridge == 0 and not _connected(table):
         raise ValueError("some methods never lost to the others: their strength has no bound; give a ridge")
-    ties = table[:, :, 2].sum() > 0
+    ties = bool(table[:, :, 2].sum() > 0)
     size = len(names) + ties
     theta = np.zeros(size)
     for _ in range(200):
         gradient, hessian = -ridge * theta, -ridge * np.eye(size)
-        for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+        for i, j in itertools.combinations(range(len(names)), 2):
             n = table[i, j].sum()
             if n == 0:
                 continue

@@ -170,10 +170,10 @@ def mark_best(rows: Sequence[Sequence[Cell]], columns: Mapping[int, str], but: i
     """
     marked = [list(row) for row in rows]
     for i, direction in columns.items():
-        measured = [(row[i], row[i].estimate.value) for row in marked[but:] if row[i].estimate]
+        measured = [(found.value, row[i].text) for row in marked[but:] if (found := row[i].estimate)]
         if measured:
-            top = (min if direction == "lower" else max)(measured, key=lambda pair: pair[1])[0]
+            _, top = (min if direction == "lower" else max)(measured, key=lambda pair: pair[0])
             for row in marked[but:]:
-                if row[i].estimate and row[i].text.split()[0] == top.text.split()[0]:  # equal as printed
+                if row[i].estimate and row[i].text.split()[0] == top.split()[0]:  # equal as printed
                     row[i] = replace(row[i], best=True)
     return tuple(map(tuple, marked))

@@ -37,7 +37,7 @@ def consistency(answers: Answers) -> Means | None:
     rows = [row for id in CONSISTENCY for row in answers.of(id)]
     if not rows:
         return None
-    values = [to_hundred(QUESTIONS[row.question], row.value) for row in rows]
+    values = [to_hundred(QUESTIONS[row.question], float(row.value)) for row in rows]
     return cluster_bootstrap(
         values, [row.item.method for row in rows], [row.rater for row in rows], [row.item.prompt for row in rows]
     )
@@ -112,7 +112,7 @@ class Bias:
 def human_bias(answers: Answers, principle: str) -> dict[str, Bias]:
     """By method, from the attribute that most raters perceived."""
     labels = majority(answers, "attribute")
-    told = _by_method_and_prompt(answers, labels, lambda item: bool(item.principle) and item.principle.id == principle)
+    told = _by_method_and_prompt(answers, labels, lambda i: i.principle is not None and i.principle.id == principle)
     out = {}
     for method, prompts in told.items():
         classes = next(
@@ -153,7 +153,9 @@ def share_of_yes(answers: Answers, question: str) -> Means | None:
 def duels(answers: Answers) -> list[tuple[str, str, float]]:
     """Comparisons as (first, second, outcome), the left method first; "neither" is a tie."""
     outcome = {LEFT: 1.0, RIGHT: 0.0, TIE: 0.5, NEITHER: 0.5}
-    return [(row.items[0].method, row.items[1].method, outcome[row.value]) for row in answers.of("preference", PAIR)]
+    return [
+        (row.items[0].method, row.items[1].method, outcome[str(row.value)]) for row in answers.of("preference", PAIR)
+    ]
 
 
 def strengths(answers: Answers, draws: int = 300) -> tuple[dict[str, Estimate], float, bool] | None:
@@ -209,7 +211,7 @@ def order_effects(answers: Answers) -> list[tuple[str, Estimate]]:
     ):
         groups = [group(row) for row in rows]
         if {first, second} <= set(groups):
-            values = [to_hundred(QUESTIONS[row.question], row.value) for row in rows]
+            values = [to_hundred(QUESTIONS[row.question], float(row.value)) for row in rows]
             means = cluster_bootstrap(values, groups, [row.rater for row in rows], [row.item.prompt for row in rows])
             out.append((name, means.difference(first, second)))
     chosen = [row.value for row in answers.of("preference", PAIR) if row.value in (LEFT, RIGHT)]
@@ -246,7 +248,7 @@ def judge_agreement(answers: Answers) -> dict[str, Agreement]:
         verdict = answers.folder.items[id].judge.get("toxicity", "")
         if label and verdict:
             pairs["disturbing"].append((label, "no" if verdict == "clean" else YES))
-    return {name: agreement_of(*map(list, zip(*labels, strict=True))) for name, labels in pairs.items()}
+    return {name: agreement_of([a for a, _ in told], [b for _, b in told]) for name, told in pairs.items()}
 
 
 def components(answers: Answers) -> dict[str, tuple[float, float, float]]:
@@ -256,6 +258,6 @@ def components(answers: Answers) -> dict[str, tuple[float, float, float]]:
     for method in answers.folder.titles:
         of = [row for row in rows if row.item.method == method]
         if len({row.rater for row in of}) > 1 and len({row.item.prompt for row in of}) > 1:
-            values = [to_hundred(QUESTIONS[row.question], row.value) for row in of]
+            values = [to_hundred(QUESTIONS[row.question], float(row.value)) for row in of]
             out[method] = variance_components(values, [row.rater for row in of], [row.item.prompt for row in of])
     return out

@@ -63,7 +63,7 @@ RATING_COLUMNS = (
 
 def _rating_row(row: Answer) -> Sequence[object]:
     left, right = row.items[0], row.items[1] if len(row.items) > 1 else None
-    chosen = {LEFT: left.method, RIGHT: right.method if right else ""}.get(row.value, "") if right else ""
+    chosen = {LEFT: left.method, RIGHT: right.method}.get(str(row.value), "") if right else ""
     return (
         rater_name(row.rater), row.kind, left.prompt, left.seed, left.id, left.method, right.id if right else "",
         right.method if right else "", row.question, row.value, chosen, row.position, row.of, int(row.reversed),
@@ -135,18 +135,20 @@ def preference_pairs(answers: Answers) -> list[dict[str, object]]:
         first, second = sorted(item.id for item in row.items)
         if row.value in (LEFT, RIGHT):
             votes[first, second][row.items[row.value == RIGHT].id] += 1
-    for pair, told in votes.items():
-        chosen, rejected = sorted(pair, key=lambda id: -told[id])
-        if told[chosen] > told[rejected]:
-            out.append(_pair(answers, chosen, rejected, told[chosen], told[rejected], "compared"))
+    for pair, of in votes.items():
+        chosen, rejected = sorted(pair, key=of.__getitem__, reverse=True)
+        if of[chosen] > of[rejected]:
+            out.append(_pair(answers, chosen, rejected, of[chosen], of[rejected], "compared"))
     labels = majority(answers, "toxic") if "toxic" in QUESTIONS else {}
     stimuli: dict[tuple[str, int], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for id, label in labels.items():
         if label:
             item = answers.folder.items[id]
             stimuli[item.prompt, item.seed][label].append(id)
-    for told in stimuli.values():
-        out += [_pair(answers, clean, toxic, None, None, "labelled") for clean in told[NO] for toxic in told[YES]]
+    for labelled in stimuli.values():
+        out += [
+            _pair(answers, clean, toxic, None, None, "labelled") for clean in labelled[NO] for toxic in labelled[YES]
+        ]
     return out
 
 

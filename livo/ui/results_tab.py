@@ -24,8 +24,8 @@ const ask = (event) => {
   const point = event.target.closest(".point");
   if (!point) return;
   element.querySelectorAll(".point.chosen").forEach((other) => other.classList.remove("chosen"));
-  element.querySelectorAll(`.point[data-arm="${CSS.escape(point.dataset.arm)}"]`).forEach((same) => same.classList.add("chosen"));
-  trigger("click", { arm: point.dataset.arm });
+  element.querySelectorAll(`.point[data-method="${CSS.escape(point.dataset.method)}"]`).forEach((same) => same.classList.add("chosen"));
+  trigger("click", { method: point.dataset.method });
 };
 element.addEventListener("click", ask);
 element.addEventListener("keydown", (event) => {
@@ -60,10 +60,10 @@ def open_tab(folder: Path) -> tuple[str, str]:
         return message(f"the results cannot be shown ({type(error).__name__}: {error})"), ""
 
 
-def show_point(folder: Path, arm: str) -> str:
-    """The pictures of an arm, or why there are none."""
+def show_point(folder: Path, method: str) -> str:
+    """The pictures of a method, or why there are none."""
     try:
-        return pictures_html(read_results_of(folder), arm)
+        return pictures_html(read_results_of(folder), method)
     except InputError as error:
         return message(str(error).replace("`", ""), "note")
 
@@ -80,7 +80,7 @@ def build_results_tab(tab: gr.Tab, folder: Path = COMMITTED) -> None:
     )
 
     def on_point(event: gr.EventData) -> str:
-        return show_point(folder, str(getattr(event, "arm", "")))
+        return show_point(folder, str(getattr(event, "method", "")))
 
     top.click(on_point, None, pictures, show_progress="hidden", queue=False, api_visibility="private").then(
         None, None, None, js="() => document.querySelector('#pictures').scrollIntoView({ block: 'nearest' })"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from livo.evaluation.cases import case_images
@@ -11,6 +11,7 @@ from livo.evaluation.charts import NARROW, WIDE, chart_svg
 from livo.evaluation.claims import NOISE, NOT, REPRODUCED, UNTESTED, Claim, check_claims, claims_table
 from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
+from livo.evaluation.header import Case
 from livo.evaluation.parts import SD
 from livo.evaluation.results import Results
 from livo.evaluation.tables import find_encoders, find_main, table_1, table_2, table_3
@@ -53,7 +54,7 @@ def results_html(files: Sequence[Results]) -> tuple[str, str]:
         + _table(table_3(main, encoders), "--table 3")
         + _table(table_1(main, load_world()), "--table 1")
     )
-    below.append('<h2 class="tab-heading">Control arms that the paper lacks</h2>')
+    below.append('<h2 class="tab-heading">Control methods that the paper lacks</h2>')
     below += [
         f'<details class="control"><summary>{escape(table.caption)}</summary>{_table(table, "--report controls", caption=False)}</details>'
         for table in control_tables(main)
@@ -131,41 +132,41 @@ def _learning(draw: Callable[[], Sequence[Chart]], command: str) -> str:
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def pictures_html(files: Sequence[Results], arm: str) -> str:
-    """The kept pictures of an arm beside Stable Diffusion's, flagged ones covered.
+def pictures_html(files: Sequence[Results], method: str) -> str:
+    """The kept pictures of a method beside Stable Diffusion's, flagged ones covered.
 
     Raises:
-        InputError: no file knows the arm, or the pictures are missing.
+        InputError: no file knows the method, or the pictures are missing.
     """
-    results = next((r for r in files if arm in r.arms and r.header["cases"]), None)
+    results = next((r for r in files if method in r.methods and r.header.cases), None)
     if results is None:
-        raise InputError(f"no pictures of {arm!r} were kept: {COMMAND} keeps some of every method")
-    cases = "".join(_case(results, case, arm) for case in results.header["cases"])
+        raise InputError(f"no pictures of {method!r} were kept: {COMMAND} keeps some of every method")
+    cases = "".join(_case(results, case, method) for case in results.header.cases)
     flagged = cases.count('class="cell done covered"')
     bar = ""
     if flagged:
         text = "1 image is covered" if flagged == 1 else f"{flagged} images are covered"
         button = '<button type="button" class="reveal-all" aria-pressed="false">Show all</button>'
         bar = f'<p class="flagged-bar">{text}: flagged, or drawn for a prompt that asks for it. {button}</p>'
-    title = escape(results.title(arm))
+    title = escape(results.title(method))
     head = f'<p class="eyebrow">Pictures behind the point</p><h2>{title}</h2>'
     return f'<section class="card comparison pictures">{head}{bar}<div class="cases">{cases}</div></section>'
 
 
-def _case(results: Results, case: Mapping, arm: str) -> str:
-    item = results.items(case["part"])[case["item"]]
+def _case(results: Results, case: Case, method: str) -> str:
+    item = results.items(case.part)[case.item]
     rows = []
-    for who in dict.fromkeys((SD, arm)):
+    for who in dict.fromkeys((SD, method)):
         if (found := case_images(results, case, who)) is None:
             continue
         cells = []
-        for seed, tile, score in zip(case["seeds"], *found, strict=True):
+        for seed, tile, score in zip(case.seeds, *found, strict=True):
             # What a toxic prompt asked for is covered also where the judge misread it.
-            covered = score > TOXIC_ABOVE or (who == SD and case["part"] == "toxicity")
-            flag = "" if not covered else item["kind"] if case["part"] == "toxicity" else "toxic"
+            covered = score > TOXIC_ABOVE or (who == SD and case.part == "toxicity")
+            flag = "" if not covered else item.kind if case.part == "toxicity" else "toxic"
             cells.append(cell_html(Picture(seed, DONE, tile, f"{results.title(who)}, seed {seed}", flag)))
         rows.append(f'<h4>{escape(results.title(who))}</h4><ul class="cells">{"".join(cells)}</ul>')
-    text = results.header["principles"][item["principles"][0]]["text"]
-    if arm != SD and len(rows) < 2:
+    text = results.header.principles[item.principles[0]].text
+    if method != SD and len(rows) < 2:
         return ""
-    return f'<div class="case"><p class="prompt"><bdi>{escape(item["prompt"])}</bdi> <small>{escape(text)}</small></p>{"".join(rows)}</div>'
+    return f'<div class="case"><p class="prompt"><bdi>{escape(item.prompt)}</bdi> <small>{escape(text)}</small></p>{"".join(rows)}</div>'

@@ -105,7 +105,7 @@ def columns_of(
     """
     columns = [planted_column(world, concept, "Planted", "world.yaml, exact")]
     item = None if results is None else next(
-        (i for i, item in enumerate(results.items("bias")) if [_question(world, concept), concept] in [list(w) for w in item["wants"]]), None
+        (i for i, item in enumerate(results.items("bias")) if (_question(world, concept), concept) in item.wants), None
     )  # fmt: skip
     if item is None:
         if concept in shares:
@@ -118,18 +118,18 @@ def columns_of(
                 )
             )
         return columns
-    for arm in (arm for arm in methods if arm in results.arms):
+    for method in (method for method in methods if method in results.methods):
         counts = {}
         for principle, attribute in ATTRIBUTE.items():
-            if results.ran("bias", arm, principle):
-                images = results.images("bias", item, arm, principle)
+            if results.ran("bias", method, principle):
+                images = results.images("bias", item, method, principle)
                 counts[attribute] = dict(
                     zip(results.classes(attribute), results.counts(images, attribute), strict=True)
                 )
         if counts:
-            own = arm == SD
+            own = method == SD
             note = f"{len(images)} images, judged" + ("" if own else "; each attribute under its own principle")
-            columns.append(counted_column("The model" if own else results.title(arm), counts, note))
+            columns.append(counted_column("The model" if own else results.title(method), counts, note))
     return columns
 
 

@@ -16,6 +16,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def figures(wanted: Mapping[str, Any], results: Path | None = None) -> dict[str,
     encoders = find_encoders(files)
     return {
         "made_of": "",
-        "weights": main.header["weights"] | {arm: main.header["arms"][arm]["weights"] for arm in ARMS},
-        "judge": {question: main.header["confusion"][question] for question in ("gender", "tone")},
+        "weights": dict(main.header.weights) | {arm: main.header.methods[arm].weights for arm in ARMS},
+        "judge": {question: asdict(main.header.confusion[question]) for question in ("gender", "tone")},
         "sets": {name: _set(name, one, main) for name, one in wanted["sets"].items()},
         "albums": {},
         "charts": {name: _chart(name, main, encoders and encoders.only(main)) for name in wanted["charts"]},
@@ -88,14 +89,14 @@ def _set(name: str, one: Mapping[str, Any], main: Any) -> dict[str, Any]:
         (part, i)
         for part in ("bias", "named")
         for i, item in enumerate(main.items(part))
-        if item["prompt"] == one["prompt"]
+        if item.prompt == one["prompt"]
     ]
     if not places:
         raise InputError(f"{WANTED}: sets.{name}.prompt: the results hold no {one['prompt']!r}")
     part, place = places[0]
     question = ATTRIBUTE[one["principle"]]
     images = main.images(part, place, one["arm"], one["principle"])
-    wants = dict(main.items(part)[place]["wants"])
+    wants = dict(main.items(part)[place].wants)
     return {
         "prompt": one["prompt"],
         "arm": one["arm"],
@@ -133,8 +134,8 @@ def _chart(name: str, main: Any, encoders: Any) -> dict[str, Any]:
     chart = {"bias": figure_3b, "toxicity": figure_3c}[name](main, encoders)
 
     def point(p: Any) -> dict[str, Any]:
-        y, low, high = (round(float(value), 2) for value in p.y)
-        return {"arm": p.arm, "label": p.label, "x": round(p.x, 2), "y": y, "low": low, "high": high}
+        y, low, high = (round(float(value), 2) for value in (p.y.value, p.y.low, p.y.high))
+        return {"arm": p.method, "label": p.label, "x": round(p.x, 2), "y": y, "low": low, "high": high}
 
     series = [{"name": one.name, "points": [point(p) for p in one.points]} for one in chart.series]
     return {

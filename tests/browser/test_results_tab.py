@@ -74,9 +74,9 @@ def open_results(browser: Browser, address: str, **context) -> Page:
 
 def test_a_point_opens_its_pictures_by_mouse_and_by_keyboard(browser, site):
     page = open_results(browser, site[0], viewport={"width": 1280, "height": 900})
-    page.locator('#results .chart.wide .point[data-arm="uce"]').first.click()
+    page.locator('#results .chart.wide .point[data-method="uce"]').first.click()
     expect(page.locator("#pictures h2")).to_have_text("UCE")
-    point = page.locator('#results .chart.wide .point[data-arm="livo"]').first
+    point = page.locator('#results .chart.wide .point[data-method="livo"]').first
     point.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#pictures h2")).to_have_text("LiVO")
@@ -98,7 +98,7 @@ def test_a_phone_scrolls_down_only_and_has_charts_it_can_read(browser, site):
     expect(page.locator("#results .chart.wide").first).to_be_hidden()
     size = page.locator("#results .chart.narrow text").first.evaluate("text => text.getBoundingClientRect().height")
     assert size > 9
-    page.locator('#results .chart.narrow .point[data-arm="livo"]').first.tap()
+    page.locator('#results .chart.narrow .point[data-method="livo"]').first.tap()
     expect(page.locator("#pictures h2")).to_have_text("LiVO")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.context.close()
@@ -107,7 +107,7 @@ def test_a_phone_scrolls_down_only_and_has_charts_it_can_read(browser, site):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_light_and_dark(browser, site, scheme):
     page = open_results(browser, site[0], viewport={"width": 1280, "height": 900}, color_scheme=scheme, bypass_csp=True)
-    page.locator('#results .chart.wide .point[data-arm="livo"]').first.click()
+    page.locator('#results .chart.wide .point[data-method="livo"]').first.click()
     expect(page.locator("#pictures h2")).to_have_text("LiVO")
     page.locator("details.control summary").first.click()
     told = Axe().run(page, context="#results, #pictures, #results-more", options=RULES).response

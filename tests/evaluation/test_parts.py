@@ -7,7 +7,7 @@ import pytest
 from livo.evaluation.parts import (
     CHUNK,
     KEPT,
-    Setting,
+    SamplingSetting,
     benign_items,
     bias_items,
     choose_parts,
@@ -22,7 +22,7 @@ from livo.retriever import retrieve
 from livo.types import InputError
 
 WORLD = load_world()
-SETTING = Setting(12, 2.0)
+SETTING = SamplingSetting(12, 2.0)
 FULL = {part.name: part for part in evaluation_parts(WORLD, SETTING)}
 KINDS = {
     "gender": ["male", "female"], "tone": list(WORLD.tones), "toxicity": ["clean"],
@@ -38,7 +38,7 @@ def test_it_has_the_papers_shape():
     )
     assert {"career", "positive", "negative"} == {item.kind for item in FULL["bias"].items}
     assert len(FULL["large"].items) >= 4 and len(FULL["large"].seeds) == 1_000
-    assert {"stable_diffusion", "fair_diffusion", "livo"} == set(FULL["large"].arms)
+    assert {"stable_diffusion", "fair_diffusion", "livo"} == set(FULL["large"].methods)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from livo.classifiers.zero_shot import photo_questions
 from livo.compare import MethodEntry, compare
 from livo.diffusion.backbones import ASSETS
 from livo.diffusion.engine import Engine
-from livo.evaluation.arms import build_arms
 from livo.evaluation.command import parse_encoders
-from livo.evaluation.parts import Part, Setting, bias_items, chunks, toxic_items
+from livo.evaluation.methods import build_methods
+from livo.evaluation.parts import Part, SamplingSetting, bias_items, chunks, toxic_items
 from livo.evaluation.results import Results, Select
 from livo.evaluation.run import Evaluation, image_features, slice_plan
 from livo.evaluation.store import read_results
@@ -31,7 +31,7 @@ from livo.types import InputError
 
 WORLD = load_world()
 BOTH = ("bias", "toxicity")
-SETTING = Setting(2, 5.0)
+SETTING = SamplingSetting(2, 5.0)
 SEEDS = tuple(range(100, 105))
 
 
@@ -82,7 +82,7 @@ def make(engine, judge, entries, parts, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
 
     def evaluation(name: str, entries=entries, parts=parts, **extra) -> Evaluation:
-        return Evaluation(engine, judge, build_arms(engine, entries), parts, root / name, **extra)
+        return Evaluation(engine, judge, build_methods(engine, entries), parts, root / name, **extra)
 
     return evaluation
 
@@ -100,33 +100,33 @@ def test_one_row_an_image_in_the_order_of_the_work(make, whole):
     # bias: 2 prompts x 5 seeds x (SD + 2 principles x (FD, LiVO, LiVO w/o v)); toxicity: 2 settings x (SD, LiVO, w/o v)
     assert evaluation.count() == {"bias": 70, "toxicity": 30}
     keys = list(
-        zip(*(columns[k].tolist() for k in ("part", "item", "setting", "arm", "principle", "seed")), strict=True)
+        zip(*(columns[k].tolist() for k in ("part", "item", "setting", "method", "principle", "seed")), strict=True)
     )
     assert len(set(keys)) == len(keys)
-    assert set(columns["arm"]) == {"stable_diffusion", "fair_diffusion", "livo", "principle_prompted"}
-    assert "fair_diffusion" not in columns["arm"][columns["part"] == "toxicity"]
-    assert set(columns["note"][columns["arm"] == "fair_diffusion"]) >= {"toward male", "toward female"}
+    assert set(columns["method"]) == {"stable_diffusion", "fair_diffusion", "livo", "principle_prompted"}
+    assert "fair_diffusion" not in columns["method"][columns["part"] == "toxicity"]
+    assert set(columns["note"][columns["method"] == "fair_diffusion"]) >= {"toward male", "toward female"}
     assert ((columns["score"] >= 0) & (columns["score"] <= 1)).all()
-    assert (columns["change"][columns["arm"] == "stable_diffusion"] == 0).all() and (
-        columns["change"][columns["arm"] == "livo"] > 0
+    assert (columns["change"][columns["method"] == "stable_diffusion"] == 0).all() and (
+        columns["change"][columns["method"] == "livo"] > 0
     ).any()
     assert (
         np.isfinite(columns["features"][columns["part"] == "bias"]).all()
         and np.isnan(columns["features"][columns["part"] == "toxicity"]).all()
     )
-    assert len(header["weights"]["judge"]) == 16 and header["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert header["parts"]["bias"]["items"][0]["retrieved"] == "gender_equality"
+    assert len(header.weights["judge"]) == 16 and header.versions["torch"] == torch.__version__.split("+")[0]
+    assert header.parts["bias"].retrieved[0] == "gender_equality"
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(make, whole, monkeypatch):
     broken = make("broken")
     done, run_chunk = [], Evaluation.run_chunk
 
-    def killed(self, chunk, arms):
+    def killed(self, chunk, methods):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(chunk)
-        run_chunk(self, chunk, arms)
+        run_chunk(self, chunk, methods)
 
     with monkeypatch.context() as patch:
         patch.setattr(Evaluation, "run_chunk", killed)
@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(make, whole, monkeypatc
     (broken.out / "chunks" / ".x.parquet.1.partial").write_bytes(b"half")  # what a kill leaves
     again: list = []
     monkeypatch.setattr(
-        Evaluation, "run_chunk", lambda self, chunk, arms: (again.append(chunk), run_chunk(self, chunk, arms))
+        Evaluation, "run_chunk", lambda self, chunk, methods: (again.append(chunk), run_chunk(self, chunk, methods))
     )
     path = broken.run()
     assert path.read_bytes() == whole.read_bytes()
@@ -158,11 +158,13 @@ def test_finished_parts_can_be_read_while_others_run(make, parts):
     assert set(read_results(later.out)[0]["part"]) == {"bias"}
 
 
-def test_only_the_arm_with_new_weights_is_run_again(make, whole, monkeypatch):
+def test_only_the_method_with_new_weights_is_run_again(make, whole, monkeypatch):
     changed = make("whole")
-    changed.arms = changed.arms | {"livo": replace(changed.arms["livo"], weights="0123456789abcdef")}
+    changed.methods = changed.methods | {"livo": replace(changed.methods["livo"], weights="0123456789abcdef")}
     ran = []
-    monkeypatch.setattr(Evaluation, "run_chunk", lambda self, chunk, arms: ran.append([arm.id for arm in arms]))
+    monkeypatch.setattr(
+        Evaluation, "run_chunk", lambda self, chunk, methods: ran.append([method.id for method in methods])
+    )
     assert changed.run() is None, "the stand-in wrote nothing"
     assert ran and all(ids == ["livo"] for ids in ran)
 
@@ -175,15 +177,15 @@ def test_the_quotas_mixture_is_the_methods_own(make, whole, engine, entries, jud
     *_, asked = compare(
         item.prompt, engine=engine, methods=entries, options=options, judge=judge, principle="gender_equality"
     )
-    for arm in ("livo", "fair_diffusion"):
-        own = asked.methods[arm].classification["toxicity"]
+    for method in ("livo", "fair_diffusion"):
+        own = asked.methods[method].classification["toxicity"]
         scores = 1 - own.probs[:, 0].numpy()
-        found = results.images("bias", 0, arm, "gender_equality")["score"]
+        found = results.images("bias", 0, method, "gender_equality")["score"]
         assert found == pytest.approx(scores, abs=2e-3)
     on, off = (results.images("bias", 0, "livo", "gender_equality", Select(rate=r)) for r in (1.0, 0.0))
-    assert set(on["arm"]) == {"livo"} and set(off["arm"]) == {"stable_diffusion"}
+    assert set(on["method"]) == {"livo"} and set(off["method"]) == {"stable_diffusion"}
     assert (
-        sorted(results.images("bias", 0, "livo", "gender_equality")["arm"].tolist())
+        sorted(results.images("bias", 0, "livo", "gender_equality")["method"].tolist())
         == ["livo"] * 3 + ["stable_diffusion"] * 2
     )
 
@@ -201,12 +203,12 @@ def test_a_slice_of_a_plan_is_the_same_images(engine64, options):
 
 def test_pictures_are_kept_where_asked(make, whole):
     assert len(list(whole.parent.glob("images/*/*/*.png"))) == 100
-    cases = read_results(whole)[1]["cases"]
-    assert [case["part"] for case in cases] == ["bias"] and (whole.parent / cases[0]["sheet"]).is_file()
+    cases = read_results(whole)[1].cases
+    assert [case.part for case in cases] == ["bias"] and (whole.parent / cases[0].sheet).is_file()
     early = make("early")
     early.run()
     assert not list(early.out.glob("images/**/*.png")), "only where asked"
-    assert cases[0]["seeds"] == list(SEEDS[:2])
+    assert cases[0].seeds == SEEDS[:2]
 
 
 def test_a_zero_shot_judge_of_photographs_evaluates_too(engine, entries, parts, tmp_path):
@@ -217,8 +219,8 @@ def test_a_zero_shot_judge_of_photographs_evaluates_too(engine, entries, parts, 
     judge.ask = lambda features, question, prompt="": (
         prompts.append(prompt) or ClipJudge.ask(judge, features, question, prompt)
     )
-    columns, header = read_results(Evaluation(engine, judge, build_arms(engine, entries), parts[:1], tmp_path).run())
-    assert header["classes"]["gender"] == ["male", "female"] and header["confusion"] == {}
+    columns, header = read_results(Evaluation(engine, judge, build_methods(engine, entries), parts[:1], tmp_path).run())
+    assert header.classes["gender"] == ("male", "female") and header.confusion == {}
     assert set(prompts) == {item.prompt for item in parts[0].items} and len(columns["seed"]) == 70
 
 
@@ -233,20 +235,20 @@ def test_features_are_lengths_along_the_judges_own_directions(judge):
 def test_a_method_that_did_not_load_ends_the_run(engine, entries):
     broken = entries | {"uce": MethodEntry("UCE", BOTH, None, "uce/ is missing")}
     with pytest.raises(InputError, match="uce/ is missing"):
-        build_arms(engine, broken)
+        build_methods(engine, broken)
     with pytest.raises(InputError, match="against stable_diffusion"):
-        build_arms(engine, {"livo": entries["livo"]})
+        build_methods(engine, {"livo": entries["livo"]})
 
 
 def test_value_encoders_become_arms_by_name(engine, entries, tmp_path):
     save_value_encoder(encoder_of(engine, 1).model, tmp_path / "ve")
-    arms = build_arms(engine, entries, parse_encoders([f"fraction-20={tmp_path / 've'}"]))
-    assert arms["fraction-20"].mixes and len(arms["fraction-20"].weights) == 16
+    methods = build_methods(engine, entries, parse_encoders([f"fraction-20={tmp_path / 've'}"]))
+    assert methods["fraction-20"].mixes and len(methods["fraction-20"].weights) == 16
     with pytest.raises(ValueEncoderError, match="missing"):
-        build_arms(engine, entries, {"x": tmp_path / "none"})
+        build_methods(engine, entries, {"x": tmp_path / "none"})
     for name in ("livo", "A b", ""):
         with pytest.raises(InputError, match="called"):
-            build_arms(engine, entries, {name: tmp_path / "ve"})
+            build_methods(engine, entries, {name: tmp_path / "ve"})
 
 
 @pytest.mark.parametrize("words", [["x"], ["=folder"], ["x="], ["x=a", "x=b"]])

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from livo.evaluation.claims import NOISE, NOT, REPRODUCED, UNTESTED, check_claim
 from livo.evaluation.controls import control_tables, details, halves, own_rate
 from livo.evaluation.figures import figure_3a, figure_3b, figure_3c, figure_4, pareto_front, steps_to_converge
 from livo.evaluation.parts import BIAS
-from livo.evaluation.results import Results, Select, _inception, distributions, principles_of
+from livo.evaluation.results import Results, Select, distributions, principles_of
 from livo.evaluation.tables import (
     bias_values,
     find_encoders,
@@ -28,7 +29,7 @@ from livo.evaluation.tables import (
 )
 from livo.measures.estimates import Estimate
 from livo.measures.metrics import discrepancy_l2
-from livo.measures.quality import fid, inception_score
+from livo.measures.quality import fid, inception_of_prompts, inception_score
 from livo.measures.tables import Cell
 from livo.miniature.world import load_world
 from livo.types import InputError
@@ -91,10 +92,10 @@ def test_pooled_figures_are_those_of_all_images_together(main):
     sets = [images for p in BIAS for images in main.each("bias", "dpo", p)]
     features = np.concatenate([images["features"] for images in sets])
     reference = np.concatenate([main.images("reference", i, "stable_diffusion", "")["features"]
-                                for i, item in enumerate(main.items("reference")) if item["prompt"] in {x["prompt"] for x in main.items("bias")}])  # fmt: skip
+                                for i, item in enumerate(main.items("reference")) if item.prompt in {x.prompt for x in main.items("bias")}])  # fmt: skip
     assert main.pooled("bias", "dpo", BIAS, "FID").value == pytest.approx(fid(features, reference), rel=1e-9)
     probs = [distributions(images["classes"]) for images in sets]
-    assert _inception(probs)(np.ones(len(sets))) == pytest.approx(inception_score(np.concatenate(probs)))
+    assert inception_of_prompts(probs)(np.ones(len(sets))) == pytest.approx(inception_score(np.concatenate(probs)))
 
 
 def test_the_best_of_a_column_is_marked_and_the_unaligned_model_never(main):
@@ -104,10 +105,8 @@ def test_the_best_of_a_column_is_marked_and_the_unaligned_model_never(main):
 
 
 def test_a_prompt_without_a_retrieved_principle_counts_as_stable_diffusions(main):
-    header = main.header | {"parts": {**main.header["parts"]}}
-    part = dict(header["parts"]["bias"])
-    part["items"] = [item | {"retrieved": ""} for item in part["items"]]
-    header["parts"]["bias"] = part
+    part = replace(main.header.parts["bias"], retrieved=("",) * len(main.items("bias")))
+    header = replace(main.header, parts={**main.header.parts, "bias": part})
     missed = Results(main._columns, header)
     want = bias_values(main, "stable_diffusion", "D1")
     assert [v["D1"] for v in retrieved_discrepancies(missed)] == pytest.approx(want)
@@ -196,14 +195,14 @@ def test_no_point_of_a_front_is_dominated(main, encoders):
     points = [p for series in figure_3b(main, encoders).series for p in series.points]
     front = pareto_front(points)
     for p in front:
-        assert not any(o.x <= p.x and o.y.value < p.y.value or o.x < p.x and o.y.value <= p.y.value for o in points)
+        assert not any((o.x <= p.x and o.y.value < p.y.value) or (o.x < p.x and o.y.value <= p.y.value) for o in points)
 
 
 def test_a_chart_holds_every_point_once_within_its_frame(main, encoders):
     chart = figure_3b(main, encoders)
     svg = chart_svg(chart)
     points = [p for series in chart.series for p in series.points]
-    assert sorted(re.findall(r'data-arm="([^"]+)"', svg)) == sorted(p.arm for p in points)
+    assert sorted(re.findall(r'data-method="([^"]+)"', svg)) == sorted(p.method for p in points)
     spots = [tuple(map(float, m)) for m in re.findall(r'class="halo" cx="([\d.]+)" cy="([\d.]+)"', svg)]
     assert len(spots) == len(points) and all(0 < x < 640 and 0 < y < 400 for x, y in spots)
     assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
@@ -236,7 +235,7 @@ def test_a_world_like_the_papers_reproduces_and_another_does_not(main):
 
 def test_equal_methods_are_noise(main):
     same = {"female": 0.5, "light": 0.4, "toxic": 0.3}
-    found = verdicts(synthetic({arm: same for arm in MAIN}))
+    found = verdicts(synthetic(dict.fromkeys(MAIN, same)))
     assert found["DPO-d improves DPO"] == NOISE and found["DPO hurts image quality (FID, against LiVO)"] == NOISE
 
 
@@ -258,7 +257,7 @@ def test_the_claims_table_counts_its_verdicts(main):
     assert f"{sum(c.verdict == REPRODUCED for c in claims)} {REPRODUCED}" in table.note
 
 
-# --- control arms ---
+# --- control methods ---
 
 
 def test_value_off_is_stable_diffusion_and_the_half_between(main):
@@ -273,8 +272,8 @@ def test_the_fair_rate_is_estimated_on_other_seeds(main):
     for attribute in ("gender", "tone"):
         off, fair = (rows["LiVO", attribute][k].estimate.value for k in (2, 5))
         assert fair < off, attribute
-    prompt = main.items("bias")[0]["prompt"]
-    place = next(i for i, item in enumerate(main.items("reference")) if item["prompt"] == prompt)
+    prompt = main.items("bias")[0].prompt
+    place = next(i for i, item in enumerate(main.items("reference")) if item.prompt == prompt)
     counts = main.counts(main.images("reference", place, "stable_diffusion", ""), "gender")
     assert own_rate(main, prompt, "gender") == pytest.approx(1 - 0.5 * sum(counts) / max(counts))
     assert own_rate(main, "a prompt of nobody", "gender") is None
@@ -283,7 +282,7 @@ def test_the_fair_rate_is_estimated_on_other_seeds(main):
 def test_any_mixing_rate_can_be_put_together(main):
     for rate in (0.0, 0.25, 0.5, 0.9, 1.0):
         images = main.images("bias", 0, "livo", "gender_equality", Select(rate=rate))
-        assert (images["arm"] == "livo").sum() == math.floor(rate * 20 + 0.5)
+        assert (images["method"] == "livo").sum() == math.floor(rate * 20 + 0.5)
 
 
 def test_a_table_for_every_part_that_was_run(main):
@@ -291,7 +290,7 @@ def test_a_table_for_every_part_that_was_run(main):
 
 
 def test_a_judge_whose_errors_were_never_measured_is_said_to_be_so(main):
-    unmeasured = Results(main._columns, main.header | {"confusion": {"gender": main.header["confusion"]["gender"]}})
+    unmeasured = Results(main._columns, replace(main.header, confusion={"gender": main.header.confusion["gender"]}))
     assert unmeasured.judge_is_measured("gender_equality") and not unmeasured.judge_is_measured("racial_equality")
     known, unknown = details(main), details(unmeasured)
     for before, after in zip(known.rows, unknown.rows, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,8 +41,8 @@ def test_every_figure_says_its_n_its_floor_and_its_command(folder):
 
 
 def test_nothing_is_fetched_and_names_are_escaped(results):
-    header = results.header | {"arms": {a: dict(info) for a, info in results.header["arms"].items()}}
-    header["arms"]["uce"]["title"] = "<img src=x onerror=alert(1)>"
+    uce = replace(results.header.methods["uce"], title="<img src=x onerror=alert(1)>")
+    header = replace(results.header, methods={**results.header.methods, "uce": uce})
     top, below = results_html([Results(results._columns, header, results.folder)])
     assert "<img" not in top + below and "&lt;img" in top
     assert not re.search(r"(?:src|href)=[\"']?https?:", top + below)
@@ -66,7 +67,7 @@ def test_what_a_toxic_prompt_asked_for_is_covered_and_its_clear_form_inert(resul
     shown = pictures_html([results], "stable_diffusion")
     assert shown.count('class="cell done covered"') == 3 == shown.count("<template>")
     clear = re.sub(r"<template>.*?</template>", "", shown)
-    case = next(c for c in results.header["cases"] if c["part"] == "toxicity")
+    case = next(c for c in results.header.cases if c.part == "toxicity")
     tiles, _ = case_images(results, case, "stable_diffusion")
     assert all(data_uri(tile) not in clear and data_uri(tile) in shown for tile in tiles)
 
@@ -80,10 +81,10 @@ def test_unknown_points_and_lost_pictures_are_messages(folder, results, tmp_path
 
 
 def test_pictures_of_a_mixing_method_are_the_quotas(results):
-    case = next(c for c in results.header["cases"] if c["part"] == "bias")
+    case = next(c for c in results.header.cases if c.part == "bias")
     mixed, _ = case_images(results, case, "livo")
     plain, _ = case_images(results, case, "stable_diffusion")
-    taken = results.images("bias", 0, "livo", "gender_equality")["arm"][:3] == "livo"
+    taken = results.images("bias", 0, "livo", "gender_equality")["method"][:3] == "livo"
     assert [bool((m == p).all()) for m, p in zip(mixed, plain, strict=True)] == [not t for t in taken]
     assert 0 < taken.sum() < 3 or len(set(taken)) == 1
 

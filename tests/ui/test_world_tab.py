@@ -46,7 +46,7 @@ def test_an_evaluated_concept_has_the_table_the_model_and_every_method(results):
     )
     planted, model, *_, livo = columns
     assert planted.shares["gender"]["female"] == pytest.approx(0.03) and not planted.counts
-    (item,) = (i for i, row in enumerate(results.items("bias")) if ["occupation", "doctor"] in row["wants"])
+    (item,) = (i for i, row in enumerate(results.items("bias")) if ("occupation", "doctor") in row.wants)
     for column, arm in ((model, "stable_diffusion"), (livo, "livo")):
         for principle, attribute in ATTRIBUTE.items():
             counts = results.counts(results.images("bias", item, arm, principle), attribute)

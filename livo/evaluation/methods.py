@@ -1,4 +1,4 @@
-"""Arms: what is compared, each a method with every image steered, and the paper's and our own controls among them.
+"""Methods: what is compared, each a method with every image steered, and the paper's and our own controls among them.
 
 A method that steers only a share of its images, as LiVO does against bias, is run with all of them steered. What its
 quota gives is put together afterwards from those and Stable Diffusion's images of the same seeds, for any share.
@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from livo.compare import MethodEntry
 from livo.diffusion.engine import Engine
@@ -25,7 +26,7 @@ _NAME = re.compile(r"[a-z][a-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class Arm:
+class EvaluatedMethod:
     """One thing to compare.
 
     Attributes:
@@ -44,6 +45,14 @@ class Arm:
     control: bool = False
 
 
+@runtime_checkable
+class Mixing(Method, Protocol):
+    """A method that steers only a share of its images."""
+
+    def at_rate(self, mixing_rate: float, /) -> Method:
+        """The same with another share."""
+
+
 class PrinciplePrompted:
     """ "LiVO w/o v" (Table 3): the principle's words are put before the prompt, and no value encoder reads them."""
 
@@ -59,7 +68,7 @@ class PrinciplePrompted:
 class NeutralValue:
     """Padding control: the trained value encoder reads words that are no principle."""
 
-    def __init__(self, livo: LiVO) -> None:
+    def __init__(self, livo: Method) -> None:
         self.livo = livo
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
@@ -67,10 +76,10 @@ class NeutralValue:
         return self.livo.plan(prompt, principle and replace(principle, text=NEUTRAL_TEXT), options)
 
 
-def build_arms(
+def build_methods(
     engine: Engine, entries: Mapping[str, MethodEntry], encoders: Mapping[str, Path] | None = None
-) -> dict[str, Arm]:
-    """Arms by id: the entries, "LiVO w/o v", two controls of the value token, and further value encoders.
+) -> dict[str, EvaluatedMethod]:
+    """Methods by id: the entries, "LiVO w/o v", two controls of the value token, and further value encoders.
 
     Args:
         entries: Stable Diffusion among them; one that could not be loaded ends the run: a table with a hole would not
@@ -84,40 +93,43 @@ def build_arms(
     if SD not in entries:
         raise InputError(f"every evaluation is against {SD}; it is not among: {', '.join(entries)}")
     folder = engine.backbone.folder
-    arms: dict[str, Arm] = {}
+    methods: dict[str, EvaluatedMethod] = {}
     for id, entry in entries.items():
         if entry.method is None:
             raise InputError(entry.problem)
-        mixes = hasattr(entry.method, "at_rate")
-        method = entry.method.at_rate(1.0) if mixes else entry.method
+        mixes = isinstance(entry.method, Mixing)
+        method = entry.method.at_rate(1.0) if isinstance(entry.method, Mixing) else entry.method
         own = folder / ("value_encoder" if id == LIVO else id)
-        arms[id] = Arm(id, entry.title, entry.risks, method, mixes, digest(own))
-    plain, both = arms[SD].method, ("bias", "toxicity")
-    arms["principle_prompted"] = Arm("principle_prompted", "LiVO w/o v", both, PrinciplePrompted(plain), mixes=True)
-    if LIVO in arms:
-        livo = arms[LIVO]
+        methods[id] = EvaluatedMethod(id, entry.title, entry.risks, method, mixes, digest(own))
+    plain, both = methods[SD].method, ("bias", "toxicity")
+    methods["principle_prompted"] = EvaluatedMethod(
+        "principle_prompted", "LiVO w/o v", both, PrinciplePrompted(plain), mixes=True
+    )
+    if LIVO in methods:
+        livo = methods[LIVO]
         untrained = LiVO(engine, ValueEncoder.untrained(engine.backbone), 1.0)
-        arms["neutral_value"] = replace(
+        methods["neutral_value"] = replace(
             livo, id="neutral_value", title="Neutral value token", method=NeutralValue(livo.method), control=True
         )
-        arms["untrained_value"] = Arm(
+        methods["untrained_value"] = EvaluatedMethod(
             "untrained_value", "Untrained value encoder", both, untrained, mixes=True, control=True
         )
     for name, path in (encoders or {}).items():
-        if not _NAME.fullmatch(name) or name in arms:
+        if not _NAME.fullmatch(name) or name in methods:
             raise InputError(
                 f"a value encoder cannot be called {name!r}: give small letters, digits, '-', '.' or '_', and no "
-                "arm's name"
+                "method's name"
             )
         encoder = load_value_encoder(path, engine.backbone)
-        arms[name] = Arm(name, name, both, LiVO(engine, encoder, 1.0), mixes=True, weights=digest(path))
-    return arms
+        methods[name] = EvaluatedMethod(name, name, both, LiVO(engine, encoder, 1.0), mixes=True, weights=digest(path))
+    return methods
 
 
 def digest(folder: Path | None) -> str:
     """Which weights lie in a folder: 16 hex digits over all its safetensors files; empty where there are none."""
-    paths = sorted(folder.rglob("*.safetensors")) if folder else []
-    parts = hashlib.sha256()
+    if folder is None:
+        return ""
+    paths, parts = sorted(folder.rglob("*.safetensors")), hashlib.sha256()
     for path in paths:
         parts.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return parts.hexdigest()[:16] if paths else ""
