@@ -26,7 +26,7 @@ from livo.miniature.world import load_world
 from livo.types import Conditioning, SamplingOptions
 from train.loop import train
 from train.miniature import autoencoder, denoiser, evaluator, text_encoder
-from train.miniature.data import render_batch, scenes, to_model_range
+from train.miniature.data import Source, render_batch, scenes, to_model_range
 from train.miniature.text_encoder import UNNAMED, build_text_encoder, caption_labels, principle_words, tokenize
 from train.miniature.vocabulary import build_tokenizer, keep_tokenizer, learn_merges
 
@@ -197,7 +197,7 @@ def record(monkeypatch, work, num_steps: int, pictures: int = 40, kill_at: int |
     seen: list = []
     model = Recorder(seen)
 
-    def build():
+    def build(channels):
         if kill_at is not None:
             model.register_forward_pre_hook(
                 lambda *_: (_ for _ in ()).throw(Killed()) if len(seen) == kill_at else None
@@ -242,15 +242,15 @@ def test_an_epoch_shows_every_picture_once_in_a_new_order_and_drops_a_tenth(monk
     assert min(timesteps) < 50 and max(timesteps) > 950 and abs(sum(timesteps) / 400 - 499.5) < 60
 
 
-def test_pictures_are_encoded_once_and_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(denoiser, "scenes", lambda world, seed, count: scenes(world, seed, min(count, 3)))
+def test_pictures_are_encoded_once_and_kept(tmp_path):
+    few = Source(lambda world, seed, count: scenes(world, seed, min(count, 3)), render_batch)
     torch.manual_seed(0)
     vae = autoencoder.build_autoencoder().eval()
-    latents, captions = denoiser.encode_pictures(WORLD, vae, tmp_path, count=1000)
+    latents, captions = denoiser.encode_pictures(WORLD, few, vae, tmp_path, count=1000)
     assert latents.shape == (6, 4, 16, 16) and latents.dtype == torch.float16
     assert captions == [text for first in (50_000, 50_500) for _, text in scenes(WORLD, first, 3)]
-    monkeypatch.setattr(denoiser, "scenes", None)  # a second call must not draw
-    again, kept = denoiser.encode_pictures(WORLD, vae, tmp_path, count=1000)
+    nothing = Source(None, None)  # a second call must not draw
+    again, kept = denoiser.encode_pictures(WORLD, nothing, vae, tmp_path, count=1000)
     assert torch.equal(again, latents) and kept == captions
 
 
@@ -275,8 +275,7 @@ def folder(tmp_path_factory):
         return scenes(world, seed, min(count, 32))
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (autoencoder, denoiser):
-            patch.setattr(module, "scenes", few)
+        patch.setattr(command, "FIRST", Source(few, render_batch))
         patch.setattr(
             command,
             "train_text_encoder",

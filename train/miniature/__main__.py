@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
@@ -20,6 +21,7 @@ from livo.diffusion.backbones import ASSETS
 from livo.miniature.captions import vocabulary
 from livo.miniature.world import load_world
 from train.miniature.autoencoder import polish_decoder, train_autoencoder
+from train.miniature.data import FIRST
 from train.miniature.denoiser import (
     build_noise_schedule,
     encode_captions,
@@ -54,11 +56,11 @@ def main() -> None:
 
     if "generator" in stages:
         tokenizer = keep_tokenizer(sorted({*vocabulary(world), *principle_words()}), args.work / "tokenizer")
-        text_encoder = train_text_encoder(world, tokenizer, args.work)
-        vae = train_autoencoder(world, args.work, num_steps=args.autoencoder_steps)
+        text_encoder = train_text_encoder(world, FIRST, tokenizer, args.work)
+        vae = train_autoencoder(world, FIRST, args.work, num_steps=args.autoencoder_steps)
         unet = finished_denoiser(args.work, args.denoiser_steps)
         if unet is None:
-            latents, captions = encode_pictures(world, vae, args.work, count=args.pictures)
+            latents, captions = encode_pictures(world, FIRST, vae, args.work, count=args.pictures)
             embeds = encode_captions(text_encoder, tokenizer, captions)
             empty = encode_captions(text_encoder, tokenizer, [""])[0].float()
             unet = train_denoiser(args.work, latents, embeds, empty, num_steps=args.denoiser_steps)
@@ -66,7 +68,7 @@ def main() -> None:
         def estimate(latents: Tensor, captions: list[str]) -> Tensor:
             return estimate_clean(unet, latents, text_encoder(tokenize(tokenizer, captions)).last_hidden_state)
 
-        polish_decoder(world, vae, estimate, args.work, num_steps=args.decoder_steps)
+        polish_decoder(world, FIRST, vae, estimate, args.work, num_steps=args.decoder_steps)
         scheduler = DPMSolverMultistepScheduler.from_config(
             build_noise_schedule().config, timestep_spacing="linspace", steps_offset=1
         )
@@ -78,12 +80,12 @@ def main() -> None:
         write_tokenizer_files(tokenizer, args.out / "tokenizer")
 
     if "evaluator" in stages:
-        model = train_evaluator(world, args.work, num_steps=args.evaluator_steps)
+        model = train_evaluator(world, FIRST, args.work, num_steps=args.evaluator_steps)
         save_judge(model, EVALUATOR_CONFIG, world_questions(world), args.out / "evaluator")
     print(f"written to {args.out}; `python -m train.measure` measures it")
 
 
-def write_tokenizer_files(tokenizer, folder: Path) -> None:
+def write_tokenizer_files(tokenizer: Any, folder: Path) -> None:
     """vocab.json and merges.txt beside tokenizer.json, which older transformers read instead."""
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from livo.miniature.world import World
 from train.loop import descend, train
-from train.miniature.data import render_batch, scenes, to_model_range
+from train.miniature.data import Source, to_model_range
 
 
 def build_autoencoder() -> AutoencoderKL:
@@ -36,7 +36,9 @@ def reconstruction_loss(x: Tensor, y: Tensor) -> Tensor:
     return error.abs().mean() + 0.5 * error.square().mean() + 0.5 * edges
 
 
-def train_autoencoder(world: World, work: Path, *, num_steps: int = 1800, batch_size: int = 32) -> AutoencoderKL:
+def train_autoencoder(
+    world: World, source: Source, work: Path, *, num_steps: int = 1800, batch_size: int = 32
+) -> AutoencoderKL:
     """Train, then set the scaling factor to one over the latents' standard deviation."""
     torch.manual_seed(0)
     vae = build_autoencoder().train()
@@ -47,7 +49,7 @@ def train_autoencoder(world: World, work: Path, *, num_steps: int = 1800, batch_
 
     def step(i: int) -> dict[str, float]:
         torch.manual_seed(10_000 + i)
-        x = to_model_range(render_batch(world, [s for s, _ in scenes(world, 20_000 + i, batch_size)]))
+        x = to_model_range(source.pictures(world, [s for s, _ in source.scenes(world, 20_000 + i, batch_size)]))
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample()).sample
         loss = reconstruction_loss(x, y) + 1e-6 * posterior.kl().mean()
@@ -57,7 +59,7 @@ def train_autoencoder(world: World, work: Path, *, num_steps: int = 1800, batch_
     train("autoencoder", work / "autoencoder.pt", {"vae": vae, "optimizer": optimizer}, num_steps, step)
     vae.eval()
     with torch.no_grad():
-        x = to_model_range(render_batch(world, [s for s, _ in scenes(world, 7, 512)]))
+        x = to_model_range(source.pictures(world, [s for s, _ in source.scenes(world, 7, 512)]))
         latents = vae.encode(x).latent_dist.mean
     vae.register_to_config(
         scaling_factor=1 / latents.std().item(), latent_rgb=fit_latent_rgb(latents / latents.std(), x)
@@ -67,6 +69,7 @@ def train_autoencoder(world: World, work: Path, *, num_steps: int = 1800, batch_
 
 def polish_decoder(
     world: World,
+    source: Source,
     vae: AutoencoderKL,
     estimate: Callable[[Tensor, list[str]], Tensor],
     work: Path,
@@ -86,8 +89,8 @@ def polish_decoder(
 
     def step(i: int) -> dict[str, float]:
         torch.manual_seed(110_000 + i)
-        batch = scenes(world, 120_000 + i, batch_size)
-        x = to_model_range(render_batch(world, [scene for scene, _ in batch]))
+        batch = source.scenes(world, 120_000 + i, batch_size)
+        x = to_model_range(source.pictures(world, [scene for scene, _ in batch]))
         with torch.no_grad():
             z = vae.encode(x).latent_dist.sample()
             z = torch.cat([z[:half], estimate(z[half:] * scale, [text for _, text in batch[half:]]) / scale])

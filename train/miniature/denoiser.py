@@ -13,18 +13,18 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from livo.miniature.world import World
 from train.loop import descend, save_state, train
-from train.miniature.data import render_batch, scenes, to_model_range
+from train.miniature.data import Source, to_model_range
 from train.miniature.text_encoder import tokenize
 
 DROPPED = 0.1  # share of captions replaced by the empty prompt, for classifier-free guidance
 
 
-def build_denoiser() -> UNet2DConditionModel:
-    """7.4M parameters; 16 x 16 x 4 latents, cross-attention at 8 x 8 and 4 x 4."""
+def build_denoiser(channels: int = 4) -> UNet2DConditionModel:
+    """7.4M parameters; latents of 16 x 16 x `channels`, cross-attention at 8 x 8 and 4 x 4."""
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        in_channels=channels,
+        out_channels=channels,
         block_out_channels=(64, 96, 160),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -43,11 +43,13 @@ def build_noise_schedule() -> DDPMScheduler:
 
 
 @torch.no_grad()
-def encode_pictures(world: World, vae: AutoencoderKL, work: Path, *, count: int = 100_000) -> tuple[Tensor, list[str]]:
+def encode_pictures(
+    world: World, source: Source, vae: AutoencoderKL, work: Path, *, count: int = 100_000
+) -> tuple[Tensor, list[str]]:
     """Render `count` pictures and encode them; kept in a file.
 
     Returns:
-        (count, 4, 16, 16) float16 latents, scaled, and their captions.
+        (count, C, 16, 16) float16 latents, scaled, and their captions.
     """
     path = work / "latents.pt"
     if path.exists():
@@ -55,8 +57,8 @@ def encode_pictures(world: World, vae: AutoencoderKL, work: Path, *, count: int 
         return stored["latents"], stored["captions"]
     latents, captions = [], []
     for first in tqdm(range(0, count, 500), desc="latents"):
-        batch = scenes(world, 50_000 + first, 500)
-        moments = vae.encode(to_model_range(render_batch(world, [s for s, _ in batch]))).latent_dist
+        batch = source.scenes(world, 50_000 + first, 500)
+        moments = vae.encode(to_model_range(source.pictures(world, [s for s, _ in batch]))).latent_dist
         torch.manual_seed(first)
         latents.append((moments.sample() * vae.config.scaling_factor).half())
         captions += [text for _, text in batch]
@@ -74,19 +76,19 @@ def encode_captions(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, capti
     return torch.cat(out)
 
 
-def finished_denoiser(work: Path, num_steps: int) -> UNet2DConditionModel | None:
+def finished_denoiser(work: Path, num_steps: int, channels: int = 4) -> UNet2DConditionModel | None:
     """The running average of a training that reached `num_steps`, or None where it has yet to."""
     path = work / "denoiser.pt"
     if not path.exists() or (state := torch.load(path, weights_only=True))["step"] < num_steps:
         return None
-    average = AveragedModel(build_denoiser())
+    average = AveragedModel(build_denoiser(channels))
     average.load_state_dict(state["average"])
     return average.module.eval()
 
 
 @torch.no_grad()
 def estimate_clean(unet: UNet2DConditionModel, latents: Tensor, prompt_embeds: Tensor, *, most: int = 300) -> Tensor:
-    """The denoiser's x0 estimates of (N, 4, h, w) latents after noise of random timesteps in [20, most)."""
+    """The denoiser's x0 estimates of (N, C, h, w) latents after noise of random timesteps in [20, most)."""
     t = torch.randint(20, most, (len(latents),))
     a = build_noise_schedule().alphas_cumprod[t].view(-1, 1, 1, 1)
     noisy = a.sqrt() * latents + (1 - a).sqrt() * torch.randn_like(latents)
@@ -109,7 +111,7 @@ def train_denoiser(
     The learning rate is constant and falls to nothing over the last quarter, so that `num_steps` can be raised later.
 
     Args:
-        latents: (M, 4, 16, 16) scaled latents.
+        latents: (M, C, 16, 16) scaled latents.
         prompt_embeds: (M, 77, D) of their captions.
         empty: (77, D), the empty prompt.
 
@@ -117,7 +119,7 @@ def train_denoiser(
         Ho et al. 2020 (loss), Hang et al. 2023 (min-SNR weights, gamma = 5).
     """
     torch.manual_seed(2)
-    unet = build_denoiser().train()
+    unet = build_denoiser(latents.shape[1]).train()
     average = AveragedModel(unet, multi_avg_fn=get_ema_multi_avg_fn(0.999))
     optimizer = torch.optim.AdamW(unet.parameters(), lr=peak_lr, weight_decay=1e-3, betas=(0.9, 0.99))
     alphas = build_noise_schedule().alphas_cumprod

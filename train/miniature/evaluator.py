@@ -4,7 +4,9 @@ its own text tower. It answers by the similarity of a picture to one sentence pe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from livo.classifiers.clip import EVALUATOR_CONFIG, Question, class_tokens, world_questions
 from livo.miniature.world import Scene, World
 from train.loop import descend, train
-from train.miniature.data import render_batch, scenes, to_model_range
+from train.miniature.data import Source, to_model_range
 
 
 def label(question: str, scene: Scene) -> str | None:
@@ -68,10 +70,18 @@ def classification_loss(
     return loss, right / asked
 
 
-def train_evaluator(world: World, work: Path, *, num_steps: int = 1500, batch_size: int = 96) -> nn.Module:
+def train_evaluator(
+    world: World,
+    source: Source,
+    work: Path,
+    *,
+    config: Mapping[str, Any] = EVALUATOR_CONFIG,
+    num_steps: int = 1500,
+    batch_size: int = 96,
+) -> nn.Module:
     """Train the evaluator on rendered pictures."""
     torch.manual_seed(3)
-    model = open_clip.CLIP(**EVALUATOR_CONFIG).train()
+    model = open_clip.CLIP(**config).train()
     questions = world_questions(world)
     tokens = {question.name: class_tokens(question) for question in questions}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, betas=(0.9, 0.98))
@@ -81,8 +91,8 @@ def train_evaluator(world: World, work: Path, *, num_steps: int = 1500, batch_si
 
     def step(i: int) -> dict[str, float]:
         torch.manual_seed(70_000 + i)
-        batch = scenes(world, 80_000 + i, batch_size)
-        images = augment(to_model_range(render_batch(world, [s for s, _ in batch])))
+        batch = source.scenes(world, 80_000 + i, batch_size)
+        images = augment(to_model_range(source.pictures(world, [s for s, _ in batch])))
         features = nn.functional.normalize(model.encode_image(images), dim=-1)
         loss, right = classification_loss(model, questions, features, tokens, batch)
         descend(loss, optimizer, learning_rate(i))

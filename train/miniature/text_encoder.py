@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from livo.miniature.second import world as second
 from livo.miniature.world import GENDERS, World
 from train.loop import train
-from train.miniature.data import scenes
+from train.miniature.data import Source
 from train.miniature.vocabulary import MAX_LENGTH
 
 UNNAMED = "unnamed"
@@ -48,7 +49,7 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 
 def caption_labels(world: World, batch: list) -> dict[str, tuple[list[str], list[str]]]:
-    """Classes and labels of N captions by attribute: what they say ("unnamed" where they do not), and what was drawn."""
+    """Classes and labels of N captions by attribute: what they say ("unnamed" where they do not) and what was drawn."""
     names = {
         "occupation": [UNNAMED, *world.occupations],
         "adjective": [UNNAMED, *world.adjectives],
@@ -58,30 +59,32 @@ def caption_labels(world: World, batch: list) -> dict[str, tuple[list[str], list
         "lookalike": [UNNAMED, *world.lookalikes],
     }
     labels = {key: (classes, [getattr(scene, key) or UNNAMED for scene, _ in batch]) for key, classes in names.items()}
-    gender_words = {"female": "female", "woman": "female", "male": "male", "man": "male"}
+    gender_words = {"woman": "female", "women": "female", "man": "male", "men": "male"} | {g: g for g in GENDERS}
     named = [next((gender_words[w] for w in text.split() if w in gender_words), UNNAMED) for _, text in batch]
     labels["gender"] = ([UNNAMED, *GENDERS], named)
     tones = [scene.tone if f"with {scene.tone} skin" in text else UNNAMED for scene, text in batch]
     labels["tone"] = ([UNNAMED, *world.tones], tones)
     labels["drawn gender"] = (list(GENDERS), [scene.gender for scene, _ in batch])
+    if isinstance(world, second.World):
+        labels["count"] = (["1", "2"], [str(scene.count) for scene, _ in batch])
     labels["drawn tone"] = (list(world.tones), [scene.tone for scene, _ in batch])
     return labels
 
 
 def train_text_encoder(
-    world: World, tokenizer: CLIPTokenizer, work: Path, *, num_steps: int = 500, batch_size: int = 128
+    world: World, source: Source, tokenizer: CLIPTokenizer, work: Path, *, num_steps: int = 500, batch_size: int = 128
 ) -> CLIPTextModel:
     """Train on captions alone; no picture is drawn."""
     torch.manual_seed(1)
     model = build_text_encoder(tokenizer).train()
-    sizes = {key: len(classes) for key, (classes, _) in caption_labels(world, scenes(world, 0, 2)).items()}
+    sizes = {key: len(classes) for key, (classes, _) in caption_labels(world, source.scenes(world, 0, 2)).items()}
     probes = nn.ModuleDict({key: nn.Linear(128, size) for key, size in sizes.items()})
     optimizer = torch.optim.AdamW([*model.parameters(), *probes.parameters()], lr=1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=num_steps, pct_start=0.1)
 
     def step(i: int) -> dict[str, float]:
         torch.manual_seed(30_000 + i)
-        batch = scenes(world, 40_000 + i, batch_size)
+        batch = source.scenes(world, 40_000 + i, batch_size)
         ids = tokenize(tokenizer, [text for _, text in batch])
         out = model(ids)
         end = (ids == tokenizer.eos_token_id).int().argmax(1)

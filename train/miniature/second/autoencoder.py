@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from train.loop import descend, train
+from train.miniature.autoencoder import fit_latent_rgb
 from train.miniature.second.pictures import batch_of
 
 LATENT_CHANNELS = 8
@@ -62,14 +64,17 @@ def train_autoencoder(
     latent_channels: int = LATENT_CHANNELS,
     batch_size: int = 8,
     peak_lr: float = 1.5e-3,
+    start: AutoencoderKL | None = None,
 ) -> AutoencoderKL:
-    """Train on kept pictures; returns the running average of the weights.
+    """Train on kept pictures, from nothing or from `start`; returns the running average of the weights.
 
     The learning rate is constant and falls to a fiftieth over the last fifth, so that `num_steps` can be raised later.
     The network runs in bfloat16, which is half again as fast where the processor knows it; weights stay float32.
     """
     torch.manual_seed(0)
     vae = build_autoencoder(latent_channels).train()
+    if start is not None:
+        vae.load_state_dict(start.state_dict())
     average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(0.997))
     optimizer = torch.optim.AdamW(vae.parameters(), lr=peak_lr, weight_decay=1e-4, betas=(0.9, 0.98))
 
@@ -92,3 +97,68 @@ def train_autoencoder(
     parts = {"vae": vae, "average": average, "optimizer": optimizer}
     train("autoencoder", work / "autoencoder.pt", parts, num_steps, step)
     return average.module.eval()
+
+
+def measure_latents(vae: AutoencoderKL, pictures: np.ndarray) -> None:
+    """Set the scaling factor to one over the latents' standard deviation, and the map to colours for previews."""
+    with torch.no_grad():
+        x, _ = batch_of(pictures, min(256, len(pictures)), 0)
+        latents = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(32)])
+    scale = 1 / latents.std().item()
+    vae.register_to_config(scaling_factor=scale, latent_rgb=fit_latent_rgb(latents * scale, x))
+
+
+def polish_decoder(
+    pictures: np.ndarray,
+    captions: Sequence[str],
+    vae: AutoencoderKL,
+    estimate: Callable[[Tensor, list[str]], Tensor],
+    work: Path,
+    *,
+    num_steps: int,
+    batch_size: int = 8,
+    peak_lr: float = 8e-4,
+) -> None:
+    """Train the decoder further on what it will be given, with the encoder frozen, so that latents stay what they are.
+
+    Half of a batch is encoded pictures, half the denoiser's own estimates of them.
+
+    Args:
+        captions: of the pictures.
+        estimate: (N, C, h, w) scaled latents and their captions -> the denoiser's estimates of them.
+    """
+    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder])
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=peak_lr, weight_decay=1e-4, betas=(0.9, 0.98))
+    half, scale = batch_size // 2, vae.config.scaling_factor
+
+    def step(i: int) -> dict[str, float]:
+        x, chosen = batch_of(pictures, batch_size, i)
+        torch.manual_seed(110_000 + i)
+        with torch.no_grad():
+            z = vae.encode(x).latent_dist.sample()
+            z = torch.cat([z[:half], estimate(z[half:] * scale, [captions[k] for k in chosen[half:]]) / scale])
+        with torch.autocast("cpu", torch.bfloat16):
+            y = vae.decode(z).sample
+        y = y.float()
+        descend(reconstruction_loss(x, y), optimizer, peak_lr * min(1.0, (i + 1) / 50, (num_steps - i) / num_steps))
+        error = (y - x).detach().abs().mean((1, 2, 3))
+        return {"L1": error[:half].mean().item(), "L1 of estimates": error[half:].mean().item()}
+
+    decoder.train()
+    train("decoder", work / "decoder.pt", {"decoder": decoder, "optimizer": optimizer}, num_steps, step)
+    decoder.eval()
+
+
+@torch.no_grad()
+def sharpness(original: Tensor, shown: Tensor) -> dict[str, float]:
+    """How far shown pictures are from the drawn ones: mean absolute error of pixels and of their gradients.
+
+    Args:
+        original, shown: (N, 3, H, W) in [-1, 1].
+
+    Returns:
+        "L1", and "gradient L1": of the differences between neighbours, across and down, averaged. Lower is better.
+    """
+    error = shown - original
+    gradients = [error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()]
+    return {"L1": error.abs().mean().item(), "gradient L1": (sum(gradients) / 2).item()}

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from livo.miniature.second.captions import random_scene
 from livo.miniature.second.renderer import SIZE, render
 from livo.miniature.second.world import Scene, World
+from train.miniature.data import Source
 
 
 def scenes(world: World, seed: int, count: int) -> list[tuple[Scene, str]]:
@@ -50,3 +51,12 @@ def batch_of(pictures: np.ndarray, size: int, step: int) -> tuple[Tensor, Sequen
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(epoch))
     chosen = order[k * size : (k + 1) * size].tolist()
     return torch.from_numpy(np.stack([pictures[i] for i in chosen])).float() / 127.5 - 1, chosen
+
+
+def render_batch(world: World, batch: Sequence[Scene]) -> Tensor:
+    """(N, 3, 128, 128) uint8 pictures of N scenes."""
+    pictures = np.stack([np.asarray(render(world, scene)) for scene in batch])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+
+SECOND = Source(scenes, render_batch)
