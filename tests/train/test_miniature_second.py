@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine, classifier_free_plan
 from livo.miniature.second.world import load_world
 from livo.types import Conditioning, SamplingOptions
-from train.miniature.second import autoencoder
+from train.miniature.second import autoencoder, sharpness
 from train.miniature.second.pictures import batch_of, keep_pictures, render_batch, scenes
 from train.miniature.text_encoder import caption_labels
 from train.verify import faults
@@ -71,10 +72,20 @@ def test_the_loss_is_zero_at_equality_and_prefers_a_sharp_edge_to_a_soft_one():
 
 def test_sharpness_by_hand():
     x = torch.zeros(1, 3, 4, 4)
-    assert autoencoder.sharpness(x, x) == {"L1": 0, "gradient L1": 0}
+    assert sharpness.sharpness(x, x) == {"L1": 0, "gradient L1": 0}
     y = x.clone()
     y[..., 1::2] = 1
-    assert autoencoder.sharpness(x, y) == {"L1": 0.5, "gradient L1": 0.5}
+    assert sharpness.sharpness(x, y) == {"L1": 0.5, "gradient L1": 0.5}
+
+
+def test_the_table_of_sharpness(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x", "--folder", str(folder), "--count", "4"])
+    sharpness.main()
+    rows = json.loads((folder / "sharpness.json").read_text(encoding="utf-8"))["rows"]
+    assert len(rows) == 4 and capsys.readouterr().out.count("\n") == 6
+    drawn, through = (rows[f"first edition, {how}enlarged"] for how in ("64 pixels ", "its autoencoder, "))
+    assert drawn["L1"] < through["L1"] and drawn["gradient L1"] < through["gradient L1"], "64 pixels are the ceiling"
+    assert rows["second edition, its autoencoder"]["L1"] > 0.2, "two steps of training draw nothing yet"
 
 
 def test_captions_of_two_are_labelled():
@@ -95,7 +106,20 @@ def folder(tmp_path_factory):
         patch.setattr(command, "QUICK", few)
         patch.setattr(command, "SECOND", replace(command.SECOND, scenes=lambda w, seed, n: scenes(w, seed, min(n, 24))))
         patch.setattr(
-            sys, "argv", ["x", "--quick", "--work", str(work / "work"), "--out", str(work / "out"), "--threads", "1"]
+            sys,
+            "argv",
+            [
+                "x",
+                "--quick",
+                "--decoder-steps",
+                "3",
+                "--work",
+                str(work / "work"),
+                "--out",
+                str(work / "out"),
+                "--threads",
+                "1",
+            ],
         )
         command.main()
     return work / "out"

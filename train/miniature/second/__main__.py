@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,12 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import save_judge
+from livo.command_line import add_fields, read_fields
 from livo.diffusion.backbones import ASSETS
 from livo.miniature.second.captions import vocabulary
 from livo.miniature.second.world import load_world
@@ -43,6 +45,7 @@ from train.miniature.denoiser import (
 from train.miniature.evaluator import train_evaluator
 from train.miniature.second.autoencoder import measure_latents, polish_decoder, train_autoencoder
 from train.miniature.second.pictures import SECOND, keep_pictures, scenes
+from train.miniature.second.sharpness import load
 from train.miniature.text_encoder import principle_words, tokenize, train_text_encoder
 from train.miniature.vocabulary import keep_tokenizer
 
@@ -68,6 +71,17 @@ class Settings:
     evaluator_batch: int = 96
 
 
+HELP = {
+    "text_steps": "captions 128 a step",
+    "autoencoder_steps": "pictures 8 a step",
+    "kept_pictures": "pictures drawn once for the autoencoder and the decoder",
+    "latents": "pictures that the denoiser learns from",
+    "denoiser_steps": "steps of the denoiser",
+    "denoiser_batch": "latents a step",
+    "decoder_steps": "pictures 8 a step",
+    "evaluator_steps": "steps of the evaluator",
+    "evaluator_batch": "pictures a step",
+}
 QUICK = Settings(150, 250, 500, 2000, 300, 32, 40, 120, 32)
 """A poor but whole world in ten minutes on two cores."""
 
@@ -101,11 +115,6 @@ class Run:
         return CLIPTokenizer.from_pretrained(self.out / "tokenizer")
 
 
-def load_vae(folder: Path) -> AutoencoderKL:
-    """The autoencoder of a model's folder, in float32."""
-    return AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval()
-
-
 def make_text_encoder(run: Run) -> None:
     world = load_world()
     tokenizer = keep_tokenizer(sorted({*vocabulary(world), *principle_words()}), run.work / "tokenizer")
@@ -118,7 +127,7 @@ def make_text_encoder(run: Run) -> None:
 
 def make_autoencoder(run: Run) -> None:
     pictures, _ = run.pictures()
-    start = None if run.start is None else load_vae(run.start)
+    start = None if run.start is None else load(run.start)
     vae = train_autoencoder(pictures, run.work, num_steps=run.settings.autoencoder_steps, start=start)
     measure_latents(vae, pictures)
     vae.half().save_pretrained(run.out / "vae")
@@ -126,7 +135,7 @@ def make_autoencoder(run: Run) -> None:
 
 
 def make_denoiser(run: Run) -> None:
-    settings, tokenizer, text_encoder, vae = run.settings, run.tokenizer(), run.text_encoder(), load_vae(run.out)
+    settings, tokenizer, text_encoder, vae = run.settings, run.tokenizer(), run.text_encoder(), load(run.out)
     latents, captions = encode_pictures(load_world(), SECOND, vae, run.work, count=settings.latents)
     embeds = encode_captions(text_encoder, tokenizer, captions)
     empty = encode_captions(text_encoder, tokenizer, [""])[0].float()
@@ -147,7 +156,7 @@ def make_denoiser(run: Run) -> None:
 
 
 def make_decoder(run: Run) -> None:
-    vae, text_encoder, tokenizer = load_vae(run.out), run.text_encoder(), run.tokenizer()
+    vae, text_encoder, tokenizer = load(run.out), run.text_encoder(), run.tokenizer()
     unet = UNet2DConditionModel.from_pretrained(run.out / "unet", torch_dtype=torch.float32).eval()
 
     def estimate(latents: Tensor, captions: list[str]) -> Tensor:
@@ -185,13 +194,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a poor but whole world in ten minutes")
     parser.add_argument("--start-from", type=Path, help="a model whose autoencoder the autoencoder starts from")
     parser.add_argument("--threads", type=int, default=2)
+    add_fields(parser, Settings(), HELP, optional=[field.name for field in dataclasses.fields(Settings)])
     args = parser.parse_args()
     stages = args.stages.split(",")
     if unknown := set(stages) - set(STAGES):
         parser.error(f"unknown stage {sorted(unknown)[0]!r}; there are: {', '.join(STAGES)}")
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
-    run = Run(args.work, args.out, QUICK if args.quick else Settings(), args.threads, args.start_from)
+    settings = read_fields(QUICK if args.quick else Settings(), args)
+    run = Run(args.work, args.out, settings, args.threads, args.start_from)
     for name, make in STAGES.items():
         if name in stages:
             began = time.perf_counter()

@@ -147,18 +147,3 @@ def polish_decoder(
     decoder.train()
     train("decoder", work / "decoder.pt", {"decoder": decoder, "optimizer": optimizer}, num_steps, step)
     decoder.eval()
-
-
-@torch.no_grad()
-def sharpness(original: Tensor, shown: Tensor) -> dict[str, float]:
-    """How far shown pictures are from the drawn ones: mean absolute error of pixels and of their gradients.
-
-    Args:
-        original, shown: (N, 3, H, W) in [-1, 1].
-
-    Returns:
-        "L1", and "gradient L1": of the differences between neighbours, across and down, averaged. Lower is better.
-    """
-    error = shown - original
-    gradients = [error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()]
-    return {"L1": error.abs().mean().item(), "gradient L1": (sum(gradients) / 2).item()}
