@@ -286,3 +286,38 @@ class Buckets:
         while len(self._left) > self.most:
             del self._left[next(iter(self._left))]
         return left >= 1
+
+
+class Guesses:
+    """Limits how many wrong codes one asker may try, without locking out whoever knows one.
+
+    A class sits behind one address: what was opened from it before stays open, whatever a neighbour tries.
+
+    Args:
+        burst: wrong codes at once.
+        rate: how many more a second.
+    """
+
+    def __init__(self, burst: float = 30, rate: float = 0.2, most: int = 50_000) -> None:
+        self._wrong, self._known, self._most = Buckets(burst, rate), dict[tuple[str, str], None](), most
+
+    def check(self, who: str, code: str) -> None:
+        """Before a code is looked up.
+
+        Raises:
+            Refused: too many wrong ones came from there, and this one was never right.
+        """
+        if (who, code) not in self._known and self._wrong.left(who) < 1:
+            raise Refused(
+                429, "too_many_guesses", "many wrong codes came from your network: wait a minute, and try again"
+            )
+
+    def wrong(self, who: str) -> None:
+        """The code was nobody's."""
+        self._wrong.take(who)
+
+    def right(self, who: str, code: str) -> None:
+        """The code opened something."""
+        self._known[who, code] = None
+        while len(self._known) > self._most:
+            del self._known[next(iter(self._known))]

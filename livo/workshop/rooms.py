@@ -33,7 +33,7 @@ MOST_STORED = 2_000_000
 UNUSED_SECONDS = 3_600.0
 """After so long a room in which nothing ever happened frees its place."""
 OPENINGS = (10, 0.05)
-"""Rooms that may be opened at once, and how many more a second."""
+"""Rooms that one address may open at once, and how many more a second."""
 ANSWERS = (12, 2.0)
 """The same for one visitor's answers."""
 HERE_SECONDS = 12.0
@@ -134,8 +134,11 @@ class Rooms:
 
     # --- events ------------------------------------------------------------------------------------------------------
 
-    def open(self, lesson: str, school: bool) -> tuple[str, str]:
+    def open(self, lesson: str, school: bool, asker: str = "") -> tuple[str, str]:
         """Opens a room; its code and the facilitator's secret.
+
+        Args:
+            asker: who opens it, as far as a network tells.
 
         Raises:
             Refused: there is no such lesson, or there are too many rooms.
@@ -151,7 +154,7 @@ class Rooms:
                     "full",
                     "this server has as many rooms as it can hold: try again later, or run your own (python app.py --lan)",
                 )
-            if not self._openings.take():
+            if not self._openings.take(asker):
                 raise Refused(429, "too_fast", "many rooms were just opened here: wait a minute, and try again")
         secret = secrets.token_urlsafe(18)
         body = {"lesson": lesson, "school": school, "secret": _digest("facilitator", secret)}

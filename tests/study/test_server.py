@@ -46,6 +46,21 @@ def test_a_forged_code_opens_nothing(client, site, code):
     )
 
 
+def test_guessing_codes_stops_and_locks_nobody_out_who_has_one(client, site, rater):
+    head = {"authorization": f"Bearer {site.folder.organiser_key}"}
+    assert client.get(f"/{site.folder.name}/api/organise/status", headers=head).status_code == 200
+    replies = [
+        client.get(f"/{site.folder.name}/api/session", headers={"authorization": f"Bearer {n:012d}"}).status_code
+        for n in range(60)
+    ]
+    assert replies.count(401) <= 32 and replies[-10:] == [429] * 10
+    assert rater.get("session").status_code == 200, "who came in before from this address still comes in"
+    assert client.get(f"/{site.folder.name}/api/organise/status", headers=head).status_code == 200
+    assert Visitor(client, site, site.folder.code(3)).get("session").status_code == 429, "others wait"
+    elsewhere = TestClient(build_site([site]), client=("10.0.0.9", 1))
+    assert Visitor(elsewhere, site, site.folder.code(3)).get("session").status_code == 200
+
+
 def test_a_code_of_another_number_is_forged(client, site):
     own, other = site.folder.code(0), site.folder.code(1)
     assert site.folder.rater_of(other[:2] + own[2:]) is None

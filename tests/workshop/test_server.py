@@ -102,6 +102,33 @@ def test_what_is_stored_of_a_visitor_is_no_word_of_theirs(room, words, workshop)
     }
 
 
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+def test_guessing_codes_stops_and_locks_no_class_out(client, room, words, workshop):
+    assert room.state(words[0]).status_code == 200
+    replies = [client.get(f"/api/rooms/{'CDFGHJ'[n % 6] * 6}").status_code for n in range(60)]
+    assert replies.count(404) <= 32 and replies[-10:] == [429] * 10
+    assert room.state(words[1]).status_code == 200, (
+        "a class behind the same address goes on, and newcomers of its room too"
+    )
+    other = Room(TestClient(build_site(workshop), client=("10.0.0.9", 1)))
+    assert client.get(f"/api/rooms/{other.code}").status_code == 429, "a right guess tells nothing either"
+
+
+def test_one_device_does_not_fill_a_room_with_invented_people(room, words):
+    room.act("start")
+    statuses = [room.answer(secrets.token_hex(16), 1).status_code for _ in range(100)]
+    assert statuses[:60] == [200] * 60 and statuses[-20:] == [429] * 20
+    assert len(room.host().json()["steps"]) and room.host().json()["answered"] < 90
+
+
+def test_a_facilitators_secret_is_not_guessed(client, room):
+    replies = [client.get(f"{room.path}/host", headers={"authorization": f"Bearer {n}"}).status_code for n in range(60)]
+    assert replies[0] == 401 and room.host().status_code == 200
+    assert client.get("/api/rooms/CCCCCC").status_code == 429, "wrong secrets count as wrong codes"
+
+
 # --- news ------------------------------------------------------------------------------------------------------------
 
 

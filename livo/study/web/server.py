@@ -33,7 +33,7 @@ from livo.study.study_file import LANGUAGES, Item, StudyFolder
 from livo.study.web.create import Maker
 from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
 from livo.web.bodies import Body, read_body
-from livo.web.guard import Headers, bearer, guarded
+from livo.web.guard import Buckets, Guesses, Headers, asker, bearer, guarded
 from livo.web.pages import page, serve_static, static_files
 from livo.web.serve import qr_svg
 
@@ -41,6 +41,8 @@ HERE = Path(__file__).parent
 STATIC = static_files(HERE)
 WORDS = {f"{name}.json": HERE / "languages" / f"{name}.json" for name in LANGUAGES}
 LARGEST_STUDY = 65_536
+EVENTS = (60, 8.0)
+"""Events that a rater may send at once, and how many more a second."""
 CONTROL_SECONDS = 0.5
 """How long a pause from another process may take to arrive."""
 VERIFY_SECONDS = 30.0
@@ -94,6 +96,7 @@ class StudySite:
         store.check_frozen()
         self.folder, self.store, self.sessions, self.base = folder, store, Sessions(folder), base
         self.maker: Maker | None = None
+        self._guesses, self._events = Guesses(), Buckets(*EVENTS)
         self._control: tuple[float, bool] = (0.0, False)
         self._verified: tuple[float, list[str]] = (float("-inf"), [])
         self.sessions.plan(0)  # a study that cannot be planned must not open
@@ -120,9 +123,13 @@ class StudySite:
         Raises:
             Refused: the code is nobody's.
         """
-        rater = self.folder.rater_of(bearer(request))
+        who, code = asker(request), bearer(request)
+        self._guesses.check(who, code)
+        rater = self.folder.rater_of(code)
         if rater is None:
+            self._guesses.wrong(who)
             raise Refused(401, "no_code", "nobody has this code; check it, or ask the organiser for another")
+        self._guesses.right(who, code)
         return rater
 
     def session(self, request: Request) -> Response:
@@ -189,6 +196,8 @@ class StudySite:
         """Stores one event and answers with its receipt."""
         rater = self.rater(request)
         draft = (await read_body(request, SentEvent)).draft(rater)
+        if not self._events.take(str(rater)):
+            raise Refused(429, "too_fast", "these are more answers than one person gives: wait a few seconds")
         if self.paused:
             raise Refused(423, "paused", "the organiser has paused the study; your answers wait in this browser")
         stored = await asyncio.wrap_future(self.store.submit(draft, self.sessions.check))
@@ -229,8 +238,12 @@ class StudySite:
     # --- the organiser -----------------------------------------------------------------------------------------------
 
     def _organiser(self, request: Request) -> None:
-        if not hmac.compare_digest(bearer(request), self.folder.organiser_key):
+        who, key = asker(request), bearer(request)
+        self._guesses.check(who, key)
+        if not hmac.compare_digest(key, self.folder.organiser_key):
+            self._guesses.wrong(who)
             raise Refused(401, "no_key", "this is not the organiser's key: open the link that `study serve` printed")
+        self._guesses.right(who, key)
 
     def _links(self, request: Request) -> list[dict[str, Any]]:
         return rater_links(self.folder, self.base or str(request.url).split(f"/{self.folder.name}/api/")[0])

@@ -55,7 +55,7 @@ export class Queue {
         payload = await reply.json();
       } catch { reply = null; }
       this.paused = reply?.status === 423;
-      if (!reply || reply.status >= 500 || this.paused) { // unknown: neither stored nor refused, so ask again
+      if (!reply || reply.status >= 500 || reply.status === 429 || this.paused) { // not now: ask again
         const wait = RETRY[Math.min(this.turns, RETRY.length - 1)];
         this.turns += 1;
         this.timer = setTimeout(() => this.run(), wait);

@@ -26,18 +26,20 @@ from starlette.routing import Route
 
 from livo.web.bodies import Body, read_body
 from livo.web.events import Draft, Refused
-from livo.web.guard import Headers, bearer, guarded
+from livo.web.guard import Buckets, Guesses, Headers, asker, bearer, guarded
 from livo.web.pages import page, serve_static, static_files
 from livo.web.serve import qr_svg
 from livo.workshop.lesson import Lesson
 from livo.workshop.pack import Pack
 from livo.workshop.printing import PAPERS, paper_html
-from livo.workshop.room import summary_rows
+from livo.workshop.room import Room, summary_rows
 from livo.workshop.rooms import Rooms, answer_draft, visitor_of
 from livo.workshop.view import host_json, lesson_card, room_json, solo_json
 
 HERE = Path(__file__).parent
 STATIC = static_files(HERE)
+JOINS = (60, 2.0)
+"""Devices of one network whose first answer a room takes at once, and how many more a second."""
 
 
 class SentRoom(Body):
@@ -76,6 +78,7 @@ class Workshop:
     def __init__(self, lessons: Sequence[Lesson], pack: Pack, rooms: Rooms, base: str = "") -> None:
         self.lessons = {lesson.id: lesson for lesson in lessons}
         self.pack, self.rooms, self.base = pack, rooms, base
+        self._guesses, self._joins = Guesses(), Buckets(*JOINS)
         self._edition = hashlib.sha256(repr((lessons, pack.told)).encode()).hexdigest()[:8]
 
     # --- lessons -----------------------------------------------------------------------------------------------------
@@ -115,12 +118,12 @@ class Workshop:
     async def open_room(self, request: Request) -> Response:
         """Opens a room for a lesson; the answer alone holds the facilitator's secret."""
         sent = await read_body(request, SentRoom)
-        code, secret = await asyncio.to_thread(self.rooms.open, sent.lesson, sent.school)
+        code, secret = await asyncio.to_thread(self.rooms.open, sent.lesson, sent.school, asker(request))
         return JSONResponse({"code": code, "secret": secret})
 
     def state(self, request: Request) -> Response:
         """What a visitor sees, or the projector, who is none; 304 where nothing has changed since."""
-        number, room = self.rooms.find(request.path_params["code"])
+        number, room = self._find(request)
         visitor = ""
         if word := bearer(request):
             visitor = visitor_of(_code(request), word)
@@ -142,10 +145,12 @@ class Workshop:
 
     async def answer(self, request: Request) -> Response:
         """Stores one answer and sends its receipt."""
-        number, _ = await asyncio.to_thread(self.rooms.find, request.path_params["code"])
+        number, room = await asyncio.to_thread(self._find, request)
         draft = answer_draft(
             number, _code(request), bearer(request), (await read_body(request, SentAnswer)).model_dump()
         )
+        if draft.actor not in room.people and not self._joins.take(f"{asker(request)} {number}"):
+            raise Refused(429, "too_many_join", "many devices of your network joined just now: wait a few seconds")
         stored = await asyncio.wrap_future(self.rooms.submit(number, draft))
         return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})
 
@@ -181,12 +186,27 @@ class Workshop:
 
     def qr(self, request: Request) -> Response:
         """The QR code of the room's address."""
-        self.rooms.find(request.path_params["code"])
+        self._find(request)
         return Response(qr_svg(self._join(request)), media_type="image/svg+xml", headers={"cache-control": "no-store"})
 
-    def _hosted(self, request: Request) -> tuple[int, Any]:
-        number, room = self.rooms.find(request.path_params["code"])
-        self.rooms.check_secret(room, bearer(request))
+    def _find(self, request: Request) -> tuple[int, Room]:
+        who, code = asker(request), _code(request)
+        self._guesses.check(who, code)
+        try:
+            found = self.rooms.find(code)
+        except Refused:
+            self._guesses.wrong(who)
+            raise
+        self._guesses.right(who, code)
+        return found
+
+    def _hosted(self, request: Request) -> tuple[int, Room]:
+        number, room = self._find(request)
+        try:
+            self.rooms.check_secret(room, bearer(request))
+        except Refused:
+            self._guesses.wrong(asker(request))
+            raise
         return number, room
 
     def _join(self, request: Request) -> str:
