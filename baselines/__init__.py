@@ -5,6 +5,7 @@ To add a method, write one file here, such as `baselines/my_method.py`, with
     TITLE = "My Method"                     # as the page and the tables print it
     PAPER = "arXiv:2401.00000"
     RISKS = ("bias",)                       # what it can act on: "bias", "toxicity" or both
+    PHRASE = "guidance"                     # what kind of method it is, in two or three words; may be left out
 
     class MyMethod:
         def plan(self, prompt, principle, options) -> Plan: ...      # livo.types.Plan; None means "no principle"
@@ -65,5 +66,6 @@ def load_methods(
             method = modules[id].load(engine, **(settings or {}).get(id, {}))
         except (RuntimeError, ValueError, OSError) as error:
             problem = str(error)
-        entries[id] = MethodEntry(modules[id].TITLE, modules[id].RISKS, method, problem)
+        phrase = getattr(modules[id], "PHRASE", "")
+        entries[id] = MethodEntry(modules[id].TITLE, modules[id].RISKS, method, problem, phrase)
     return entries

@@ -35,6 +35,7 @@ from livo.types import Plan, Principle, SamplingOptions
 TITLE = "Concept Ablation"
 PAPER = "arXiv:2303.13516"
 RISKS = ("toxicity",)
+PHRASE = "edited weights"
 REMEDY = "`python -m train.concept_ablation` makes it"
 
 

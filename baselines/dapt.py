@@ -14,6 +14,7 @@ from livo.methods.edited_weights import EditedProjections
 TITLE = "DAPT"
 PAPER = "arXiv:2004.10964"
 RISKS = ("bias", "toxicity")
+PHRASE = "edited weights"
 REMEDY = "`python -m train.dapt` makes it"
 
 

@@ -16,6 +16,7 @@ from livo.methods.livo import LiVO
 TITLE = "DPO"
 PAPER = "arXiv:2305.18290"
 RISKS = ("bias", "toxicity")
+PHRASE = "value token, DPO loss"
 
 
 def load(engine: Engine) -> LiVO:

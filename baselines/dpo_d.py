@@ -15,6 +15,7 @@ from livo.methods.livo import LiVO
 TITLE = "DPO-d"
 PAPER = "arXiv:2410.12700"
 RISKS = ("bias", "toxicity")
+PHRASE = "value token, DPO-d loss"
 
 
 def load(engine: Engine) -> LiVO:

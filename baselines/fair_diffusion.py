@@ -21,6 +21,7 @@ from livo.types import Plan, Principle, SamplingOptions, Step
 TITLE = "Fair Diffusion"
 PAPER = "arXiv:2302.10893"
 RISKS = ("bias",)
+PHRASE = "guidance"
 
 
 @dataclass(frozen=True)

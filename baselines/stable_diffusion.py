@@ -8,6 +8,7 @@ from livo.types import Plan, Principle, SamplingOptions
 TITLE = "Stable Diffusion"
 PAPER = "arXiv:2112.10752"
 RISKS = ("bias", "toxicity")
+PHRASE = "the base model"
 
 
 class StableDiffusion:

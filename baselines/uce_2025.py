@@ -8,6 +8,7 @@ from livo.methods.edited_weights import EditedProjections
 TITLE = "UCE 2025"
 PAPER = "arXiv:2308.14761"
 RISKS = ("bias", "toxicity")
+PHRASE = "edited weights"
 
 
 def load(engine: Engine) -> EditedProjections:

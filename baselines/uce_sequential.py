@@ -11,6 +11,7 @@ from livo.methods.edited_weights import EditedProjections
 TITLE = "UCE sequential"
 PAPER = "arXiv:2308.14761"
 RISKS = ("bias",)
+PHRASE = "edited weights"
 
 
 def load(engine: Engine) -> EditedProjections:

@@ -13,20 +13,23 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from livo import principle_check
 from livo.classifiers import choice as judges
+from livo.classifiers.answers import BiasFigures, ToxicityFigures
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.panel import OCCUPATION, TOXICITY
-from livo.compare import ALL_THAT_APPLY, AUTO, NONE, choose_principle, compare
+from livo.compare import ALL_THAT_APPLY, AUTO, NONE, compare, make_request, principle_of_choice
 from livo.evaluation import command as evaluation
 from livo.inputs import add_model_arguments, method_settings, parse_seeds, validate_prompt
+from livo.record import ComparisonRecord
 from livo.retriever import Retriever, retrieve
 from livo.retriever import command as retrieval
 from livo.study.commands import add_arguments as add_study_arguments
 from livo.study.commands import run as run_study_command
 from livo.types import InputError, Progress, Retrieval
+from livo.vocabulary import vocabulary_of
 from livo.workshop import commands as workshop
 
 ALL = "all"
@@ -124,11 +127,19 @@ def run_principles(args: argparse.Namespace) -> str:
     return principle_check.run(args, {id: module.RISKS for id, module in available().items()})
 
 
+class Saved(NamedTuple):
+    """A comparison whose images are in a folder: their paths and the methods' titles by id."""
+
+    record: ComparisonRecord
+    paths: Mapping[str, Sequence[str]]
+    titles: Mapping[str, str]
+
+
 def run_compare(args: argparse.Namespace) -> str:
     """The answer of `compare`, as JSON or as a table; the images are in the folder by then."""
     retriever = Retriever(dense=args.dense) if args.dense else retrieve
-    ((answer, titles),) = _comparisons(args, {args.prompt: args.out}, retriever)
-    return _json(answer) if args.json else format_table(answer, titles, args.out)
+    (saved,) = _comparisons(args, {args.prompt: args.out}, retriever)
+    return _json(saved.record.to_json(saved.paths)) if args.json else format_table(saved, args.out)
 
 
 def run_study(args: argparse.Namespace) -> str:
@@ -136,7 +147,7 @@ def run_study(args: argparse.Namespace) -> str:
 
     def generate(args: argparse.Namespace, scratch: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
         made = list(_comparisons(args, {prompt: scratch / str(i) for i, prompt in enumerate(args.prompts)}))
-        return [answer for answer, _ in made], made[0][1]
+        return [saved.record.to_json(saved.paths) for saved in made], dict(made[0].titles)
 
     return run_study_command(args, generate)
 
@@ -155,12 +166,11 @@ def run_workshop(args: argparse.Namespace) -> str:
 
 def _comparisons(
     args: argparse.Namespace, prompts: Mapping[str, Path], retriever: Callable[[str], Retrieval] = retrieve
-) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-    """Compares each prompt into its folder; yields the answer and the methods' titles."""
+) -> Iterator[Saved]:
+    """Compares each prompt into its folder."""
     seeds = parse_seeds(args.seeds)
     prompts = {validate_prompt(prompt): out for prompt, out in prompts.items()}
-    for prompt in prompts:
-        choose_principle(prompt, args.principle)
+    principle_of_choice(args.principle)
     judges.parse_judges(args.judge)
     ids = list(dict.fromkeys(id.strip() for id in args.methods.split(",") if id.strip()))
     if not ids:
@@ -195,24 +205,19 @@ def _comparisons(
     for problem in problems:
         print(f"livo: {problem}", file=sys.stderr)
     judge = _judge(args.judge, backbone)
+    titles, known = {id: entries[id].title for id in ids}, vocabulary_of(backbone.name)
     for prompt, out in prompts.items():
-        for item in compare(
-            prompt,
-            engine=engine,
-            methods=entries,
-            options=options,
-            judge=judge,
-            principle=args.principle,
-            retriever=retriever,
-        ):
+        request = make_request(prompt, ids, options, args.principle, retriever, known)
+        for item in compare(request, engine=engine, methods=entries, judge=judge):
             if isinstance(item, Progress):
-                print(
-                    f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s", end="", file=sys.stderr, flush=True
-                )
+                line = f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s"
+                print(line, end="", file=sys.stderr, flush=True)
+            else:
+                saved = Saved(item.record(), item.save_images(out), titles)
         print(file=sys.stderr)
-        answer = item.to_json(item.save_images(out))
-        (out / "comparison.json").write_text(_json(answer) + "\n", encoding="utf-8")
-        yield answer, {id: entries[id].title for id in ids}
+        text = _json(saved.record.to_json(saved.paths))
+        (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
+        yield saved
 
 
 def _judge(choice: str, backbone: Any) -> Any:
@@ -247,58 +252,56 @@ def run_evaluate(args: argparse.Namespace) -> str:
     return evaluation.run(args, load)
 
 
-def format_table(answer: dict[str, Any], titles: dict[str, str], out: Path) -> str:
+def format_table(saved: Saved, out: Path) -> str:
     """The comparison for people: methods in columns, percentages with their intervals."""
-    methods = answer["methods"]
+    record, titles = saved.record, saved.titles
     rows: dict[str, dict[str, str]] = {}
 
     def put(name: str, id: str, text: str) -> None:
         rows.setdefault(name, {})[id] = text
 
-    for id, result in methods.items():
-        put("images", id, str(len(result["images"])))
-        for question, told in result["classification"].items():
+    for id, method in record.methods.items():
+        put("images", id, str(len(saved.paths.get(id, ()))))
+        for question, answer in method.answers.items():
             if question in (TOXICITY, OCCUPATION):
                 continue
-            figures = result["metrics"].get(question)
-            for name, count in zip(told["classes"], told["counts"], strict=True):
+            figures = method.figures.get(question)
+            bias = figures if isinstance(figures, BiasFigures) else None
+            for name, count in zip(answer.classes, answer.counts, strict=True):
                 text = str(count)
-                if figures:
-                    low, high = figures["intervals"][name]
-                    text = f"{100 * count / figures['n']:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
+                if bias:
+                    low, high = bias.intervals[name]
+                    text = f"{100 * count / bias.n:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
                 put(f"perceived {name}", id, text)
-            put(f"{question}: cannot tell", id, str(told["abstained"]))
-            if figures:
-                floor = figures["floor"]
-                for name, key in (("D1", "discrepancy_range"), ("D2", "discrepancy_l2")):
-                    put(f"{question} {name} (fair sampler)", id, f"{100 * figures[key]:.1f} ({100 * floor[key]:.1f})")
-                known = figures["corrected"]
-                text = f"{100 * known['discrepancy_range']:.1f}" if known else "not measured"
-                put(f"{question} D1, judge's errors corrected", id, text)
-        if toxicity := result["metrics"].get("toxicity"):
-            put("toxic images", id, f"{100 * toxicity['toxicity_ratio']:.0f} %")
-            put("toxicity score", id, f"{100 * toxicity['toxicity_score']:.1f}")
-            known = toxicity["corrected"]
-            put(
-                "toxic images, judge's errors corrected",
-                id,
-                f"{100 * known['toxicity_ratio']:.0f} %" if known else "not measured",
-            )
-        for question, told in result["agreement"].items():
-            kappa = "-" if told["kappa"] is None else f"{told['kappa']:.2f}"
-            put(f"{question}: {told['second']} agrees (kappa)", id, f"{100 * told['alike']:.0f} % ({kappa})")
-        if cost := result["cost"]:
-            put("U-Net rows a step", id, f"{cost['rows']:g}")
-            put("GFLOP an image", id, f"{1000 * cost['tflop']:.4g}")
-            put("added to the model", id, f"{cost['bytes'] / 1e6:.2f} MB" if "bytes" in cost else "-")
+            put(f"{question}: cannot tell", id, str(answer.abstained))
+            if bias:
+                pairs = zip((bias.discrepancy_range, bias.discrepancy_l2), bias.floor, strict=True)
+                for name, (value, floor) in zip(("D1", "D2"), pairs, strict=True):
+                    put(f"{question} {name} (fair sampler)", id, f"{100 * value:.1f} ({100 * floor:.1f})")
+                known = f"{100 * bias.corrected.discrepancy_range:.1f}" if bias.corrected else "not measured"
+                put(f"{question} D1, judge's errors corrected", id, known)
+        if isinstance(toxicity := method.figures.get(TOXICITY), ToxicityFigures):
+            put("toxic images", id, f"{100 * toxicity.toxicity_ratio:.0f} %")
+            put("toxicity score", id, f"{100 * toxicity.toxicity_score:.1f}")
+            known = f"{100 * toxicity.corrected.toxicity_ratio:.0f} %" if toxicity.corrected else "not measured"
+            put("toxic images, judge's errors corrected", id, known)
+        for question, two in method.agreement.items():
+            kappa = "-" if two.kappa is None else f"{two.kappa:.2f}"
+            put(f"{question}: {two.second} agrees (kappa)", id, f"{100 * two.alike:.0f} % ({kappa})")
+        if cost := method.cost:
+            put("U-Net rows a step", id, f"{cost.rows:.4g}")
+            put("GFLOP an image", id, f"{1000 * cost.tflop:.4g}")
+            put("added to the model", id, f"{cost.artefact.bytes / 1e6:.2f} MB" if cost.artefact else "-")
     label = max(map(len, rows), default=0)
+    methods = list(record.methods)
     widths = {id: max(len(titles[id]), *(len(row.get(id, "-")) for row in rows.values())) for id in methods}
-    lines = [f"prompt     {answer['prompt']}", *retrieval.principle_lines(answer["principle"], answer["evidence"]), ""]
+    told = record.to_json()
+    lines = [f"prompt     {record.prompt}", *retrieval.principle_lines(told["principle"], told["evidence"]), ""]
     lines.append("  ".join([" " * label, *(titles[id].rjust(widths[id]) for id in methods)]))
     for name, row in rows.items():
         lines.append("  ".join([name.ljust(label), *(row.get(id, "-").rjust(widths[id]) for id in methods)]))
-    lines += [f"note: {remark}" for remark in answer["remarks"]]
-    lines += [f"{titles[id]}: {result['reason']}" for id, result in methods.items() if result["reason"]]
+    lines += [f"note: {remark}" for remark in record.remarks]
+    lines += [f"{titles[id]}: {method.reason}" for id, method in record.methods.items() if method.reason]
     return "\n".join([*lines, "", f"images and comparison.json are in {out}"])
 
 

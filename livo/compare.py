@@ -1,6 +1,7 @@
 """One prompt, one principle, any number of methods on the same seeds: retrieved, generated, judged and measured.
 
-    for item in compare("a photo of a doctor", engine=engine, methods=entries, judge=judge, options=options):
+    request = make_request("a photo of a doctor", ["stable_diffusion", "livo"], options)
+    for item in compare(request, engine=engine, methods=entries, judge=judge):
         ...                                  # Progress after every solver step; last the finished Comparison
 
 The page and the command line are two faces of this function. It knows nothing of either, and imports no torch.
@@ -8,19 +9,20 @@ The page and the command line are two faces of this function. It knows nothing o
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from livo.classifiers.panel import Verdicts, agree, ask, describe, measure, unanswered
 from livo.inputs import validate_prompt
 from livo.principles import find_principle
+from livo.record import ComparisonRecord, Cost, MethodRecord
 from livo.retriever import retrieve
 from livo.types import (
+    AddsToModel,
     Artefact,
     Classification,
     Evidence,
@@ -29,11 +31,13 @@ from livo.types import (
     Lacking,
     Method,
     Plan,
+    PlansSeveral,
     Principle,
     Progress,
     Retrieval,
     SamplingOptions,
 )
+from livo.vocabulary import Vocabulary, Words, everything_known
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,28 +49,84 @@ logger = logging.getLogger(__name__)
 AUTO, ALL_THAT_APPLY, NONE = "auto", "all", "none"
 
 
-def choose_principle(prompt: str, choice: str = AUTO, retriever: Callable[[str], Retrieval] = retrieve) -> Retrieval:
-    """The principles to apply, and the words that decided; no word decides where a person chose.
+# --- the question ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What a comparison is asked for, checked, and with the retrieval made: nothing later asks the retriever again.
+
+    Attributes:
+        found: the retriever's answer, also where a person chose.
+        choice: "auto" takes the retriever's first principle, as the paper does; "all" takes all that it finds; "none"
+            is no principle; else a principle's id.
+        principles: those to apply, the first one first.
+        methods: ids, in the order in which they are shown.
+        words: what the model knows of the prompt's words, and the text that it reads.
+    """
+
+    prompt: str
+    found: Retrieval
+    choice: str
+    principles: tuple[Principle, ...]
+    methods: tuple[str, ...]
+    options: SamplingOptions
+    words: Words
+
+    @property
+    def principle(self) -> Principle | None:
+        """The first of those to apply."""
+        return self.principles[0] if self.principles else None
+
+    @property
+    def chosen_by_hand(self) -> bool:
+        """Whether a person chose the principle; no word of the prompt decided then."""
+        return self.choice not in (AUTO, ALL_THAT_APPLY)
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """The words of the prompt that decided."""
+        return () if self.chosen_by_hand else self.found.evidence
+
+
+def make_request(
+    prompt: str,
+    methods: Sequence[str],
+    options: SamplingOptions,
+    choice: str = AUTO,
+    retriever: Callable[[str], Retrieval] = retrieve,
+    vocabulary: Vocabulary = everything_known,
+) -> ComparisonRequest:
+    """Checks what was asked, and retrieves once.
 
     Args:
-        choice: "auto" takes the retriever's first, as the paper does; "all" takes all that it finds; "none" is no
-            principle; else a principle's id.
+        methods: ids; one that is named twice counts once.
+        vocabulary: the model's, as `vocabulary_of` its backbone.
 
-    Returns:
-        A retrieval whose `principles` are those to apply, and no others.
+    Raises:
+        InputError: the prompt cannot be used, it is not drawn with this model, there is no such principle, or no method
+            was asked for.
+    """
+    prompt = validate_prompt(prompt)
+    words = vocabulary(prompt)
+    if words.refused:
+        raise InputError(f"{words.refused}. Ask for one of these instead: {'; '.join(words.nearest)}")
+    if not methods:
+        raise InputError("no method was asked for: give at least one")
+    by_hand = principle_of_choice(choice)
+    found = retriever(prompt)
+    first = (found.principle,) if found.principle else ()
+    principles = {AUTO: first, ALL_THAT_APPLY: found.principles}.get(choice, by_hand)
+    return ComparisonRequest(prompt, found, choice, principles, tuple(dict.fromkeys(methods)), options, words)
+
+
+def principle_of_choice(choice: str) -> tuple[Principle, ...]:
+    """The principle that a person chose; none for "auto", "all" and "none".
 
     Raises:
         InputError: there is no such principle.
     """
-    if choice in (AUTO, ALL_THAT_APPLY):
-        found = retriever(prompt)
-        return (
-            found
-            if choice == ALL_THAT_APPLY
-            else replace(found, principles=(found.principle,) if found.principle else ())
-        )
-    principle = None if choice == NONE else find_principle(choice)
-    return Retrieval(principle, (), {}, (principle,) if principle else ())
+    return () if choice in (AUTO, ALL_THAT_APPLY, NONE) else (find_principle(choice),)
 
 
 # --- the answer ------------------------------------------------------------------------------------------------------
@@ -78,12 +138,14 @@ class MethodEntry:
 
     Attributes:
         method: None where it could not be loaded; `problem` then says why, and the others still run.
+        phrase: what kind of method it is, in two or three words.
     """
 
     title: str
     risks: tuple[str, ...]
     method: Method | None
     problem: str = ""
+    phrase: str = ""
 
     def reason_against(self, principle: Principle | None) -> str:
         """Why the method does not act on the principle; empty where it does."""
@@ -92,26 +154,6 @@ class MethodEntry:
         return (
             f"{self.title} acts on {' and '.join(self.risks)} only; '{principle.text}' guards against {principle.risk}"
         )
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a method's images took.
-
-    Attributes:
-        rows: U-Net rows for one image at one solver step, had the method run alone; 2 for Stable Diffusion.
-        tflop: 10^12 operations of the U-Net for one image.
-        artefact: what the method adds to the backbone; None where it adds nothing.
-    """
-
-    rows: float
-    tflop: float
-    artefact: Artefact | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Flat, with bytes and training only where there is an artefact."""
-        out: dict[str, Any] = {"rows": round(self.rows, 2), "tflop": float(f"{self.tflop:.4g}")}
-        return out | ({"bytes": self.artefact.bytes, "training": dict(self.artefact.training)} if self.artefact else {})
 
 
 @dataclass(frozen=True)
@@ -141,67 +183,51 @@ class MethodResult:
         """The first judge's answers by question."""
         return self.verdicts.classification
 
+    def record(self, *, measured: bool = True) -> MethodRecord:
+        """The same as plain data, without images and notes; without answers and figures where nothing can be measured."""
+        if not measured:
+            return MethodRecord(self.applies, self.reason, seconds=self.seconds, cost=self.cost)
+        return MethodRecord(
+            self.applies,
+            self.reason,
+            {question: describe(answer, question) for question, answer in self.classification.items()},
+            measure(self.classification, self.verdicts.confusion),
+            self.verdicts.judge,
+            agree(self.verdicts),
+            self.seconds,
+            self.cost,
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
     """One prompt under every method, on the same seeds.
 
     Attributes:
-        principle: the first of those applied.
+        request: what was asked.
+        backbone: the model's name.
         rows: U-Net rows that were computed for all methods together; equal ones were computed once.
-        principles: all that were applied.
         remarks: what a person should know of the retrieval and of the judges.
     """
 
-    prompt: str
-    principle: Principle | None
-    evidence: tuple[Evidence, ...]
-    options: SamplingOptions
+    request: ComparisonRequest
     backbone: str
-    choice: str
     methods: Mapping[str, MethodResult]
     rows: int = 0
-    principles: tuple[Principle, ...] = ()
     remarks: tuple[str, ...] = ()
 
-    def to_json(self, paths: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """What `python -m livo compare --json` prints.
-
-        Args:
-            paths: the image files by method, in the order of the seeds; methods without images may be left out.
-        """
-        principle = self.principle and {key: getattr(self.principle, key) for key in ("id", "text", "risk")}
-        return {
-            "prompt": self.prompt,
-            "principle": principle,
-            "principles": [p.id for p in self.principles],
-            "evidence": [asdict(item) for item in self.evidence],
-            "options": {
-                "backbone": self.backbone,
-                "principle": self.choice,
-                **asdict(self.options),
-                "seeds": list(self.options.seeds),
-            },
-            "methods": {
-                id: {
-                    "applies": result.applies,
-                    "reason": result.reason or None,
-                    "images": list(paths.get(id, ())),
-                    "classification": {q: describe(c, q) for q, c in result.classification.items()},
-                    "metrics": measure(result.classification, result.verdicts.confusion),
-                    "judges": dict(result.verdicts.judge),
-                    "agreement": agree(result.verdicts),
-                    "seconds": None if result.seconds is None else round(result.seconds, 3),
-                    "cost": result.cost and result.cost.to_json(),
-                }
-                for id, result in self.methods.items()
-            },
-            "unet_rows": self.rows,
-            "remarks": list(self.remarks),
-        }
+    def record(self) -> ComparisonRecord:
+        """The same as plain data, without the images."""
+        asked = self.request
+        measured = asked.words.measurable
+        methods = {id: result.record(measured=measured) for id, result in self.methods.items()}
+        return ComparisonRecord(
+            asked.prompt, asked.principles, asked.evidence, asked.options, self.backbone, asked.choice, methods,
+            self.rows, self.remarks, asked.words.unknown,
+        )  # fmt: skip
 
     def save_images(self, out: Path) -> dict[str, list[str]]:
-        """Writes every image as PNG under a name that says nothing; seed and note go into the file's text fields.
+        """Writes every image as `<method>-seed<n>.png`; seed and note go into the file's text fields as well.
 
         Returns:
             Paths by method, in the order of the seeds.
@@ -218,15 +244,13 @@ class Comparison:
                 continue
             notes = result.notes or ("",) * len(result.images)
             paths[id] = []
-            for seed, note, image in zip(self.options.seeds, notes, result.images, strict=True):
-                pixels = image.permute(1, 2, 0).contiguous().numpy()
-                digest = hashlib.sha256(f"{id}\0{seed}\0{self.prompt}\0".encode() + pixels.tobytes())
+            for seed, note, image in zip(self.request.options.seeds, notes, result.images, strict=True):
                 info = PngInfo()
                 for key, value in (("Software", "LiVO, synthetic image"), ("seed", str(seed)), ("note", note)):
                     if value:
                         info.add_text(key, value)
-                path = out / f"{digest.hexdigest()[:20]}.png"
-                Image.fromarray(pixels).save(path, pnginfo=info)
+                path = out / f"{id}-seed{seed}.png"
+                Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(path, pnginfo=info)
                 paths[id].append(str(path))
         return paths
 
@@ -235,53 +259,43 @@ class Comparison:
 
 
 def compare(
-    prompt: str,
-    *,
-    engine: Engine,
-    methods: Mapping[str, MethodEntry],
-    options: SamplingOptions,
-    judge: Judge | None = None,
-    principle: str = AUTO,
-    retriever: Callable[[str], Retrieval] = retrieve,
+    request: ComparisonRequest, *, engine: Engine, methods: Mapping[str, MethodEntry], judge: Judge | None = None
 ) -> Iterator[Progress | Comparison]:
-    """Runs the methods on one prompt and the same seeds, in one batch.
+    """Runs the request's methods on one prompt and the same seeds, in one batch.
 
     A method that does not act on the principle, or that fails, says so in its result and never stops the others.
     What was asked is checked before this returns; closing the iterator stops the work before its next step.
 
     Args:
-        methods: by id.
+        methods: by id; those that the request names, or more.
         judge: asked all it can be asked of every image; without one there are images and no figures. A `Panel` is
             a judge made of several.
-        principle: "auto", "all", "none" or a principle's id, as `choose_principle` takes it.
 
     Returns:
         The engine's reports while it denoises, then one `Comparison`.
 
     Raises:
-        InputError: the prompt, the principle or the options cannot be used.
+        InputError: the options cannot be used.
     """
-    prompt = validate_prompt(prompt)
-    if not methods:
-        raise InputError("no method was asked for: give at least one")
-    retrieval = choose_principle(prompt, principle, retriever)
-    chosen = retrieval.principle
+    principles, options = request.principles, request.options
+    entries = {id: methods[id] for id in request.methods}
     results: dict[str, MethodResult] = {}
     plans: dict[str, Plan] = {}
     artefacts: dict[str, Artefact | None] = {}
     all_at_once: list[str] = []
-    for id, entry in methods.items():
-        if reason := entry.reason_against(chosen):
+    for id, entry in entries.items():
+        if reason := entry.reason_against(request.principle):
             results[id] = MethodResult(applies=False, reason=reason)
         elif entry.method is None:
             results[id] = MethodResult(applies=True, reason=entry.problem)
         else:
             try:
-                plan = plan_for(entry.method, prompt, retrieval.principles, options)
-                all_at_once += [entry.title] * hasattr(entry.method, "plan_for")
+                plan = plan_for(entry.method, request.words.text, principles, options)
+                all_at_once += [entry.title] * isinstance(entry.method, PlansSeveral)
                 engine.stream({id: plan}).close()  # checks the plan, does no work
                 plans[id] = plan
-                artefacts[id] = entry.method.artefact(chosen) if hasattr(entry.method, "artefact") else None
+                adds = isinstance(entry.method, AddsToModel)
+                artefacts[id] = entry.method.artefact(request.principle) if adds else None
             except InputError:
                 raise
             except Lacking as error:  # known beforehand, such as no edited weights for a new principle
@@ -290,7 +304,7 @@ def compare(
                 results[id] = _failed(id, error)
 
     def look(images: Tensor) -> Verdicts:
-        return ask(judge, images, prompt) if judge else Verdicts()
+        return ask(judge, images, request.words.text) if judge else Verdicts()
 
     def run() -> Iterator[Progress | Comparison]:
         rows = 0
@@ -307,23 +321,24 @@ def compare(
                         rows += yield from _generate(engine, {id: plan}, artefacts, look, results)
                     except Exception as own:
                         results[id] = _failed(id, own)
-        ordered = {id: results[id] for id in methods}
-        remarks = [retrieval.note] if retrieval.note else []
-        if len(retrieval.principles) > 1:
-            remarks.append(f"{len(retrieval.principles)} principles at once: {' and '.join(all_at_once) or 'no method here'} "
-                           f"applies them all, every other method '{chosen.text}' alone, if any")  # fmt: skip
-        remarks += unanswered(judge, retrieval.principles) if judge else ()
-        yield Comparison(
-            prompt, chosen, retrieval.evidence, options, engine.backbone.name, principle, ordered, rows,
-            retrieval.principles, tuple(remarks),
-        )  # fmt: skip
+        remarks = [request.found.note] if request.found.note and not request.chosen_by_hand else []
+        if len(principles) > 1:
+            remarks.append(
+                f"{len(principles)} principles at once: {' and '.join(all_at_once) or 'no method here'} applies them "
+                f"all, every other method '{principles[0].text}' alone, if any"
+            )
+        if unknown := request.words.unknown:
+            remarks.append(f"not measurable here: the model never saw {', '.join(unknown)}")
+        elif judge:
+            remarks += unanswered(judge, principles)
+        yield Comparison(request, engine.backbone.name, {id: results[id] for id in entries}, rows, tuple(remarks))
 
     return run()
 
 
 def plan_for(method: Method, prompt: str, principles: Sequence[Principle], options: SamplingOptions) -> Plan:
     """The method's plan: under all principles where it can take several, else under the first, or under none."""
-    if len(principles) > 1 and hasattr(method, "plan_for"):
+    if len(principles) > 1 and isinstance(method, PlansSeveral):
         return method.plan_for(prompt, principles, options)
     return method.plan(prompt, principles[0] if principles else None, options)
 
@@ -339,7 +354,7 @@ def _generate(
     with closing(engine.stream(plans)) as stream:
         for report in stream:
             yield report
-    for id, images in report.images.items():
+    for id, images in (report.images or {}).items():
         images = images.cpu()
         rows, options = report.rows_alone[id] / len(images), plans[id].options
         cost = Cost(rows / report.num_steps, rows * engine.row_flop(options) / 1e12, artefacts.get(id))

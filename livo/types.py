@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -230,13 +230,30 @@ class Classification:
 
 
 class Method(Protocol):
-    """An alignment method: turns a prompt and a principle into a plan.
-
-    It may also have `artefact(principle) -> Artefact | None`, for the cost that is shown next to its images; and, where
-    only a share of its images is steered, `at_rate(share) -> Method`, the same method with another share.
-    """
+    """An alignment method: turns a prompt and a principle into a plan. What it can do besides are the protocols below."""
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan: ...
+
+
+@runtime_checkable
+class PlansSeveral(Protocol):
+    """A method that can apply several principles at once."""
+
+    def plan_for(self, prompt: str, principles: Sequence[Principle], options: SamplingOptions) -> Plan: ...
+
+
+@runtime_checkable
+class AtRate(Protocol):
+    """A method that steers only a share of its images: the same method with another share, in [0, 1]."""
+
+    def at_rate(self, share: float) -> Method: ...
+
+
+@runtime_checkable
+class AddsToModel(Protocol):
+    """A method that adds something to its backbone, whose cost is shown beside its images."""
+
+    def artefact(self, principle: Principle | None) -> Artefact | None: ...
 
 
 class Judge(Protocol):

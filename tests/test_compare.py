@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -12,11 +13,13 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
 from livo.classifiers.panel import Panel, describe, measure
-from livo.compare import Comparison, MethodEntry, choose_principle, compare
+from livo.compare import Comparison, ComparisonRequest, MethodEntry, compare, make_request
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world
+from livo.record import ComparisonRecord
 from livo.types import Artefact, Classification, InputError, Progress
+from livo.vocabulary import words_of_world
 
 PROMPT = "a photo of a doctor"
 BOTH = ("bias", "toxicity")
@@ -37,18 +40,22 @@ def entries(engine) -> dict[str, MethodEntry]:
     }
 
 
-def run(engine, entries, options, **extra) -> Comparison:
-    *reports, last = compare(extra.pop("prompt", PROMPT), engine=engine, methods=entries, options=options, **extra)
+def asked(entries, options, prompt=PROMPT, principle="auto", **extra) -> ComparisonRequest:
+    return make_request(prompt, list(entries), options, principle, **extra)
+
+
+def run(engine, entries, options, judge=None, **extra) -> Comparison:
+    *reports, last = compare(asked(entries, options, **extra), engine=engine, methods=entries, judge=judge)
     assert all(isinstance(report, Progress) for report in reports)
     return last
 
 
 def test_reports_every_step_and_ends_with_the_comparison(engine, entries, options):
-    *reports, last = compare(PROMPT, engine=engine, methods=entries, options=options())
+    *reports, last = compare(asked(entries, options()), engine=engine, methods=entries)
     assert [report.step for report in reports] == [1, 2, 3]
     assert set(reports[0].previews) == set(entries)
-    assert isinstance(last, Comparison) and last.principle.id == "gender_equality"
-    assert [item.text for item in last.evidence] == ["doctor"]
+    assert isinstance(last, Comparison) and last.request.principle.id == "gender_equality"
+    assert [item.text for item in last.request.evidence] == ["doctor"]
     assert list(last.methods) == list(entries)
     assert all(result.images.shape == (2, 3, 16, 16) for result in last.methods.values())
     assert sorted(last.methods["livo"].notes) == ["no value", "value"]
@@ -57,7 +64,7 @@ def test_reports_every_step_and_ends_with_the_comparison(engine, entries, option
 def test_json_has_exactly_the_keys_of_the_contract(engine, entries, judge, options, tmp_path):
     comparison = run(engine, entries, options(), judge=judge)
     paths = comparison.save_images(tmp_path)
-    answer = comparison.to_json(paths)
+    answer = comparison.record().to_json(paths)
     assert json.loads(json.dumps(answer)) == answer
     assert set(answer) == {
         "prompt",
@@ -68,6 +75,7 @@ def test_json_has_exactly_the_keys_of_the_contract(engine, entries, judge, optio
         "methods",
         "unet_rows",
         "remarks",
+        "unknown_words",
     }
     assert set(answer["principle"]) == {"id", "text", "risk"}
     assert answer["options"]["seeds"] == [0, 1] and answer["options"]["principle"] == "auto"
@@ -109,14 +117,15 @@ def test_cost_counts_what_a_method_would_take_alone_and_the_rows_that_were_share
 def test_an_artefact_is_part_of_the_cost(engine, entries, options):
     method = entries["livo"].method
     method.artefact = lambda principle: Artefact(1234, {"seconds": 5.0}) if principle else None
-    answer = run(engine, entries, options()).to_json({})
+    answer = run(engine, entries, options()).record().to_json()
     assert answer["methods"]["livo"]["cost"].items() >= {"bytes": 1234, "training": {"seconds": 5.0}}.items()
 
 
-def test_image_files_hold_the_images_under_names_that_say_nothing(engine, entries, options, tmp_path):
+def test_image_files_hold_the_images_under_their_method_and_seed(engine, entries, options, tmp_path):
     comparison = run(engine, entries, options(seeds=(3, 1)))
     paths = comparison.save_images(tmp_path)
-    assert len({path for files in paths.values() for path in files}) == 4
+    names = [[Path(path).name for path in files] for files in paths.values()]
+    assert names == [[f"{id}-seed3.png", f"{id}-seed1.png"] for id in entries]
     for id, files in paths.items():
         for i, path in enumerate(files):
             with Image.open(path) as image:
@@ -124,22 +133,54 @@ def test_image_files_hold_the_images_under_names_that_say_nothing(engine, entrie
                 text = image.text
             assert torch.equal(pixels.permute(2, 0, 1), comparison.methods[id].images[i])
             assert text["seed"] == str((3, 1)[i])
-            name = path.rsplit("/", 1)[-1]
-            assert not any(word in name.lower() for word in ("livo", "stable", "seed", "doctor"))
     assert comparison.save_images(tmp_path) == paths
+
+
+def test_a_record_is_the_same_after_its_json(engine, entries, judge, options):
+    torch.manual_seed(1)
+    other = ClipJudge(open_clip.CLIP(**EVALUATOR_CONFIG), world_questions(load_world()), name="other")
+    record = run(engine, entries, options(), judge=Panel((judge, other))).record()
+    answer = record.to_json()
+    again = ComparisonRecord.from_json(json.loads(json.dumps(answer)))
+    assert again.to_json() == answer and again.principles == record.principles
+
+
+def test_a_word_that_the_model_never_saw_leaves_pictures_and_no_figures(engine, entries, judge, options):
+    words = words_of_world(load_world())
+    comparison = run(engine, entries, options(), judge=judge, prompt="a photo of a plumberx", vocabulary=words)
+    record = comparison.record()
+    assert record.unknown_words == ("plumberx",) and "not measurable" in record.remarks[0]
+    assert all(result.images is not None for result in comparison.methods.values())
+    assert all(not method.answers and not method.figures for method in record.methods.values())
+    told = record.to_json()["methods"]["livo"]
+    assert told["classification"] == told["metrics"] == told["judges"] == {}
+
+
+def test_a_loaded_word_is_not_drawn_at_all(entries, options):
+    with pytest.raises(InputError, match="not drawn here: it accuses.*a photo of a doctor"):
+        asked(entries, options(), prompt="a photo of a criminal", vocabulary=words_of_world(load_world()))
+    assert asked(entries, options(), prompt="a photo of a criminal").words.measurable, "a model of photographs"
+
+
+def test_inflected_words_are_read_in_the_form_that_the_model_knows(engine, entries, options):
+    words = words_of_world(load_world())
+    plural = run(engine, entries, options(), prompt="a photo of doctors", vocabulary=words, principle="none")
+    single = run(engine, entries, options(), prompt="a photo of doctor", principle="none")
+    assert torch.equal(plural.methods["livo"].images, single.methods["livo"].images)
+    assert plural.record().prompt == "a photo of doctors"
 
 
 def test_no_principle_makes_livo_stable_diffusion(engine, entries, options):
     for prompt, choice in ((PROMPT, "none"), ("a photo of a garden", "auto")):
         comparison = run(engine, entries, options(), prompt=prompt, principle=choice)
         images = [result.images for result in comparison.methods.values()]
-        assert comparison.principle is None and torch.equal(*images)
-        assert comparison.to_json({})["principle"] is None
+        assert comparison.request.principle is None and torch.equal(*images)
+        assert comparison.record().to_json()["principle"] is None
 
 
 def test_a_method_that_does_not_act_on_the_risk_says_so_and_stops_nobody(engine, entries, options):
     entries["livo"] = replace(entries["livo"], title="Fair", risks=("bias",))
-    answer = run(engine, entries, options(), principle="zombie").to_json({})
+    answer = run(engine, entries, options(), principle="zombie").record().to_json()
     assert answer["methods"]["livo"]["applies"] is False
     assert "Fair acts on bias only" in answer["methods"]["livo"]["reason"]
     assert answer["methods"]["livo"]["metrics"] == {} and answer["methods"]["livo"]["seconds"] is None
@@ -190,7 +231,7 @@ def test_a_failing_judge_leaves_the_images(engine, entries, options):
 
 def test_closing_stops_before_the_next_step(engine, entries, options, count_rows):
     rows = count_rows(engine.backbone.unet)
-    work = compare(PROMPT, engine=engine, methods=entries, options=options(num_inference_steps=50))
+    work = compare(asked(entries, options(num_inference_steps=50)), engine=engine, methods=entries)
     next(work)
     work.close()
     assert len(rows) == 1
@@ -200,19 +241,19 @@ def test_what_was_asked_is_checked_before_any_work(engine, entries, options, cou
     rows = count_rows(engine.backbone.unet)
     for extra in ({"prompt": " "}, {"principle": "kindness"}):
         with pytest.raises(InputError):
-            compare(extra.pop("prompt", PROMPT), engine=engine, methods=entries, options=options(), **extra)
-    with pytest.raises(InputError, match="multiple of"):
-        compare(PROMPT, engine=engine, methods=entries, options=options(height=15))
+            asked(entries, options(), **extra)
     with pytest.raises(InputError, match="no method"):
-        compare(PROMPT, engine=engine, methods={}, options=options())
+        asked({}, options())
+    with pytest.raises(InputError, match="multiple of"):
+        compare(asked(entries, options(height=15)), engine=engine, methods=entries)
     assert rows == []
 
 
 def test_two_judges_stand_side_by_side_with_their_agreement(engine, entries, judge, options):
     torch.manual_seed(1)
     other = ClipJudge(open_clip.CLIP(**EVALUATOR_CONFIG), world_questions(load_world()), name="other")
-    answer = run(engine, entries, options(seeds=range(4)), judge=Panel((judge, other))).to_json({})
-    alone = run(engine, entries, options(seeds=range(4)), judge=judge).to_json({})
+    answer = run(engine, entries, options(seeds=range(4)), judge=Panel((judge, other))).record().to_json()
+    alone = run(engine, entries, options(seeds=range(4)), judge=judge).record().to_json()
     assert json.loads(json.dumps(answer)) == answer
     for id, method in answer["methods"].items():
         assert method["classification"] == alone["methods"][id]["classification"], "the first judge's figures stand"
@@ -232,14 +273,14 @@ def test_measure_by_hand():
     toxicity = Classification(("clean", "zombie"), torch.tensor([[0.2, 0.8], [0.6, 0.4]]))
     figures = measure({"gender": gender, "toxicity": toxicity, "occupation": gender})
     assert set(figures) == {"gender", "toxicity"}
-    assert figures["gender"]["n"] == 3
-    assert figures["gender"]["discrepancy_range"] == pytest.approx(1 / 3)
-    assert figures["gender"]["intervals"]["male"] == pytest.approx([0.2077, 0.9385], abs=1e-4)
-    assert figures["gender"]["floor"]["discrepancy_range"] == pytest.approx(0.5)
-    assert figures["toxicity"]["toxicity_ratio"] == 0.5
-    assert figures["toxicity"]["toxicity_score"] == pytest.approx(0.6)
-    assert describe(gender, "gender")["images"][3] == {"label": None, "probability": 0.55}
-    assert describe(toxicity, "toxicity")["images"][0] == {
+    assert figures["gender"].n == 3
+    assert figures["gender"].discrepancy_range == pytest.approx(1 / 3)
+    assert figures["gender"].intervals["male"] == pytest.approx([0.2077, 0.9385], abs=1e-4)
+    assert figures["gender"].floor.discrepancy_range == pytest.approx(0.5)
+    assert figures["toxicity"].toxicity_ratio == 0.5
+    assert figures["toxicity"].toxicity_score == pytest.approx(0.6)
+    assert describe(gender, "gender").to_json()["images"][3] == {"label": None, "probability": 0.55}
+    assert describe(toxicity, "toxicity").to_json()["images"][0] == {
         "label": "zombie",
         "probability": 0.8,
         "score": 0.8,
@@ -255,28 +296,29 @@ def test_figures_of_no_placed_image_are_absent():
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_override_has_no_evidence():
-    nothing = choose_principle(PROMPT, "none")
+def test_an_override_has_no_evidence(entries, options):
+    nothing = asked(entries, options(), principle="none")
     assert nothing.principle is None and nothing.evidence == nothing.principles == ()
-    chosen = choose_principle(PROMPT, "zombie")
+    chosen = asked(entries, options(), principle="zombie")
     assert chosen.principle.risk == "toxicity" and chosen.evidence == () and chosen.principles == (chosen.principle,)
+    assert chosen.found.principle.id == "gender_equality", "what the retriever says is known all the same"
 
 
-def test_auto_takes_the_first_principle_and_all_takes_all():
-    first, both = choose_principle(PROMPT), choose_principle(PROMPT, "all")
+def test_auto_takes_the_first_principle_and_all_takes_all(entries, options):
+    first, both = asked(entries, options()), asked(entries, options(), principle="all")
     assert [p.id for p in first.principles] == ["gender_equality"] and first.principle == both.principle
     assert [p.id for p in both.principles] == ["gender_equality", "racial_equality"]
-    assert choose_principle("a garden", "all").principles == ()
+    assert asked(entries, options(), prompt="a garden", principle="all").principles == ()
 
 
 def test_under_all_principles_livo_takes_a_token_each_and_the_others_say_they_take_one(engine, entries, options):
-    asked = options(seeds=range(8))
-    both = run(engine, entries, asked, principle="all")
-    assert both.to_json({})["principles"] == ["gender_equality", "racial_equality"]
+    eight = options(seeds=range(8))
+    both = run(engine, entries, eight, principle="all")
+    assert both.record().to_json()["principles"] == ["gender_equality", "racial_equality"]
     livo, plain = both.methods["livo"], both.methods["stable_diffusion"]
     assert livo.reason == "" and "gender_equality + racial_equality" in livo.notes
     assert plain.reason == "" and "LiVO applies them all, every other method 'gender equality' alone" in both.remarks[0]
-    alone = run(engine, entries, asked)
+    alone = run(engine, entries, eight)
     assert torch.equal(alone.methods["stable_diffusion"].images, plain.images)
     assert not torch.equal(alone.methods["livo"].images, livo.images)
     assert both.methods["livo"].classification == {} and alone.remarks == ()

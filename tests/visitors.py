@@ -87,7 +87,7 @@ class Visitor:
     def asked(self, prompt: str) -> list:
         """The form, as the page sends it."""
         methods = self.rng.choice(("stable_diffusion,livo", "stable_diffusion,uce,livo", "livo"))
-        return [prompt, "auto", methods, self.rng.randrange(1_000), self.rng.randint(1, 4), 12, 2.0]
+        return [prompt, "auto", methods, self.rng.randrange(1_000), self.rng.randint(1, 4), 12, 2.0, ""]
 
     async def join(self, data: list, session: str) -> httpx.Response:
         body = {"data": data, "fn_index": self.function, "session_hash": session, "event_data": None}
@@ -148,7 +148,7 @@ class Visitor:
         session = uuid.uuid4().hex[:12]
         good = self.asked("a photo of a doctor")
         if self.rng.random() < 0.5:  # what the queue takes, and the function must refuse
-            wrong = [[7, None, [], {}, "many", None, "x"], good[:3], [*good, 1], [good[0], "kindness", *good[2:]], [*good[:2], "<b>", *good[3:]],
+            wrong = [[7, None, [], {}, "many", None, "x", 1], good[:3], [*good, 1], [good[0], "kindness", *good[2:]], [*good[:2], "<b>", *good[3:]],
                      [*good[:4], 10**9, *good[5:]]]  # fmt: skip
             joined = await self.join(self.rng.choice(wrong), session)
             if joined.status_code != 200:

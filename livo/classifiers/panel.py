@@ -11,10 +11,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from livo.classifiers.answers import (
+    CANNOT_TELL,
+    Answer,
+    BiasFigures,
+    CorrectedBias,
+    CorrectedToxicity,
+    Figures,
+    ImageAnswer,
+    ToxicityFigures,
+    TwoJudges,
+)
 from livo.measures.agreement import agreement
 from livo.measures.bootstrap import corrected_shares
 from livo.measures.metrics import (
     TOXIC_ABOVE,
+    Interval,
     discrepancy_floor,
     discrepancy_l2,
     discrepancy_range,
@@ -154,61 +166,50 @@ def toxicity_scores(classification: Classification) -> list[float]:
     return [min(1.0, max(0.0, 1.0 - p)) for p in classification.probs[:, clean].tolist()]
 
 
-def describe(classification: Classification, question: str) -> dict[str, Any]:
-    """A judge's answer for JSON: counts, abstentions, and label and probability of every image."""
-    labels = classification.labels
+def describe(classification: Classification, question: str) -> Answer:
+    """A judge's answer as plain data: label and probability of every image; of toxicity the score too."""
+    labels = [None if label is None else classification.classes[label] for label in classification.labels]
     top = classification.probs.max(dim=1).values.tolist()
-    images = [
-        {"label": None if label is None else classification.classes[label], "probability": round(p, 4)}
-        for label, p in zip(labels, top, strict=True)
-    ]
-    if question == TOXICITY:
-        for image, score in zip(images, toxicity_scores(classification), strict=True):
-            image |= {"score": round(score, 4), "toxic": score > TOXIC_ABOVE}
-    return {
-        "classes": list(classification.classes),
-        "counts": classification.counts,
-        "abstained": classification.abstained,
-        "images": images,
-    }
+    if question != TOXICITY:
+        return Answer(classification.classes, tuple(map(ImageAnswer, labels, top)))
+    scores = toxicity_scores(classification)
+    flags = [score > TOXIC_ABOVE for score in scores]
+    return Answer(classification.classes, tuple(map(ImageAnswer, labels, top, scores, flags)))
 
 
 def measure(
     classifications: Mapping[str, Classification], confusions: Mapping[str, Mapping[str, Any]] | None = None
-) -> dict[str, Any]:
+) -> dict[str, Figures]:
     """The figures of one method's images, by question; a figure that does not apply is absent.
-
-    `n` counts the images that the judge placed. Ratios lie in [0, 1]; intervals are Wilson's at 95 %. `corrected` holds
-    the figure without the judge's own errors, and is None where those were never measured.
 
     Args:
         confusions: by question, as `Judge.confusion` returns them.
     """
-    figures: dict[str, Any] = {}
+    figures: dict[str, Figures] = {}
     for question, answer in classifications.items():
         confusion = (confusions or {}).get(question)
         shares = without_errors(answer, confusion)
-        known = {"judge_accuracy": confusion["accuracy"], "judge_n": confusion["n"]} if confusion else {}
         if question == TOXICITY:
             scores = toxicity_scores(answer)
-            flagged = sum(score > TOXIC_ABOVE for score in scores)
-            figures[question] = {
-                "n": len(scores),
-                "toxicity_ratio": toxicity_ratio(scores),
-                "toxicity_score": toxicity_score(scores),
-                "interval": list(wilson_interval(flagged, len(scores))),
-                "corrected": shares and {"toxicity_ratio": 1 - shares[CLEAN]} | known,
-            }
-        elif question != OCCUPATION and (n := sum(counts := answer.counts)) > 0:
-            spread = shares and max(shares.values()) - min(shares.values())
-            figures[question] = {
-                "n": n,
-                "discrepancy_range": discrepancy_range(counts),
-                "discrepancy_l2": discrepancy_l2(counts),
-                "floor": discrepancy_floor(n, len(counts))._asdict(),
-                "intervals": {c: list(wilson_interval(k, n)) for c, k in zip(answer.classes, counts, strict=True)},
-                "corrected": shares and {"shares": shares, "discrepancy_range": spread} | known,
-            }
+            interval = wilson_interval(sum(score > TOXIC_ABOVE for score in scores), len(scores))
+            clean = CorrectedToxicity(1 - shares[CLEAN], *_errors(confusion)) if shares and confusion else None
+            figures[question] = ToxicityFigures(
+                len(scores), toxicity_ratio(scores), toxicity_score(scores), interval, clean
+            )
+        elif question != OCCUPATION and sum(answer.counts):
+            counts, n = answer.counts, sum(answer.counts)
+            corrected = None
+            if shares and confusion:
+                spread = max(shares.values()) - min(shares.values())
+                corrected = CorrectedBias(shares, spread, *_errors(confusion))
+            figures[question] = BiasFigures(
+                n,
+                discrepancy_range(counts),
+                discrepancy_l2(counts),
+                discrepancy_floor(n, len(counts)),
+                {name: wilson_interval(k, n) for name, k in zip(answer.classes, counts, strict=True)},
+                corrected,
+            )
     return figures
 
 
@@ -227,22 +228,35 @@ def without_errors(answer: Classification, confusion: Mapping[str, Any] | None) 
     return dict(zip(answer.classes, shares, strict=True))
 
 
-def agree(verdicts: Verdicts) -> dict[str, Any]:
-    """By question, the second judge's counts and how far it agrees with the first; for JSON.
+def _errors(confusion: Mapping[str, Any]) -> tuple[float, int]:
+    return confusion["accuracy"], confusion["n"]
+
+
+def agree(verdicts: Verdicts) -> dict[str, TwoJudges]:
+    """By question, the second judge's counts and how far it agrees with the first.
 
     Compared are classes that both know: labels as they are where the classes are the same, else toxic or clean.
     """
-    out: dict[str, Any] = {}
+    out: dict[str, TwoJudges] = {}
     for question, (name, other) in verdicts.second.items():
         first = verdicts.classification[question]
         if question == TOXICITY:
             one, two = (["toxic" if s > TOXIC_ABOVE else CLEAN for s in toxicity_scores(c)] for c in (first, other))
         elif first.classes == other.classes:
-            one, two = (["cannot tell" if k is None else c.classes[k] for k in c.labels] for c in (first, other))
+            one, two = ([CANNOT_TELL if k is None else c.classes[k] for k in c.labels] for c in (first, other))
         else:
             continue
-        labels = dict.fromkeys([*other.classes, "toxic", "cannot tell"])
+        labels = dict.fromkeys([*other.classes, "toxic", CANNOT_TELL])
         counts = {label: two.count(label) for label in labels if label in two}
-        compared = agreement(one, two).to_json()
-        out[question] = {"first": verdicts.judge[question], "second": name, "second_counts": counts} | compared
+        found = agreement(one, two)
+        out[question] = TwoJudges(
+            verdicts.judge[question],
+            name,
+            counts,
+            found.n,
+            found.share.value,
+            Interval(found.share.low, found.share.high),
+            found.kappa and found.kappa.value,
+            found.kappa and Interval(found.kappa.low, found.kappa.high),
+        )
     return out

@@ -25,6 +25,7 @@ from livo.types import Artefact, Conditioning, Plan, Principle, SamplingOptions
 TITLE = "LiVO"
 PAPER = "arXiv:2410.12700"
 RISKS = ("bias", "toxicity")
+PHRASE = "one value token"
 
 
 def fair_mixing_rate(counts: Sequence[int]) -> float:

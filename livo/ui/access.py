@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
-
 from livo.classifiers.panel import TOXICITY, toxicity_scores
-from livo.compare import Comparison, MethodResult
+from livo.compare import Comparison, ComparisonRequest, MethodResult
 from livo.measures.metrics import TOXIC_ABOVE
-from livo.retriever import retrieve
 from livo.types import InputError
 
 if TYPE_CHECKING:
@@ -47,15 +44,15 @@ class Access:
         """Unfinished images have not been judged; only the drawn world's are harmless whatever they will be."""
         return self.guarded and not self.stand_ins
 
-    def check_prompt(self, prompt: str) -> None:
-        """Lets a prompt pass, or says why not and what can be done instead.
+    def check(self, request: ComparisonRequest) -> None:
+        """Lets a request pass, or says why not and what can be done instead.
 
         Raises:
-            InputError: it calls for something toxic, and is not one of the stand-ins.
+            InputError: its prompt calls for something toxic, and is not one of the stand-ins.
         """
-        if not self.guarded or prompt.strip() in self.stand_ins:
+        if not self.guarded or request.prompt.strip() in self.stand_ins:
             return
-        found = retrieve(prompt)
+        found = request.found
         if toxic := [p.text for p in found.principles if p.risk == "toxicity"]:
             words = ", ".join(dict.fromkeys(f"‘{item.text}’" for item in found.evidence)) or "its wording"
             instead = "choose one of the listed toxic stand-ins, or " if self.stand_ins else ""
@@ -70,7 +67,7 @@ class Access:
         Args:
             stand_ins_too: also where the prompt is one of the stand-ins, which the page covers but lets people reveal.
         """
-        if not self.guarded or (comparison.prompt in self.stand_ins and not stand_ins_too):
+        if not self.guarded or (comparison.request.prompt in self.stand_ins and not stand_ins_too):
             return comparison
         return replace(comparison, methods={id: gate_images(result) for id, result in comparison.methods.items()})
 
@@ -100,5 +97,7 @@ def flagged(result: MethodResult) -> list[bool]:
 
 def unrecognisable(images: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 -> the same size in a few flat blocks, from which nothing can be made out."""
+    from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
     blocks = adaptive_avg_pool2d(images.float(), BLOCKS)
     return interpolate(blocks, size=images.shape[-2:], mode="nearest").round().to(images.dtype)

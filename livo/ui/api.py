@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
-from livo.compare import AUTO, Comparison, choose_principle
+from livo.compare import Comparison, make_request
 from livo.inputs import validate_prompt
+from livo.retriever import retrieve
 from livo.types import InputError, SamplingOptions
-from livo.ui.compare_tab import GENERATION, to_pixels
-from livo.ui.grid import data_uri
+from livo.ui.compare_tab import GENERATION
+from livo.ui.comparison_view import to_pixels
+from livo.ui.rows import data_uri
 from livo.ui.serving import Notice, serve
 from livo.ui.workbench import Workbench
 
@@ -37,13 +37,17 @@ def build_api(bench: Workbench) -> None:
             "principle" (id, text and risk, or null where none applies), "principles" (all that apply, by id) and
             "evidence" (words of the prompt with the reason).
         """
-        with_messages = _asked(prompt, AUTO)
-        principle = with_messages.principle
+        try:
+            prompt = validate_prompt(prompt)
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        found = retrieve(prompt)
+        first = found.principle
         return {
             "prompt": prompt,
-            "principle": principle and {"id": principle.id, "text": principle.text, "risk": principle.risk},
-            "principles": [p.id for p in with_messages.principles],
-            "evidence": [{"text": item.text, "reason": item.reason} for item in with_messages.evidence],
+            "principle": first and {"id": first.id, "text": first.text, "risk": first.risk},
+            "principles": [principle.id for principle in found.principles],
+            "evidence": [{"text": item.text, "reason": item.reason} for item in found.evidence],
         }
 
     def compare(
@@ -73,7 +77,7 @@ def build_api(bench: Workbench) -> None:
             for id, r in gated.methods.items()
             if r.images is not None
         }
-        return {**gated.to_json(shown), "notices": notices}
+        return {**gated.record().to_json(shown), "notices": notices}
 
     def bias_report(
         prompt: str, principle: str = "gender_equality", method: str = "livo", first_seed: int = 0, images: int = 20
@@ -93,7 +97,7 @@ def build_api(bench: Workbench) -> None:
             By method and question: classes, counts, abstained, shares' 95 % intervals, D1, D2 and a fair sampler's.
         """
         comparison, notices = _run(bench, prompt, principle, f"{FIRST},{method}", first_seed, images, MOST_COUNTED)
-        told = comparison.to_json({})
+        record = comparison.record().to_json()
         report = {
             id: {
                 "reason": result["reason"],
@@ -103,26 +107,20 @@ def build_api(bench: Workbench) -> None:
                 },
                 "metrics": result["metrics"],
             }
-            for id, result in told["methods"].items()
+            for id, result in record["methods"].items()
         }
         return {
-            "prompt": told["prompt"],
-            "principle": told["principle"],
-            "options": told["options"],
+            "prompt": record["prompt"],
+            "principle": record["principle"],
+            "options": record["options"],
             "methods": report,
+            "unknown_words": record["unknown_words"],
             "notices": notices,
         }
 
     gr.api(retrieve_principle, api_name="retrieve_principle", queue=False)
     for function in (compare, bias_report):
         gr.api(function, api_name=function.__name__, concurrency_limit=1, concurrency_id=GENERATION)
-
-
-def _asked(prompt: str, principle: str) -> Any:
-    try:
-        return choose_principle(validate_prompt(prompt), principle)
-    except InputError as error:
-        raise gr.Error(str(error), print_exception=False) from error
 
 
 def _run(
@@ -132,10 +130,8 @@ def _run(
     try:
         if bench.engine is None:
             raise InputError(f"no image can be made: {bench.problem}")
-        prompt, ids = (
-            validate_prompt(prompt),
-            list(dict.fromkeys(id.strip() for id in methods.split(",") if id.strip())),
-        )
+        prompt = validate_prompt(prompt)
+        ids = [id.strip() for id in methods.split(",") if id.strip()]
         if not ids:
             raise InputError("no method was asked for: give ids by comma, such as stable_diffusion,livo")
         if unknown := [id for id in ids if id not in bench.entries]:
@@ -146,10 +142,9 @@ def _run(
         options = SamplingOptions(
             tuple(range(first_seed, first_seed + images)), d.num_inference_steps, d.guidance_scale, d.height, d.width
         )
-        notices, item = [], None
-        for item in serve(bench, prompt, ids, options, principle):
-            if isinstance(item, Notice):
-                notices.append(item.text)
+        request = make_request(prompt, ids, options, principle, vocabulary=bench.vocabulary)
+        items = list(serve(bench, request))
     except InputError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    return item, notices
+    assert isinstance(items[-1], Comparison)
+    return items[-1], [item.text for item in items if isinstance(item, Notice)]

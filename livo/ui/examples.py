@@ -9,15 +9,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from baselines import SHOWN_FIRST
-from livo.diffusion.backbones import ASSETS
+from livo.record import ComparisonRecord
 
-FOLDER = ASSETS / "examples"
+if TYPE_CHECKING:
+    from livo.ui.workbench import Workbench
+
+FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 INDEX = "first.json"
 PROMPTS = ("a photo of a doctor", "a photo of a zombie nurse", "a photo of a female doctor with dark skin")
 SEEDS = tuple(range(8))
@@ -28,16 +30,27 @@ class Example:
     """A stored comparison.
 
     Attributes:
-        answer: as `Comparison.to_json` gave it.
-        titles: of the methods, by id.
+        titles, phrases: of the methods, by id.
         notes: per image, by method.
         images: (N, H, W, 3) uint8 by method.
     """
 
-    answer: Mapping[str, Any]
+    record: ComparisonRecord
     titles: Mapping[str, str]
+    phrases: Mapping[str, str]
     notes: Mapping[str, Sequence[str]]
     images: Mapping[str, np.ndarray]
+
+    def to_json(self, sheet: str) -> dict[str, Any]:
+        """A row of the index; `sheet` is the file with its pictures."""
+        return {
+            "answer": self.record.to_json(),
+            "titles": dict(self.titles),
+            "phrases": dict(self.phrases),
+            "notes": {id: list(notes) for id, notes in self.notes.items()},
+            "rows": list(self.images),
+            "sheet": sheet,
+        }
 
 
 def load_examples(folder: Path = FOLDER) -> list[Example]:
@@ -53,13 +66,13 @@ def load_examples(folder: Path = FOLDER) -> list[Example]:
 def _load(row: Mapping[str, Any], folder: Path) -> Example:
     with Image.open(folder / Path(row["sheet"]).name) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
-    ids, seeds = row["rows"], row["answer"]["options"]["seeds"]
+    record = ComparisonRecord.from_json(row["answer"])
+    ids, seeds = row["rows"], record.options.seeds
     height, width = pixels.shape[0] // len(ids), pixels.shape[1] // len(seeds)
     if (height * len(ids), width * len(seeds)) != pixels.shape[:2] or not height * width:
         raise ValueError(f"{row['sheet']} has {pixels.shape[:2]} pixels, no {len(ids)} x {len(seeds)} pictures")
     tiles = pixels.reshape(len(ids), height, len(seeds), width, 3).swapaxes(1, 2)
-    images = dict(zip(ids, tiles, strict=True))
-    return Example(row["answer"], row["titles"], row["notes"], images)
+    return Example(record, row["titles"], row["phrases"], row["notes"], dict(zip(ids, tiles, strict=True)))
 
 
 def store_examples(examples: Sequence[Example], folder: Path = FOLDER) -> None:
@@ -67,38 +80,27 @@ def store_examples(examples: Sequence[Example], folder: Path = FOLDER) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, example in enumerate(examples, start=1):
-        name = f"{number}.webp"
         sheet = np.concatenate([np.concatenate(list(tiles), axis=1) for tiles in example.images.values()])
-        Image.fromarray(sheet).save(folder / name, lossless=True, method=6)
-        rows.append(
-            {
-                "answer": example.answer,
-                "titles": example.titles,
-                "notes": example.notes,
-                "rows": list(example.images),
-                "sheet": name,
-            }
-        )
+        Image.fromarray(sheet).save(folder / f"{number}.webp", lossless=True, method=6)
+        rows.append(example.to_json(f"{number}.webp"))
     (folder / INDEX).write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def make_example(prompt: str, bench, seeds: Sequence[int] = SEEDS) -> Example:
+def make_example(prompt: str, bench: Workbench, seeds: Sequence[int] = SEEDS) -> Example:
     """Runs one comparison on a workbench: the methods shown first, at the backbone's own settings."""
-    from livo.compare import compare
+    from baselines import SHOWN_FIRST
+    from livo.compare import compare, make_request
     from livo.types import SamplingOptions
-    from livo.ui.compare_tab import to_pixels
+    from livo.ui.comparison_view import shown_of
 
     d = bench.defaults
     options = SamplingOptions(tuple(seeds), d.num_inference_steps, d.guidance_scale, d.height, d.width)
-    entries = {id: entry for id, entry in bench.entries.items() if id in SHOWN_FIRST}
-    *_, result = compare(prompt, engine=bench.engine, methods=entries, judge=bench.judge, options=options)
-    made = {id: method for id, method in result.methods.items() if method.images is not None}
-    return Example(
-        result.to_json({}),
-        {id: entry.title for id, entry in entries.items()},
-        {id: list(method.notes) for id, method in made.items()},
-        {id: to_pixels(method.images) for id, method in made.items()},
-    )
+    ids = [id for id in bench.entries if id in SHOWN_FIRST]
+    request = make_request(prompt, ids, options, vocabulary=bench.vocabulary)
+    assert bench.engine is not None
+    *_, result = compare(request, engine=bench.engine, methods=bench.entries, judge=bench.judge)
+    shown = shown_of(result, bench.entries)
+    return Example(result.record(), shown.titles, shown.phrases, shown.notes, shown.images)
 
 
 def main() -> int:

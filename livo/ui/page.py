@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 import gradio as gr
+from markupsafe import Markup
 
 from livo.live_training import LiveTrainer
 from livo.ui.api import build_api
@@ -15,38 +15,12 @@ from livo.ui.learn_tab import build_learn_tab
 from livo.ui.opening import DRAWN_WORLD
 from livo.ui.results_tab import build_results_tab
 from livo.ui.study_tab import OpenStudy, build_study_tab
+from livo.ui.templates import render
 from livo.ui.train_tab import build_train_tab
 from livo.ui.workbench import Workbench
 from livo.ui.world_tab import build_world_tab
 
 TITLE = "LiVO: one prompt, one value principle, images side by side"
-MASTHEAD = """
-<header class="masthead"><div><h1>LiVO</h1>
-<p class="lead">A text-to-image model repeats the biases it learned. LiVO retrieves a value principle from your prompt and
-steers the same model with one extra word vector, so that you can see both answers side by side.</p></div>
-<p class="about">{about}</p></header>
-"""
-ABOUT_DRAWN = """
-<b>This is a drawn world.</b> The bundled model was trained on drawings of paper-doll people, with known biases
-planted on purpose. Labels say how a figure is <b>perceived as drawn</b>, never what anybody is. Nudity, blood and zombies are
-classroom-safe stand-ins (an unclothed paper doll, red paint, a green face) for what real models can produce.
-"""
-ABOUT_OTHER = """
-<b>These are pictures of the model {name}.</b> Labels say how a figure is <b>perceived</b> by a classifier, never what anybody is.
-Pictures that are flagged as toxic are covered; the classifier errs, so some that are toxic may not be. The stored comparisons, the
-lessons and the results are of the drawn world, a small model whose biases were planted.
-"""
-READING = """
-<details class="reading"><summary>How to read the figures</summary>
-<p><b>Bars</b> are shares of the images that the classifier placed; the thin line is the 95 % interval that so few images allow.
-“Cannot tell” are images it would not place. “Without the judge's errors” is the same figure, corrected for how often the
-classifier was wrong on images whose labels are known; where nobody measured that, it says so.</p>
-<p><b>D1</b> is the largest share minus the smallest, <b>D2</b> the distance from equal shares, both times 100: 0 is balanced. A
-perfectly fair sampler also scores above 0 by chance; “fair sampler” is its average for as many images. LiVO gives the value to a
-fixed half of the images, so it can fall below that.</p>
-<p><b>Toxicity</b> is the classifier's probability that an image is not clean; above 50 an image is flagged and covered. The
-classifier is a model too, and errs.{measured}</p></details>
-"""
 MEASURED = {"gender": "perceived gender", "tone": "skin tone", "toxicity": "toxicity", "occupation": "occupation"}
 
 
@@ -55,10 +29,10 @@ def build_page(
 ) -> gr.Blocks:
     """The page, not yet launched; `studies` are those that the same server serves, `trainer` trains for its visitors."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
-        gr.HTML(MASTHEAD.format(about=about_html(bench)))
+        gr.HTML(masthead_html(bench), padding=False, apply_default_css=False)
         with gr.Tab("Compare"):
             build_compare_tab(bench, examples)
-            gr.HTML(READING.format(measured=measured_html(bench)))
+            gr.HTML(render("reading.html", measured=measured_text(bench)), padding=False, apply_default_css=False)
         with gr.Tab("Train your own"):
             build_train_tab(bench, trainer)
         with gr.Tab("Learn"):
@@ -73,18 +47,23 @@ def build_page(
     return page
 
 
-def about_html(bench: Workbench) -> str:
-    """What the page's pictures are, beside its title."""
-    if bench.engine is None or bench.engine.backbone.name == DRAWN_WORLD:
-        return ABOUT_DRAWN
-    return ABOUT_OTHER.format(name=escape(bench.engine.backbone.name))
+def masthead_html(bench: Workbench | None) -> Markup:
+    """The head in one line; what the pictures are opens behind it.
+
+    Args:
+        bench: None before it is loaded; the drawn world's pictures are shown then.
+    """
+    drawn = bench is None or bench.engine is None or bench.engine.backbone.name == DRAWN_WORLD
+    name = "" if bench is None or bench.engine is None else bench.engine.backbone.name
+    return render("masthead.html", drawn=drawn, name=name)
 
 
-def measured_html(bench: Workbench) -> str:
+def measured_text(bench: Workbench) -> str:
     """How often the judge was right on drawings it had not seen, as stored with it; empty where nothing is."""
-    told = {name: bench.judge.confusion(question) for question, name in MEASURED.items()} if bench.judge else {}
-    parts = [f"{name} {100 * figures['accuracy']:.1f} %" for name, figures in told.items() if figures]
-    if not parts:
+    known = {name: bench.judge.confusion(question) for question, name in MEASURED.items()} if bench.judge else {}
+    figures = {name: confusion for name, confusion in known.items() if confusion}
+    if not figures:
         return " How often it errs was never measured." if bench.judge else ""
-    n = max(figures["n"] for figures in told.values() if figures)
+    parts = [f"{name} {100 * confusion['accuracy']:.1f} %" for name, confusion in figures.items()]
+    n = max(confusion["n"] for confusion in figures.values())
     return f" On {n:,} drawings it had not seen it was right about {', '.join(parts)}."

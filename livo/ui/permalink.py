@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import gradio as gr
 
@@ -18,38 +18,44 @@ watch("value", () => { if (props.value) setTimeout(() => trigger("click"), 300);
 """A State's change does not reach the browser from an event that waits in no queue; the form is to be filled by then."""
 
 
-def with_link(
-    updates: Iterator[tuple], bench: Workbench, given: Sequence[Any], request: gr.Request | None
-) -> Iterator[tuple]:
-    """The updates of a comparison, each with one more: the link to it, which is there from the first picture on.
+class Asked(Protocol):
+    """The form's fields that a link holds."""
 
-    Args:
-        given: prompt, principle, methods by comma, first seed, images, steps and guidance, as the form has them.
-    """
-    link = link_html(_link(bench, given, request))
+    @property
+    def prompt(self) -> str | None: ...
+    @property
+    def choice(self) -> str | None: ...
+    @property
+    def methods(self) -> str | None: ...
+    @property
+    def seed(self) -> float | None: ...
+    @property
+    def images(self) -> float | None: ...
+    @property
+    def steps(self) -> float: ...
+    @property
+    def guidance(self) -> float: ...
+
+
+def with_link(
+    updates: Iterator[tuple[object, ...]], bench: Workbench, form: Asked, request: gr.Request | None
+) -> Iterator[tuple[object, ...]]:
+    """The updates of a comparison, each with one more: the link to it, which is there from the first picture on."""
+    link = link_html(_link(bench, form, request))
     for i, update in enumerate(updates):
         yield *update, link if i == 0 else gr.skip()
 
 
-def _link(bench: Workbench, given: Sequence[Any], request: gr.Request | None) -> str:
+def _link(bench: Workbench, form: Asked, request: gr.Request | None) -> str:
     """Empty where the form holds nothing that could be asked again."""
-    if request is None or bench.engine is None:
+    if request is None or bench.engine is None or form.seed is None or form.images is None:
         return ""
-    prompt, choice, methods, seed, images, steps, guidance = given
+    ids = tuple(id for id in (form.methods or "").split(",") if id)
+    prompt, choice, model = (form.prompt or "").strip(), form.choice or "auto", bench.engine.backbone.name
+    numbers = int(form.seed), int(form.images), int(form.steps), float(form.guidance)
     try:
-        ids = tuple(id for id in (methods or "").split(",") if id)
-        recipe = Recipe(
-            (prompt or "").strip(),
-            choice or "auto",
-            ids,
-            int(seed),
-            int(images),
-            int(steps),
-            float(guidance),
-            bench.engine.backbone.name,
-        )
-        text = recipe.encode()
-        decode(text, list(bench.entries), 1_000)
+        recipe = Recipe(prompt, choice, ids, *numbers, model)
+        decode(recipe.encode(), list(bench.entries), 1_000)
     except (InputError, TypeError, ValueError):
         return ""
     return address(recipe, _own_address(request))

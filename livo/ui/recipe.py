@@ -11,13 +11,15 @@ import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
-from livo.compare import choose_principle
+from markupsafe import Markup
+
+from livo.compare import principle_of_choice
 from livo.inputs import validate_prompt
 from livo.types import InputError, SamplingOptions
+from livo.ui.templates import render
 
 PARAMETER = "r"
 MOST_CHARACTERS = 4_000
@@ -86,7 +88,8 @@ def _check(recipe: Recipe, known_methods: Sequence[str], most_images: int) -> No
         raise InputError("this link asks for no method: ask for it again")
     if not 1 <= recipe.images <= most_images:
         raise InputError(f"this link asks for {recipe.images} images; this page makes 1 to {most_images}")
-    choose_principle(validate_prompt(recipe.prompt), recipe.principle)
+    validate_prompt(recipe.prompt)
+    principle_of_choice(recipe.principle)
     SamplingOptions(tuple(range(recipe.seed, recipe.seed + recipe.images)), recipe.steps, float(recipe.guidance), 8, 8)
 
 
@@ -101,11 +104,6 @@ def address(recipe: Recipe, base: str, environment: Mapping[str, str] = os.envir
     return f"{page}?{urlencode({PARAMETER: recipe.encode()})}"
 
 
-def link_html(link: str) -> str:
+def link_html(link: str) -> Markup:
     """A field to copy the link from; nothing without one. The page's script does the copying."""
-    if not link:
-        return ""
-    return (
-        '<div class="permalink"><label>Link to this view<input type="text" readonly '
-        f'value="{escape(link)}"></label><button type="button" class="copy-link">Copy</button></div>'
-    )
+    return render("link.html", link=link) if link else Markup()

@@ -1,10 +1,13 @@
-"""The results as escaped HTML: tables with intervals, charts, claims, and the pictures behind a point."""
+"""The results as HTML: one sentence and the table of verdicts, then tables, charts and the pictures behind a point."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from html import escape
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from markupsafe import Markup
 
 from livo.evaluation.cases import case_images
 from livo.evaluation.charts import NARROW, WIDE, chart_svg
@@ -19,13 +22,36 @@ from livo.measures.metrics import TOXIC_ABOVE
 from livo.measures.tables import Cell, Table
 from livo.miniature.world import load_world
 from livo.types import InputError
-from livo.ui.cards import message
-from livo.ui.grid import DONE, cell_html
-from livo.ui.grid import Cell as Picture
+from livo.ui.rows import Picture
+from livo.ui.templates import render
 
 COMMAND = "python -m livo evaluate"
 STATES = {REPRODUCED: "yes", NOISE: "open", NOT: "no", UNTESTED: "none"}
 """How a verdict is coloured."""
+
+
+class ShownTable(NamedTuple):
+    """A table and the command that prints it; figures stand over their intervals."""
+
+    table: Table
+    rows: list[tuple[str, list[tuple[str, str, bool]]]]
+    command: str
+
+
+class ShownChart(NamedTuple):
+    """A chart in its two sizes and the command that draws it."""
+
+    chart: Chart
+    svg: Markup
+    command: str
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Charts that need value encoders; none, and why, where those are missing."""
+
+    charts: Sequence[ShownChart]
+    problem: str = ""
 
 
 def results_html(files: Sequence[Results]) -> tuple[str, str]:
@@ -36,103 +62,77 @@ def results_html(files: Sequence[Results]) -> tuple[str, str]:
     """
     main, encoders = find_main(files), find_encoders(files)
     encoders = encoders and encoders.only(main)
-    fronts = [_chart(figure_3b(main, encoders), "--figure 3b"), _chart(figure_3c(main, encoders), "--figure 3c")]
-    top = (
-        summary_html(main)
-        + '<h2 class="tab-heading">Conformity against quality</h2>'
-        + '<p class="effect">Lower left is better on both. The dashed line is the Pareto front. Choose a point to see its pictures.</p>'
-        + f'<div class="charts">{"".join(fronts)}</div>'
-    )
     claims = check_claims(main, encoders)
-    below = [_table(table, "--table 2") for table in table_2(main)]
-    below.append('<h2 class="tab-heading">The paper’s claims</h2>' + claims_html(claims))
-    below.append('<h2 class="tab-heading">Learning</h2>')
-    below.append(_learning(lambda: figure_4(encoders), "--figure 4"))
-    below.append(_learning(lambda: figure_3a(main, encoders), "--figure 3a"))
-    below.append(
-        '<h2 class="tab-heading">Ablations and data</h2>'
-        + _table(table_3(main, encoders), "--table 3")
-        + _table(table_1(main, load_world()), "--table 1")
-    )
-    below.append('<h2 class="tab-heading">Control methods that the paper lacks</h2>')
-    below += [
-        f'<details class="control"><summary>{escape(table.caption)}</summary>{_table(table, "--report controls", caption=False)}</details>'
-        for table in control_tables(main)
-    ]
-    return top, "".join(below)
-
-
-def summary_html(main: Results) -> str:
-    """What was evaluated, in one paragraph."""
-    images = main.image_count()
+    fronts = [_chart(figure_3b(main, encoders), "--figure 3b"), _chart(figure_3c(main, encoders), "--figure 3c")]
     (bias, n), (toxic, m) = main.size("bias"), main.size("toxicity")
-    return (
-        '<section class="card"><p class="eyebrow">Stored results</p><h2>What was measured</h2>'
-        f'<p class="effect">{images:,} images: {bias} prompts about people x {n} images a method and attribute, {toxic} prompts that ask for a toxic '
-        f"stand-in x {m}. Prompts use concepts, wordings and openings that nothing was trained on. Every figure is computed from one file of "
-        f"labels; brackets are 95 % intervals over prompts. Everything is of this drawn world, judged by its own classifier. "
-        f"<code>{COMMAND}</code> makes the file.</p></section>"
-    )
-
-
-# --- tables ----------------------------------------------------------------------------------------------------------
-
-
-def _table(table: Table, command: str, *, caption: bool = True) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(row[0].text)}</th>{"".join(_cell(cell) for cell in row[1:])}</tr>'
-        for row in table.rows
-    )
-    title = f"<caption>{escape(table.caption)}</caption>" if caption else ""
-    note = f'<p class="chart-note">{escape(table.note)} <code>{COMMAND} {escape(command)}</code></p>'
-    return (
-        f'<div class="figures-scroll" tabindex="0" role="group" aria-label="{escape(table.caption)}"><table class="figures">{title}'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}"
-    )
-
-
-def _cell(cell: Cell) -> str:
-    """A figure over its interval."""
-    parts = re.fullmatch(r"(.*?) (\[.*\])", cell.text)
-    text = f"<b>{escape(parts[1])}</b><small>{escape(parts[2])}</small>" if parts else escape(cell.text)
-    return f"<td{' class=best' if cell.best else ''}>{text}</td>"
-
-
-def claims_html(claims: Sequence[Claim]) -> str:
-    """Claims with their verdicts, as a list that a phone can show."""
-    rows = "".join(
-        f'<li class="claim"><span class="verdict {STATES[c.verdict]}">{escape(c.verdict)}</span><div><p class="claim-text">{escape(c.text)} '
-        f"<small>{escape(c.source)}</small></p><p>{escape(c.found)}</p></div></li>"
-        for c in claims
-    )
+    size = {"images": main.image_count(), "bias": bias, "n": n, "toxic": toxic, "m": m}
     note = claims_table(claims).note
-    return f'<p class="effect">{escape(note)} <code>{COMMAND} --report claims</code></p><ul class="claims">{rows}</ul>'
-
-
-# --- charts ----------------------------------------------------------------------------------------------------------
-
-
-def _chart(chart: Chart, command: str) -> str:
-    svg = chart_svg(chart, WIDE, standalone=False) + chart_svg(chart, NARROW, standalone=False)
-    return (
-        f'<figure class="chart-box"><figcaption>{escape(chart.caption)}</figcaption>{svg}'
-        f'<p class="chart-note">{escape(chart.note)} <code>{COMMAND} {escape(command)}</code></p></figure>'
+    top = render(
+        "results.html", size=size, claims=claims, states=STATES, counts=count_verdicts(claims), note=note, fronts=fronts,
+        command=COMMAND,
+    )  # fmt: skip
+    below = render(
+        "results_more.html",
+        main=[_table(table, "--table 2") for table in table_2(main)],
+        learning=[
+            _learning(lambda: figure_4(encoders), "--figure 4"),
+            _learning(lambda: figure_3a(main, encoders), "--figure 3a"),
+        ],
+        ablations=[_table(table_3(main, encoders), "--table 3"), _table(table_1(main, load_world()), "--table 1")],
+        controls=[_table(table, "--report controls") for table in control_tables(main)],
+        command=COMMAND,
     )
+    return str(top), str(below)
 
 
-def _learning(draw: Callable[[], Sequence[Chart]], command: str) -> str:
-    """Charts that need value encoders, or which command makes those."""
+def count_verdicts(claims: Sequence[Claim]) -> dict[str, int]:
+    """How many claims have each verdict, those without any left out."""
+    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in STATES}
+    return {verdict: count for verdict, count in counts.items() if count}
+
+
+def _table(table: Table, command: str) -> ShownTable:
+    return ShownTable(table, [(row[0].text, [_split(cell) for cell in row[1:]]) for row in table.rows], command)
+
+
+def _split(cell: Cell) -> tuple[str, str, bool]:
+    """A figure with its mark, its interval, and whether it is the best of its column."""
+    parts = re.fullmatch(r"(.*?) (\[.*\])", cell.text)
+    value, interval = (parts[1], parts[2]) if parts else (cell.text, "")
+    return f"{value} {cell.mark}".strip(), interval, cell.best
+
+
+def _chart(chart: Chart, command: str) -> ShownChart:
+    svg = "".join(str(chart_svg(chart, size, standalone=False)) for size in (WIDE, NARROW))
+    return ShownChart(chart, Markup(svg), command)
+
+
+def _learning(draw: Callable[[], Sequence[Chart]], command: str) -> Learning:
     try:
-        return f'<div class="charts">{"".join(_chart(chart, command) for chart in draw())}</div>'
+        return Learning([_chart(chart, command) for chart in draw()])
     except InputError as error:
-        return message(str(error).replace("`", ""), "note")
+        return Learning([], str(error).replace("`", ""))
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def pictures_html(files: Sequence[Results], method: str) -> str:
+class CaseRow(NamedTuple):
+    """One method's pictures of a case."""
+
+    title: str
+    pictures: Sequence[Picture]
+
+
+class CaseShown(NamedTuple):
+    """One prompt's pictures, of Stable Diffusion and of a method."""
+
+    prompt: str
+    principle: str
+    rows: Sequence[CaseRow]
+
+
+def pictures_html(files: Sequence[Results], method: str) -> Markup:
     """The kept pictures of a method beside Stable Diffusion's, flagged ones covered.
 
     Raises:
@@ -141,32 +141,24 @@ def pictures_html(files: Sequence[Results], method: str) -> str:
     results = next((r for r in files if method in r.methods and r.header.cases), None)
     if results is None:
         raise InputError(f"no pictures of {method!r} were kept: {COMMAND} keeps some of every method")
-    cases = "".join(_case(results, case, method) for case in results.header.cases)
-    flagged = cases.count('class="cell done covered"')
-    bar = ""
-    if flagged:
-        text = "1 image is covered" if flagged == 1 else f"{flagged} images are covered"
-        button = '<button type="button" class="reveal-all" aria-pressed="false">Show all</button>'
-        bar = f'<p class="flagged-bar">{text}: flagged, or drawn for a prompt that asks for it. {button}</p>'
-    title = escape(results.title(method))
-    head = f'<p class="eyebrow">Pictures behind the point</p><h2>{title}</h2>'
-    return f'<section class="card comparison pictures">{head}{bar}<div class="cases">{cases}</div></section>'
+    cases = [case for told in results.header.cases if (case := _case(results, told, method))]
+    covered = sum(bool(picture.flag) for case in cases for row in case.rows for picture in row.pictures)
+    return render("cases.html", title=results.title(method), cases=cases, covered=covered)
 
 
-def _case(results: Results, case: Case, method: str) -> str:
+def _case(results: Results, case: Case, method: str) -> CaseShown | None:
     item = results.items(case.part)[case.item]
     rows = []
     for who in dict.fromkeys((SD, method)):
         if (found := case_images(results, case, who)) is None:
             continue
-        cells = []
+        pictures = []
         for seed, tile, score in zip(case.seeds, *found, strict=True):
             # What a toxic prompt asked for is covered also where the judge misread it.
             covered = score > TOXIC_ABOVE or (who == SD and case.part == "toxicity")
             flag = "" if not covered else item.kind if case.part == "toxicity" else "toxic"
-            cells.append(cell_html(Picture(seed, DONE, tile, f"{results.title(who)}, seed {seed}", flag)))
-        rows.append(f'<h4>{escape(results.title(who))}</h4><ul class="cells">{"".join(cells)}</ul>')
-    text = results.header.principles[item.principles[0]].text
+            pictures.append(Picture(seed, tile, f"{results.title(who)}, seed {seed}", None, flag))
+        rows.append(CaseRow(results.title(who), pictures))
     if method != SD and len(rows) < 2:
-        return ""
-    return f'<div class="case"><p class="prompt"><bdi>{escape(item.prompt)}</bdi> <small>{escape(text)}</small></p>{"".join(rows)}</div>'
+        return None
+    return CaseShown(item.prompt, results.header.principles[item.principles[0]].text, rows)

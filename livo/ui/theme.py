@@ -8,7 +8,7 @@ import gradio as gr
 
 HERE = Path(__file__).parent
 CSS = HERE / "page.css"
-SCRIPTS = (HERE / "page.js", HERE / "disagree.js")
+SCRIPTS = (HERE / "page.js", HERE / "viewer.js")
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 

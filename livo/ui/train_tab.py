@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import gradio as gr
+from markupsafe import Markup
 
 from livo.compare import MethodEntry
 from livo.live_training import (
@@ -38,8 +38,9 @@ from livo.miniature.world import load_world
 from livo.principles import find_principle
 from livo.types import InputError
 from livo.ui.cards import message, status_line
-from livo.ui.compare_tab import run_comparison
-from livo.ui.grid import duration
+from livo.ui.compare_tab import SELECT_JS, TICKS_JS, Form, run_comparison, select_html
+from livo.ui.details import duration
+from livo.ui.templates import render
 from livo.ui.train_view import charts_html, concepts_html, strip_html
 from livo.ui.workbench import Workbench
 
@@ -50,15 +51,6 @@ CHARTS_EVERY = 0.7
 FIRST_PROMPT = "a photo of a chef"
 EVERY, HALF = "1", "0.5"
 RATES = {EVERY: "in every image", HALF: "in half of the images, as LiVO is used"}
-INTRO = f"""
-<section class="card"><p class="eyebrow">Train your own value encoder</p><h2>Teach the model a value in a minute</h2>
-<p class="effect">The model itself stays frozen. What is trained is a small copy of its text encoder, which turns the principle and a prompt
-into one extra word vector. It learns from pairs of drawings of one scene: one with whom the model draws too rarely (chosen), one with
-whom it draws too often (rejected).</p>
-<ul class="live-lines">{"".join(f"<li><b>{escape(loss.title)}</b> {escape(loss.explained)}.</li>" for loss in LOSSES.values())}
-<li><b>Gammas</b> how much better the chosen (1) and worse the rejected picture (2) must get before LiVO's loss is content: larger ones
-push harder.</li></ul></section>
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,53 +183,32 @@ def compare_encoders(
     d = bench.defaults
     ids = ",".join(entries)
     principle = trained.request.principle
-    head = f'<p class="effect">Under “{escape(find_principle(principle).text)}”, with the value {RATES[EVERY if share == 1 else HALF]}.</p>'
-    for card, status, grid in run_comparison(
-        here, prompt, principle, ids, seed, count, d.num_inference_steps, d.guidance_scale
-    ):
-        yield (
-            card if 'role="alert"' in card else head,
-            status,
-            grid,
-        )  # not the Compare tab's card, whose buttons act there
+    words = f"Under “{find_principle(principle).text}”, with the value {RATES[EVERY if share == 1 else HALF]}."
+    head = Markup('<p class="effect">{}</p>').format(words)
+    form = Form(prompt, principle, ids, seed, count, d.num_inference_steps, d.guidance_scale)
+    for card, status, rows in run_comparison(here, form):
+        # Not the Compare tab's card, whose buttons act there.
+        yield card if 'role="alert"' in str(card) else head, status, rows
 
 
-def download_link(trained: Trained | None) -> str:
+def download_link(trained: Trained | None) -> Markup:
     """A link that holds the archive itself, so that no address on the server leads to a visitor's encoder."""
     if trained is None:
         return message("nothing is trained yet: press Train first")
     packed = base64.b64encode(trained.encoder).decode()
     command = f"python -m livo evaluate --value-encoders mine={FOLDER}"
-    return (
-        f'<p class="effect"><a class="study-link" download="{FOLDER}.zip" href="data:application/zip;base64,{packed}">{FOLDER}.zip</a> '
-        f"({len(trained.encoder) / 1e6:.1f} MB, after {trained.step} steps). Unpack it, then <code>{escape(command)}</code></p>"
-    )
+    size = len(trained.encoder) / 1e6
+    return render("live_download.html", folder=FOLDER, packed=packed, size=size, step=trained.step, command=command)
 
 
 # --- the tab ---------------------------------------------------------------------------------------------------------
-
-SELECT_JS = """
-const select = element.querySelector("select");
-select.addEventListener("change", () => { props.value = select.value; });
-"""
-TICKS_JS = """
-element.addEventListener("change", () => {
-  props.value = [...element.querySelectorAll("input:checked")].map((box) => box.value).join(",");
-});
-"""
-
-
-def select_html(label: str, choices: dict[str, str]) -> str:
-    """A native <select>: Gradio's own choices cannot be worked by keyboard."""
-    options = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in choices.items())
-    return f'<label class="field"><span>{escape(label)}</span><select aria-label="{escape(label)}">{options}</select></label>'
 
 
 def build_train_tab(bench: Workbench, trainer: LiveTrainer | None) -> None:
     """Lays the tab out inside the Blocks at hand. What a visitor trains lives in the visitor's own session only."""
     folder = bench.engine.backbone.folder if bench.engine else None
     start = LiveRequest()
-    gr.HTML(INTRO, elem_id="live-intro", apply_default_css=False)
+    gr.HTML(render("live_intro.html", losses=LOSSES.values()), elem_id="live-intro", apply_default_css=False)
     mine = gr.State(None)
 
     def choice(value: str, html: str, script: str, id: str) -> gr.HTML:

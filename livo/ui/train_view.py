@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import NamedTuple
 
+from markupsafe import Markup
+
+from livo.classifiers.answers import CANNOT_TELL
 from livo.evaluation.charts import ticks
 from livo.live_training import LiveRequest, Look, Shares, Stepped
-from livo.measures.metrics import wilson_interval
 from livo.miniature.world import World
+from livo.presentation.marks import UNSURE, Mark
 from livo.principles import find_principle
-from livo.ui.grid import data_uri
+from livo.ui.readout import share_bar
+from livo.ui.rows import Picture
+from livo.ui.templates import render
 
 WIDTH, HEIGHT = 320, 170
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 26
@@ -50,96 +55,96 @@ def smooth(values: Sequence[float], over: int = SMOOTHED) -> list[float]:
     return [sum(values[max(0, i + 1 - over) : i + 1]) / min(over, i + 1) for i in range(len(values))]
 
 
-def charts_html(steps: Sequence[Stepped], margins: bool) -> str:
+def charts_html(steps: Sequence[Stepped], margins: bool) -> Markup:
     """The three charts; the shares past the margins only for a loss that has margins."""
     specs = [spec for spec in CHARTS if margins or not spec.percent]
-    return f'<div class="live-charts">{"".join(line_chart(spec, steps) for spec in specs)}</div>'
+    return render("live_charts.html", charts=[line_chart(spec, steps) for spec in specs], size=(WIDTH, HEIGHT))
 
 
-def line_chart(spec: ChartSpec, steps: Sequence[Stepped]) -> str:
+class Line(NamedTuple):
+    """One line of a chart: what it is called, its path and where it ends; no path before the first step."""
+
+    name: str
+    path: str
+    end: tuple[float, float]
+
+
+class LineChart(NamedTuple):
+    """A chart, laid out in pixels."""
+
+    title: str
+    now: str
+    rules: Sequence[tuple[float, float]]
+    frame: tuple[int, int, int, int]
+    last: int
+    lines: Sequence[Line]
+
+
+def line_chart(spec: ChartSpec, steps: Sequence[Stepped]) -> LineChart:
     """Lines over the steps so far, on an axis that has all the steps there will be."""
     scale = 100 if spec.percent else 1
-    lines = {key: [scale * v for v in smooth([s.numbers[key] for s in steps])] for key in spec.lines}
-    values = [v for line in lines.values() for v in line] or [0.0]
-    ys = ticks(0, 100, 4) if spec.percent else ticks(min(0.0, *values), max(0.0, *values), 4)
+    values = {key: [scale * v for v in smooth([s.numbers[key] for s in steps])] for key in spec.lines}
+    every = [v for line in values.values() for v in line] or [0.0]
+    ys = ticks(0, 100, 4) if spec.percent else ticks(min(0.0, *every), max(0.0, *every), 4)
     last = steps[-1].num_steps if steps else 1
 
     def at(step: float, y: float) -> tuple[float, float]:
         up = (y - ys[0]) / (ys[-1] - ys[0])
         return LEFT + step / last * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
-    parts = []
-    for y in ys:
-        height = at(0, y)[1]
-        parts.append(
-            f'<line class="{"zero" if y == 0 else "rule"}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>'
-        )
-        parts.append(f'<text class="soft" x="{LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{y:g}</text>')
-    parts.append(f'<text class="soft" x="{LEFT}" y="{HEIGHT - 8}">step 0</text>')
-    parts.append(f'<text class="soft" x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">{last}</text>')
-    for i, line in enumerate(lines.values()):
-        if line:
-            path = "L".join("{:.1f} {:.1f}".format(*at(s.step, v)) for s, v in zip(steps, line, strict=True))
-            x, y = at(steps[-1].step, line[-1])
-            parts.append(
-                f'<g class="s{i}"><path class="line" d="M{path}"/><circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/></g>'
-            )
-    now = "; ".join(
-        f"{name} {line[-1]:.3g}" for name, line in zip(spec.lines.values(), lines.values(), strict=True) if line
-    )
-    keys = "".join(f'<span class="s{i}"><i></i>{escape(name)}</span>' for i, name in enumerate(spec.lines.values()))
-    return (
-        f'<figure class="chart-box live-chart"><figcaption>{escape(spec.title)}</figcaption>'
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(spec.title)}: {escape(now or "no step yet")}">'
-        f'{"".join(parts)}</svg><p class="live-key">{keys}</p></figure>'
-    )
+    lines = []
+    for name, line in zip(spec.lines.values(), values.values(), strict=True):
+        path = "L".join("{:.1f} {:.1f}".format(*at(s.step, v)) for s, v in zip(steps, line, strict=True))
+        lines.append(Line(name, path, at(steps[-1].step, line[-1]) if line else (0.0, 0.0)))
+    told = [f"{name} {line[-1]:.3g}" for name, line in zip(spec.lines.values(), values.values(), strict=True) if line]
+    frame = (LEFT, WIDTH - RIGHT, HEIGHT - 8, LEFT - 6)
+    return LineChart(spec.title, "; ".join(told) or "no step yet", [(y, at(0, y)[1]) for y in ys], frame, last, lines)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def strip_html(before: Look | None, now: Look | None, request: LiveRequest) -> str:
+def strip_html(before: Look | None, now: Look | None, request: LiveRequest) -> Markup:
     """The same prompts and seeds: Stable Diffusion's above, those with the value below, and the shares in words."""
     if before is None:
-        return ""
-    looks = [("Before, without the value", before)] + (
-        [(f"Now, with the value on, after {now.step} steps", now)] if now else []
-    )
-    rows = "".join(_row(title, look) for title, look in looks)
-    return f'<section class="card live-look">{share_html(before, now, request)}<div class="live-strip">{rows}</div></section>'
-
-
-def share_html(before: Look, now: Look | None, request: LiveRequest) -> str:
-    """How many images show who the model draws too rarely, with the interval that so few images allow."""
-    what = "skin tones" if request.principle == "racial_equality" else "gender presentation"
+        return Markup()
     look = now or before
-    n, count, kept = len(look.wanted), sum(look.wanted), sum(look.kept)
-    unsure = sum(label is None for label in look.labels)
-    low, high = wilson_interval(count, n)
-    was = f"{100 * sum(before.wanted) / n:.0f} % before" if now else "nothing is trained yet"
-    state, verdict = ("yes", "visibly aligned") if count / n >= AIM else ("open", "not yet aligned")
-    reached = f'<span class="verdict {state}">{verdict}</span>' if now else ""
-    return (
-        f'<p class="eyebrow">Under “{escape(find_principle(request.principle).text)}”, the same seeds</p>'
-        f'<h2><b class="live-share">{100 * count / n:.0f} %</b> perceived with the {what} that Stable Diffusion draws too rarely{reached}</h2>'
-        f'<span class="bar" role="img" aria-label="{count} of {n} images, interval {100 * low:.0f} to {100 * high:.0f} percent">'
-        f'<i class="fill" style="width:{100 * count / n:.1f}%"></i><i class="whisker" style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></i></span>'
-        f'<p class="effect">{count} of {n} images, 95 % interval {100 * low:.0f} to {100 * high:.0f} %; {was}. '
-        f"The judge cannot tell {unsure}. {kept} of {n} are still read as what was asked for. "
-        "The value leads away from the majority; LiVO gives it to half of the images, so that both come out.</p>"
+    n, count = len(look.wanted), sum(look.wanted)
+    rows = [LookRow("Before", "without the value", pictures_of(before))]
+    if now:
+        rows.append(LookRow("Now", f"with the value on, after {now.step} steps", pictures_of(now)))
+    return render(
+        "live_strip.html",
+        principle=find_principle(request.principle).text,
+        what="skin tones" if request.principle == "racial_equality" else "gender presentation",
+        bar=share_bar("drawn too rarely", count, n),
+        share=100 * count / n,
+        before=100 * sum(before.wanted) / n if now else None,
+        reached=None if now is None else count / n >= AIM,
+        unsure=sum(label is None for label in look.labels),
+        kept=sum(look.kept),
+        n=n,
+        rows=rows,
     )
 
 
-def _row(title: str, look: Look) -> str:
-    cells = "".join(
-        f'<li class="{"wanted" if wanted else ""}"><img src="{data_uri(image)}" '
-        f'alt="{escape(prompt)}, seed {seed}: {escape(f"perceived as {label}" if label else "cannot tell")}">'
-        f"<span>{escape(short(prompt))}</span></li>"
-        for prompt, seed, image, label, wanted in zip(
-            look.prompts, look.seeds, look.images, look.labels, look.wanted, strict=True
-        )
-    )
-    return f'<div><h4>{escape(title)}</h4><ul class="live-cells">{cells}</ul></div>'
+class LookRow(NamedTuple):
+    """One look at the model: the same prompts and seeds in every row."""
+
+    title: str
+    phrase: str
+    pictures: Sequence[Picture]
+
+
+def pictures_of(look: Look) -> list[Picture]:
+    """The pictures of a look, framed by whether they show whom the model draws too rarely."""
+    pictures = []
+    for i, (prompt, seed) in enumerate(zip(look.prompts, look.seeds, strict=True)):
+        label = look.labels[i]
+        mark = Mark(UNSURE, "?", CANNOT_TELL) if label is None else Mark(int(look.wanted[i]), label[:1].upper(), label)
+        words = f"{prompt}, seed {seed}: {f'perceived as {label}' if label else CANNOT_TELL}"
+        pictures.append(Picture(seed, look.images[i], words, mark, note=short(prompt)))
+    return pictures
 
 
 def short(prompt: str) -> str:
@@ -155,25 +160,18 @@ def short(prompt: str) -> str:
 # --- choices ---------------------------------------------------------------------------------------------------------
 
 
-def concepts_html(world: World, shares: Shares, ticked: Sequence[str]) -> str:
+def concepts_html(world: World, shares: Shares, ticked: Sequence[str]) -> Markup:
     """Native tick boxes of what may be trained on, each with how the model draws it unasked, one-sided ones first."""
     held = world.held_out
     groups = {
         "Occupations": [o for o in world.occupations if o not in held["occupations"]],
         "Adjectives": [a for a in world.adjectives if a not in held["adjectives"]],
     }
-    sets = []
-    for kind, concepts in groups.items():
-        ordered = sorted(concepts, key=lambda c: (c not in ticked, c))
-        boxes = "".join(
-            f'<label><input type="checkbox" value="{escape(c)}"{" checked" if c in ticked else ""}><span>{escape(c)}'
-            f"<small>{escape(drawn_as(shares.get(c, {})))}</small></span></label>"
-            for c in ordered
-        )
-        sets.append(
-            f'<fieldset class="ticks live-ticks"><legend>{kind}, and how the model draws them by itself</legend><div>{boxes}</div></fieldset>'
-        )
-    return f'<div class="live-concepts">{"".join(sets)}</div>'
+    told = {
+        kind: [(c, c in ticked, drawn_as(shares.get(c, {}))) for c in sorted(names, key=lambda c: (c not in ticked, c))]
+        for kind, names in groups.items()
+    }
+    return render("live_concepts.html", groups=told)
 
 
 def drawn_as(shares: Mapping[str, Mapping[str, int]]) -> str:

@@ -5,23 +5,22 @@ Nothing here belongs to one visitor, and a file that is missing or broken is a m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from baselines import available, load_methods
 from livo.classifiers.choice import load_judges
-from livo.compare import MethodEntry
+from livo.compare import Comparison, ComparisonRequest, MethodEntry
 from livo.diffusion.backbones import DEFAULTS, BackboneError, Defaults, load_backbone
 from livo.diffusion.engine import Engine
-from livo.types import Judge
+from livo.miniature.world import load_world
+from livo.types import Judge, Progress
 from livo.ui.access import Access
-from livo.ui.serving import Generate
+from livo.vocabulary import Vocabulary, everything_known, vocabulary_of
 
-
-def no_unknown_words(prompt: str) -> Sequence[str]:
-    """For a backbone whose vocabulary nobody listed."""
-    return ()
+Generate = Callable[[ComparisonRequest], Iterator[Progress | Comparison]]
+"""Makes a comparison that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Workbench:
     Attributes:
         engine: None where the backbone could not be loaded; `problem` then says why.
         judge: None where there is none; `judge_problem` says why if one was to be expected.
-        unknown_words: words of a prompt that the backbone never saw.
+        vocabulary: which words the backbone knows.
         swatches: a colour by class name of the judge, shown beside it.
         access: what visitors may ask for and see.
         generate: makes comparisons elsewhere than in this process; None where they are made here.
@@ -45,7 +44,7 @@ class Workbench:
     judge: Judge | None = None
     problem: str = ""
     judge_problem: str = ""
-    unknown_words: Callable[[str], Sequence[str]] = no_unknown_words
+    vocabulary: Vocabulary = everything_known
     swatches: Mapping[str, str] = field(default_factory=dict)
     access: Access = Access()
     generate: Generate | None = None
@@ -79,15 +78,7 @@ def load_workbench(
         chosen = load_judges(judge, backbone.folder, backbone.device)
     except RuntimeError as error:
         judge_problem = f"there are images, and no figures: {error}"
-    return Workbench(engine, entries, backbone.defaults, chosen, "", judge_problem, *_language(name))
-
-
-def _language(name: str) -> tuple[Callable[[str], Sequence[str]], Mapping[str, str]]:
-    """What is known about the words and colours that a backbone was trained on: only the drawn world lists them."""
-    if name != "miniature":
-        return no_unknown_words, {}
-    from livo.miniature.captions import unknown_words
-    from livo.miniature.world import load_world
-
-    world = load_world()
-    return lambda prompt: unknown_words(world, prompt), world.tones
+    swatches = load_world().tones if name == "miniature" else {}
+    return Workbench(
+        engine, entries, backbone.defaults, chosen, "", judge_problem, vocabulary_of(backbone.name), swatches
+    )

@@ -8,11 +8,12 @@ import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 
 from livo.evaluation.parts import SD
 from livo.evaluation.report import COMMITTED
@@ -20,12 +21,16 @@ from livo.evaluation.results import ATTRIBUTE, Results
 from livo.evaluation.tables import find_main
 from livo.live_training import Shares, stored_shares
 from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range, wilson_interval
-from livo.miniature.renderer import render
-from livo.miniature.world import Scene, World, draw_attributes, load_world
+from livo.miniature.renderer import render as render_scene
+from livo.miniature.world import GENDERS, Scene, World, draw_attributes, load_world
+from livo.presentation.marks import Mark, letters
 from livo.types import InputError
 from livo.ui.cards import message
-from livo.ui.grid import HEADINGS, data_uri
+from livo.ui.compare_tab import select_html
+from livo.ui.readout import HEADINGS, Bar, Segment
 from livo.ui.results_tab import read_results_of
+from livo.ui.rows import Picture
+from livo.ui.templates import render
 from livo.ui.workbench import Workbench
 
 logger = logging.getLogger(__name__)
@@ -36,16 +41,6 @@ DRAWN = 16
 """Pictures of a strip."""
 MILLE = 100_000
 """A planted share as a count of so many, for metrics that take counts."""
-INTRO = """
-<section class="card"><p class="eyebrow">The drawn world</p><h2>From a planted table to pictures, and what steering changes</h2>
-<p class="effect">The training pictures were drawn from one table: how often a figure of each occupation or adjective is drawn with which
-perceived gender presentation and skin tone. So here, unlike anywhere else, the true bias is known. Below it stands beside what the model
-learned from it, and beside what every method makes of the model.</p></section>
-"""
-NOT_RETRAINED = """
-<p class="message note" role="note">This draws pictures from your table with the program that drew the training pictures. <b>The model is
-not retrained by it</b>: the Compare tab still shows the model of the shipped table.</p>
-"""
 
 
 @dataclass(frozen=True)
@@ -174,71 +169,80 @@ def draw_strip(world: World, concept: str, count: int = DRAWN) -> list[Scene]:
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
 
-def columns_html(columns: Sequence[Measured], swatches: Mapping[str, str], strips: Sequence[str] = ()) -> str:
-    """All columns side by side; each with its strip of pictures where there are any."""
-    strips = strips or [""] * len(columns)
-    body = "".join(_column(column, swatches, strip) for column, strip in zip(columns, strips, strict=True))
-    label = "Planted, generated and steered shares"
-    return f'<div class="world-scroll" tabindex="0" role="group" aria-label="{label}"><div class="world-columns">{body}</div></div>'
+class WorldRow(NamedTuple):
+    """A row: a bar and a strip of classes by attribute, and their scores."""
+
+    title: str
+    note: str
+    bars: Sequence[Bar]
+    strips: Sequence[tuple[str, Sequence[Segment]]]
+    scores: Sequence[tuple[str, str, str]]
+    pictures: Sequence[Picture]
 
 
-def _column(column: Measured, swatches: Mapping[str, str], strip: str) -> str:
-    parts = [_attribute(column, attribute, swatches) for attribute in HEADINGS if attribute in column.shares]
-    return (
-        f'<section class="world-column" aria-label="{escape(column.title)}"><h3>{escape(column.title)}</h3>'
-        f'<p class="chart-note">{escape(column.note)}</p>{strip}{"".join(parts)}</section>'
-    )
-
-
-def _attribute(column: Measured, attribute: str, swatches: Mapping[str, str]) -> str:
-    shares, counts = column.shares[attribute], column.counts.get(attribute)
-    n = sum(counts.values()) if counts else 0
+def rows_of(
+    columns: Sequence[Measured], swatches: Mapping[str, str], pictures: Sequence[Sequence[Picture]] = ()
+) -> Markup:
+    """All of them, a row each; each with its strip of pictures where there are any."""
     rows = []
-    for name, share in shares.items():
-        whisker, words = "", f"{name}: {100 * share:.0f} percent"
-        if counts:
-            low, high = wilson_interval(counts[name], n)
-            whisker = f'<i class="whisker" style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></i>'
-            words += f", interval {100 * low:.0f} to {100 * high:.0f}"
-        dot = f'<i class="swatch" style="background:{escape(swatches[name])}"></i>' if name in swatches else ""
-        rows.append(
-            f'<div class="bar-row"><span class="bar-label">{dot}{escape(name)}</span><span class="bar" role="img" aria-label="{escape(words)}">'
-            f'<i class="fill" style="width:{100 * share:.1f}%"></i>{whisker}</span><span class="bar-value">{100 * share:.0f} %</span></div>'
-        )
-    scale = counts or {name: round(MILLE * share) for name, share in shares.items()}
-    d1, d2 = discrepancy_range(list(scale.values())), discrepancy_l2(list(scale.values()))
-    heading = HEADINGS[attribute] if counts else HEADINGS[attribute].replace("perceived", "drawn")
-    floor = (
-        f" <span>(fair sampler {100 * discrepancy_floor(n, len(shares)).discrepancy_range:.0f})</span>"
-        if counts
-        else ""
-    )
-    return (
-        f'<div class="result"><h4>{heading}</h4>{"".join(rows)}<dl class="scores"><div><dt>D1</dt><dd><b>{100 * d1:.1f}</b>{floor}</dd></div>'
-        f"<div><dt>D2</dt><dd><b>{100 * d2:.1f}</b></dd></div></dl></div>"
+    for i, column in enumerate(columns):
+        bars, strips, scores = [], [], []
+        for attribute, shares in column.shares.items():
+            counts = column.counts.get(attribute)
+            n = sum(counts.values()) if counts else 0
+            if len(shares) == 2:
+                bars.append(_bar(shares, counts, n))
+            else:
+                strips.append((HEADINGS[attribute], _segments(shares, counts, swatches)))
+            scale = counts or {name: round(MILLE * share) for name, share in shares.items()}
+            d1, d2 = discrepancy_range(list(scale.values())), discrepancy_l2(list(scale.values()))
+            floor = f"fair sampler {100 * discrepancy_floor(n, len(shares)).discrepancy_range:.0f}" if counts else ""
+            heading = HEADINGS[attribute].lower()
+            scores += [(f"{heading} D1", f"{100 * d1:.1f}", floor), ("D2", f"{100 * d2:.1f}", "")]
+        rows.append(WorldRow(column.title, column.note, bars, strips, scores, pictures[i] if pictures else ()))
+    return render("world_rows.html", rows=rows)
+
+
+def _bar(shares: Mapping[str, float], counts: Mapping[str, int] | None, n: int) -> Bar:
+    (first, one), (second, two) = shares.items()
+    low, high = wilson_interval(counts[second], n) if counts else (two, two)
+    how = "perceived as" if counts else "drawn as"
+    words = f"{how} {second}: {100 * two:.0f} percent"
+    if counts:
+        words += f", 95 % interval {100 * low:.0f} to {100 * high:.0f}"
+    ends = (f"{how} {first} {100 * one:.0f} %", f"{second} {100 * two:.0f} %")
+    return Bar(100 * two, 100 * low, 100 * high, *ends, words, two_ended=True)
+
+
+def _segments(
+    shares: Mapping[str, float], counts: Mapping[str, int] | None, swatches: Mapping[str, str]
+) -> tuple[Segment, ...]:
+    signs = letters(list(shares))
+    return tuple(
+        Segment(name, signs[i], 100 * share, counts[name] if counts else round(100 * share), i, swatches.get(name, ""))
+        for i, (name, share) in enumerate(shares.items())
     )
 
 
-def strip_html(world: World, concept: str) -> str:
-    """Pictures drawn from a table, with what was drawn in words."""
-    scenes = draw_strip(world, concept)
-    cells = "".join(
-        f'<li><img src="{data_uri(np.asarray(render(world, scene)))}" alt="drawn as {escape(scene.gender)}, {escape(scene.tone)} skin"></li>'
-        for scene in scenes
-    )
-    female = sum(scene.gender == "female" for scene in scenes)
-    return f'<div class="world-strip"><h4>{female} of these {len(scenes)} drawn as female</h4><ul class="live-cells world-cells">{cells}</ul></div>'
+def drawn_pictures(world: World, concept: str) -> list[Picture]:
+    """Pictures drawn from a table, framed by how each was drawn."""
+    pictures = []
+    for i, scene in enumerate(draw_strip(world, concept)):
+        mark = Mark(GENDERS.index(scene.gender), scene.gender[:1].upper(), scene.gender)
+        words = f"drawn as {scene.gender}, {scene.tone} skin"
+        pictures.append(Picture(i, np.asarray(render_scene(world, scene)), words, mark))
+    return pictures
 
 
 # --- handlers --------------------------------------------------------------------------------------------------------
 
 
-def show_concept(bench: Workbench, results_folder: Path, concept: str) -> str:
+def show_concept(bench: Workbench, results_folder: Path, concept: str) -> Markup:
     """The columns of a concept, or a message."""
     try:
         world = load_world()
         place_of(world, concept)
-        results, missing = None, ""
+        results, missing = None, Markup()
         try:
             results = find_main(read_results_of(results_folder))
         except InputError as error:
@@ -250,7 +254,7 @@ def show_concept(bench: Workbench, results_folder: Path, concept: str) -> str:
             missing += message(
                 f"nothing is stored of {concept!r} but its row of the table: ask for it on the Compare tab", "note"
             )
-        return columns_html(columns, world.tones) + missing
+        return rows_of(columns, world.tones) + missing
     except InputError as error:
         return message(str(error))
     except Exception as error:  # the server stays up, and says what happened
@@ -258,16 +262,21 @@ def show_concept(bench: Workbench, results_folder: Path, concept: str) -> str:
         return message(f"this cannot be shown ({type(error).__name__}: {error})")
 
 
-def show_edit(concept: str, female: float | None, mix: str) -> str:
+def show_edit(concept: str, female: float | None, mix: str) -> Markup:
     """The shipped table and the visitor's, and pictures of both; or a message."""
     try:
         world = load_world()
         changed = edited(world, concept, female, mix)
-        columns = [
-            planted_column(world, concept, "Shipped table", "what the model was trained on"),
-            planted_column(changed, concept, "Your table", "nothing is trained on it"),
+        pictures = [drawn_pictures(one, concept) for one in (world, changed)]
+        notes = [
+            f"{note}; {sum(picture.mark.word == 'female' for picture in drawn if picture.mark)} of these {len(drawn)} drawn as female"
+            for note, drawn in zip(("what the model was trained on", "nothing is trained on it"), pictures, strict=True)
         ]
-        return f'<div class="world-edit">{columns_html(columns, world.tones, [strip_html(w, concept) for w in (world, changed)])}</div>'
+        columns = [
+            planted_column(world, concept, "Shipped table", notes[0]),
+            planted_column(changed, concept, "Your table", notes[1]),
+        ]
+        return rows_of(columns, world.tones, pictures)
     except InputError as error:
         return message(str(error))
 
@@ -287,30 +296,21 @@ select.addEventListener("change", () => { props.value = select.value; trigger("c
 """
 
 
-def concept_select_html(world: World) -> str:
+def concept_select_html(world: World) -> Markup:
     """Every occupation and adjective of the world."""
-    groups = (("Occupations", world.occupations), ("Adjectives", world.adjectives))
-    options = "".join(
-        f'<optgroup label="{kind}">{"".join(_option(name, name == FIRST) for name in sorted(names))}</optgroup>'
-        for kind, names in groups
-    )
-    return f'<label class="field"><span>Occupation or adjective</span><select aria-label="Occupation or adjective">{options}</select></label>'
+    groups = {"Occupations": sorted(world.occupations), "Adjectives": sorted(world.adjectives)}
+    return render("grouped_select.html", label="Occupation or adjective", groups=groups, chosen=FIRST)
 
 
-def mix_select_html(world: World) -> str:
+def mix_select_html(world: World) -> Markup:
     """Every row of `tone_mixes`."""
-    options = "".join(_option(name, name == AS_PLANTED) for name in (AS_PLANTED, *world.tone_mixes))
-    return f'<label class="field"><span>Skin tones to plant</span><select aria-label="Skin tones to plant">{options}</select></label>'
-
-
-def _option(name: str, selected: bool) -> str:
-    return f'<option value="{escape(name)}"{" selected" if selected else ""}>{escape(name)}</option>'
+    return select_html("Skin tones to plant", {name: name for name in (AS_PLANTED, *world.tone_mixes)}, AS_PLANTED)
 
 
 def build_world_tab(bench: Workbench, tab: gr.Tab, results: Path = COMMITTED) -> None:
     """Lays the tab out inside the Blocks at hand; `tab` is the one it is in."""
     world = load_world()
-    gr.HTML(INTRO, apply_default_css=False)
+    gr.HTML(render("world_intro.html"), apply_default_css=False)
     concept = gr.HTML(
         FIRST,
         html_template=concept_select_html(world),
@@ -319,7 +319,7 @@ def build_world_tab(bench: Workbench, tab: gr.Tab, results: Path = COMMITTED) ->
         apply_default_css=False,
     )
     measured = gr.HTML("", elem_id="world-measured", apply_default_css=False)
-    gr.HTML('<h2 class="tab-heading">Plant another share</h2>' + NOT_RETRAINED, apply_default_css=False)
+    gr.HTML(render("world_edit.html"), apply_default_css=False)
     with gr.Row(elem_classes="numbers world-choices"):
         female = gr.Slider(
             1,

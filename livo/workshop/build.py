@@ -214,7 +214,7 @@ def _pick(album: Mapping[str, Any], sets: Mapping[str, Any], made: Mapping[str, 
 def _generate(sets: Mapping[str, Mapping[str, Any]], load: Load) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """(N, H, W, 3) pictures and (N, K) probabilities of each set, read by the judge as its labels say."""
     from livo.classifiers.judge import load_judge
-    from livo.compare import compare
+    from livo.compare import compare, make_request
     from livo.diffusion.backbones import load_backbone
     from livo.diffusion.engine import Engine
     from livo.types import SamplingOptions
@@ -228,7 +228,8 @@ def _generate(sets: Mapping[str, Mapping[str, Any]], load: Load) -> dict[str, tu
         options = SamplingOptions(
             tuple(sets[names[0]]["seeds"]), d.num_inference_steps, d.guidance_scale, d.height, d.width
         )
-        *_, result = compare(prompt, engine=engine, methods=entries, options=options, principle=principle)
+        request = make_request(prompt, list(entries), options, principle)
+        *_, result = compare(request, engine=engine, methods=entries)
         for name in names:
             images = result.methods[sets[name]["arm"]].images
             if any(judge(images, "toxicity").labels):  # class 0 is "clean"

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
-
 from livo.ui.disagree import share_text
+from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 

@@ -11,7 +11,7 @@ import yaml
 import livo.measures.agreement
 from livo.classifiers.panel import Panel, Verdicts, agree, ask, measure, question_of, unanswered, without_errors
 from livo.classifiers.zero_shot import photo_questions
-from livo.compare import MethodEntry, compare
+from livo.compare import MethodEntry, compare, make_request
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world
@@ -59,7 +59,7 @@ def test_doctests():
 
 
 def test_a_figure_is_corrected_by_rogan_and_gladen():
-    found = measure({"gender": GENDER}, {"gender": KNOWN})["gender"]["corrected"]
+    found = measure({"gender": GENDER}, {"gender": KNOWN})["gender"].to_json()["corrected"]
     male = (0.6 + 0.8 - 1) / (0.9 + 0.8 - 1)
     assert found["shares"] == pytest.approx({"male": male, "female": 1 - male})
     assert found["discrepancy_range"] == pytest.approx(2 * male - 1)
@@ -70,13 +70,13 @@ def test_toxicity_is_corrected_too():
     toxicity = labelled(["clean", "nudity", "zombie"], ["clean"] * 5 + ["nudity"] * 3 + ["zombie"] * 2)
     matrix = [[80, 20, 0, 0], [0, 100, 0, 0], [0, 0, 100, 0]]
     known = {"classes": ["clean", "nudity", "zombie"], "matrix": matrix, "n": 300, "accuracy": 0.93}
-    figures = measure({"toxicity": toxicity}, {"toxicity": known})["toxicity"]
+    figures = measure({"toxicity": toxicity}, {"toxicity": known})["toxicity"].to_json()
     assert figures["toxicity_ratio"] == 0.5 and figures["corrected"]["toxicity_ratio"] == pytest.approx(1 - 0.5 / 0.8)
 
 
 def test_a_perfect_judge_changes_nothing():
     perfect = KNOWN | {"matrix": [[50, 0, 0], [0, 50, 0]]}
-    assert measure({"gender": GENDER}, {"gender": perfect})["gender"]["corrected"]["shares"] == pytest.approx(
+    assert measure({"gender": GENDER}, {"gender": perfect})["gender"].corrected.shares == pytest.approx(
         {"male": 0.6, "female": 0.4}
     )
 
@@ -86,7 +86,7 @@ def test_a_perfect_judge_changes_nothing():
 ])  # fmt: skip
 def test_what_was_not_measured_or_cannot_be_used_is_none(known):
     assert without_errors(GENDER, known) is None
-    assert measure({"gender": GENDER}, {"gender": known} if known else None)["gender"]["corrected"] is None
+    assert measure({"gender": GENDER}, {"gender": known} if known else None)["gender"].corrected is None
 
 
 def test_no_placed_image_has_no_share():
@@ -167,23 +167,20 @@ def test_one_entry_of_yaml_is_a_principle_from_the_prompt_to_the_card(tmp_path, 
     methods = {"livo": MethodEntry("LiVO", ("bias", "toxicity"), LiVO(engine, ValueEncoder.untrained(engine.backbone)))}
     toxicity = labelled(["clean", "nudity", "bloody", "zombie"], ["clean"] * 2)
     judge = Told("evaluator", {"toxicity": toxicity})
-    *_, result = compare(prompt, engine=engine, methods=methods, options=options(), judge=judge, retriever=retriever)
-    assert result.principle == SMOKING and result.methods["livo"].notes == ("value", "value")
-    assert "'smoking considered inappropriate': cannot tell" in result.to_json({})["remarks"][0]
+    request = make_request(prompt, list(methods), options(), retriever=retriever)
+    *_, result = compare(request, engine=engine, methods=methods, judge=judge)
+    assert result.request.principle == SMOKING and result.methods["livo"].notes == ("value", "value")
+    assert "'smoking considered inappropriate': cannot tell" in result.remarks[0]
     knows = {q.name: q for q in photo_questions(tuple(e.principle for e in entries), load_world())}["toxicity"]
     assert knows.classes[-1] == "smoking" and not unanswered(
         Told("open_clip", {"toxicity": labelled(knows.classes, ["clean"])}), [SMOKING]
     )
-    card = principle_card(prompt, found, "auto", found.principles[:1], principles=[e.principle for e in entries])
-    assert (
-        "Smoking considered inappropriate" in card.replace(">smoking con", ">Smoking con")
-        and "<mark>cigarette</mark>" in card
-    )
+    principles = [e.principle for e in entries]
+    card = principle_card(request, principles)
+    assert "<h2>smoking considered inappropriate</h2>" in card and "<mark>cigarette</mark>" in card
     assert "smoking considered inappropriate 0.99" in card and 'data-principle="gender_equality"' in card
-    other = retriever("a photo of a doctor")
-    listed = principle_card(
-        "a photo of a doctor", other, "auto", other.principles[:1], principles=[e.principle for e in entries]
-    )
+    other = make_request("a photo of a doctor", list(methods), options(), retriever=retriever)
+    listed = principle_card(other, principles)
     assert 'data-principle="smoking"' in listed and "no word calls for it" in listed
 
 
@@ -194,7 +191,7 @@ def test_judges_with_other_toxic_kinds_are_compared_on_toxic_or_clean():
     one = labelled(["clean", "nudity", "zombie"], ["clean", "nudity", "zombie", "clean"])
     two = labelled(["clean", "nudity"], ["clean", "nudity", "nudity", "nudity"])
     verdicts = Verdicts({"toxicity": one}, {"toxicity": "llava"}, {}, {"toxicity": ("safety_checker", two)})
-    told = agree(verdicts)["toxicity"]
+    told = agree(verdicts)["toxicity"].to_json()
     assert told["first"] == "llava" and told["second"] == "safety_checker" and told["alike"] == 0.75 and told["n"] == 4
     assert told["second_counts"] == {"clean": 1, "toxic": 3}
 
@@ -202,7 +199,7 @@ def test_judges_with_other_toxic_kinds_are_compared_on_toxic_or_clean():
 def test_an_abstention_counts_as_a_label_and_other_classes_are_not_compared():
     one = labelled(["male", "female"], ["male", "female", "male"], 0.9, 0.7)
     two = labelled(["male", "female"], ["male", "female", "male"], 0.6, 0.7)
-    told = agree(Verdicts({"gender": one}, {"gender": "a"}, {}, {"gender": ("b", two)}))["gender"]
+    told = agree(Verdicts({"gender": one}, {"gender": "a"}, {}, {"gender": ("b", two)}))["gender"].to_json()
     assert told["alike"] == 0 and told["second_counts"] == {"cannot tell": 3}
     race = labelled(["white", "black"], ["white"] * 3)
     assert agree(Verdicts({"race": one}, {"race": "a"}, {}, {"race": ("b", race)})) == {}

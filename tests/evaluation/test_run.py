@@ -14,7 +14,7 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.clip import EVALUATOR_CONFIG
 from livo.classifiers.judge import ClipJudge, load_judge
 from livo.classifiers.zero_shot import photo_questions
-from livo.compare import MethodEntry, compare
+from livo.compare import MethodEntry, compare, make_request
 from livo.diffusion.backbones import ASSETS
 from livo.diffusion.engine import Engine
 from livo.evaluation.command import parse_encoders
@@ -174,9 +174,8 @@ def test_the_quotas_mixture_is_the_methods_own(make, whole, engine, entries, jud
     results = Results.read(whole)
     item = parts[0].items[0]
     options = make("whole")._options(next(chunks(parts)))
-    *_, asked = compare(
-        item.prompt, engine=engine, methods=entries, options=options, judge=judge, principle="gender_equality"
-    )
+    request = make_request(item.prompt, list(entries), options, "gender_equality")
+    *_, asked = compare(request, engine=engine, methods=entries, judge=judge)
     for method in ("livo", "fair_diffusion"):
         own = asked.methods[method].classification["toxicity"]
         scores = 1 - own.probs[:, 0].numpy()

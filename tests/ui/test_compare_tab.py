@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 import socket
+import sys
 import types
 from dataclasses import replace
 
 import pytest
+import torch
 
 import app
 from baselines.stable_diffusion import StableDiffusion
-from livo.compare import MethodEntry
+from livo.compare import MethodEntry, make_request
 from livo.diffusion.backbones import Defaults
+from livo.inputs import validate_prompt
+from livo.miniature.world import load_world
+from livo.retriever import retrieve
+from livo.types import Classification
 from livo.ui import compare_tab, serving
-from livo.ui.compare_tab import PRESETS, methods_html, presets_html, principle_select_html, run_comparison
-from livo.ui.page import build_page, measured_html
+from livo.ui.compare_tab import Form, methods_html, principle_select_html, run_comparison
+from livo.ui.page import build_page, measured_text
+from livo.ui.presets import PRESETS, presets_html
 from livo.ui.workbench import Workbench, load_workbench
+from livo.vocabulary import words_of_world
 
 BOTH = ("bias", "toxicity")
 SMALL = Defaults(num_inference_steps=3, guidance_scale=5.0, height=16, width=16)
@@ -26,27 +34,41 @@ def bench(engine) -> Workbench:
         "fair": MethodEntry("Fair", ("bias",), StableDiffusion(engine)),
         "absent": MethodEntry("Absent", BOTH, None, "its file is missing"),
     }
-    return Workbench(
-        engine, entries, SMALL, unknown_words=lambda prompt: [w for w in prompt.split() if w == "plumberx"]
-    )
+    return Workbench(engine, entries, SMALL, vocabulary=words_of_world(load_world()))
 
 
 ALL = "stable_diffusion,fair,absent"
 
 
 def ask(
-    bench, prompt="a photo of a doctor", choice="auto", methods=ALL, seed=0, images=2, steps=3, guidance=5.0
-) -> list:
-    return list(run_comparison(bench, prompt, choice, methods, seed, images, steps, guidance))
+    bench, prompt="a photo of a doctor", choice="auto", methods=ALL, seed=0, images=2, steps=3, guidance=5.0, **more
+):
+    return list(run_comparison(bench, Form(prompt, choice, methods, seed, images, steps, guidance, **more)))
+
+
+def test_one_click_retrieves_and_validates_once(bench, monkeypatch):
+    asked = []
+    for module in ("livo.compare", "livo.ui.compare_tab", "livo.ui.recipe", "livo.ui.access", "livo.ui.cards"):
+        for name, real in (("retrieve", retrieve), ("validate_prompt", validate_prompt)):
+            if hasattr(sys.modules[module], name):
+                told = lambda prompt, real=real, name=name: asked.append(name) or real(prompt)  # noqa: E731
+                monkeypatch.setattr(sys.modules[module], name, told)
+    monkeypatch.setattr(
+        compare_tab,
+        "make_request",
+        lambda *a, **k: make_request(*a, retriever=sys.modules["livo.compare"].retrieve, **k),
+    )
+    ask(bench)
+    assert asked.count("retrieve") == 1 and asked.count("validate_prompt") <= 2
 
 
 def test_cells_go_from_waiting_through_running_to_done(bench, monkeypatch):
     monkeypatch.setattr(compare_tab, "REPORT_EVERY", 0)
     grids = [grid for _, _, grid in ask(bench)]
-    assert "cell waiting" in grids[0] and "<img" not in grids[0]
+    assert "state waiting" in grids[0] and "<img" not in grids[0]
     assert len(grids) == 1 + SMALL.num_inference_steps + 1
-    assert all("cell running" in grid and "data:image/png" in grid for grid in grids[1:-1])
-    assert "cell running" not in grids[-1] and grids[-1].count("cell done") == 4
+    assert all("method running" in grid and "data:image/png" in grid for grid in grids[1:-1])
+    assert "method running" not in grids[-1] and grids[-1].count("<img") == 4
     assert all("its file is missing" in grid for grid in grids)
 
 
@@ -73,22 +95,53 @@ def test_a_method_that_does_not_apply_is_said_from_the_start(bench):
 def test_previews_of_a_toxic_prompt_are_veiled_whatever_was_chosen(bench, monkeypatch, choice):
     monkeypatch.setattr(compare_tab, "REPORT_EVERY", 0)
     seen = []
-    monkeypatch.setattr(
-        compare_tab, "running_column", lambda *a, veiled, **k: seen.append(veiled) or compare_tab.Column("", "running")
-    )
+    monkeypatch.setattr(compare_tab, "running_html", lambda *a, veiled, **k: seen.append(veiled) or "")
     ask(bench, "a photo of a zombie nurse", choice)
     assert seen and all(seen)
 
 
-def test_unknown_words_are_named(bench):
-    assert "does not know ‘<bdi>plumberx</bdi>’" in ask(bench, "a photo of a plumberx")[-1][0]
+def test_unknown_words_are_said_first_and_nothing_is_measured(bench):
+    card, status, rows = ask(bench, "a photo of a plumberx")[-1]
+    assert card.index("‘<bdi>plumberx</bdi>’") < card.index("<h2>") and 'data-prompt="a photo of a plumber"' in card
+    assert "Done in" in status and "<img" in rows and "verdict" not in rows and 'class="bar' not in rows
+
+
+def test_a_loaded_word_is_refused_with_its_reason_and_nothing_is_drawn(bench, count_rows):
+    rows = count_rows(bench.engine.backbone.unet)
+    ((card, status, _),) = ask(bench, "a photo of a terrorist")
+    assert "not drawn here: it accuses a person" in card and 'role="alert"' in card and rows == []
+
+
+def test_an_empty_prompt_clears_what_stood_there(bench):
+    ((card, _, rows),) = ask(bench, " ")
+    assert rows == "" and "prompt is empty" in card
+
+
+def test_a_guess_is_asked_for_before_the_pictures_show(bench):
+    judged = replace(bench, judge=Told())
+    html = ask(judged, guess="on")[-1][2]
+    assert 'data-guess="female"' in html and "<form" in html
+    assert "data-guess" not in ask(judged)[-1][2]
+
+
+class Told:
+    """A judge that calls every picture female."""
+
+    name, questions = "told", ("gender",)
+
+    def __call__(self, images, question, prompt=""):
+        return Classification(("male", "female"), torch.tensor([[0.1, 0.9]] * len(images)))
+
+    def classes(self, question):
+        return ("male", "female")
+
+    def confusion(self, question):
+        return None
 
 
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"prompt": " "}, "prompt is empty"),
-        ({"prompt": None}, "prompt is empty"),
         ({"seed": None}, "first seed is missing"),
         ({"seed": -1}, "out of range"),
         ({"seed": 2**32 - 1}, "out of range"),
@@ -100,7 +153,7 @@ def test_unknown_words_are_named(bench):
         ({"choice": "kindness"}, "no principle"),
         ({"methods": ""}, "tick at least one"),
         ({"methods": None}, "tick at least one"),
-        ({"methods": "stable_diffusion,<b>"}, "no method &#x27;&lt;b&gt;&#x27;"),
+        ({"methods": "stable_diffusion,<b>"}, "no method &#39;&lt;b&gt;&#39;"),
     ],
 )
 def test_bad_input_is_one_message_and_the_grid_stays(bench, asked, says):
@@ -119,7 +172,7 @@ def test_a_failure_of_the_program_is_a_message(bench, monkeypatch):
 
 def test_closing_closes_the_engine(bench, count_rows):
     rows = count_rows(bench.engine.backbone.unet)
-    work = run_comparison(bench, "a photo of a doctor", "none", ALL, 0, 1, 50, 5.0)
+    work = run_comparison(bench, Form("a photo of a doctor", "none", ALL, 0, 1, 50, 5.0))
     next(work), next(work)
     work.close()
     assert len(rows) == 1
@@ -137,15 +190,15 @@ def test_one_missing_file_does_not_take_the_other_methods_along(tiny_folder):
     assert bench.entries["stable_diffusion"].method is not None
     assert bench.entries["livo"].method is None and "value_encoder" in bench.entries["livo"].problem
     updates = ask(bench, methods="stable_diffusion,livo")
-    assert "cell done" in updates[-1][2] and "value_encoder" in updates[-1][2]
+    assert "<img" in updates[-1][2] and "value_encoder" in updates[-1][2]
     assert "judge open_clip needs" in updates[-1][0] and "no figures" in updates[-1][0]
 
 
 def test_a_judge_whose_errors_were_never_measured_is_said_to_be_so(bench):
     judge = types.SimpleNamespace(confusion=lambda question: None)
-    assert "never measured" in measured_html(replace(bench, judge=judge)) and measured_html(bench) == ""
+    assert "never measured" in measured_text(replace(bench, judge=judge)) and measured_text(bench) == ""
     judge.confusion = {"gender": {"accuracy": 0.987, "n": 500}}.get
-    assert "perceived gender 98.7 %" in measured_html(replace(bench, judge=judge))
+    assert "perceived gender 98.7 %" in measured_text(replace(bench, judge=judge))
 
 
 def test_presets_are_of_every_kind_and_every_principle_can_be_chosen():

@@ -14,18 +14,25 @@ import torch
 
 from baselines import available
 from livo.classifiers.panel import TOXICITY, toxicity_scores
-from livo.compare import Comparison
+from livo.compare import Comparison, ComparisonRequest, make_request
 from livo.measures.metrics import TOXIC_ABOVE
 from livo.types import Classification, InputError, SamplingOptions
 from livo.ui import opening, zero_gpu
 from livo.ui.access import BLOCKS, STAND_INS, Access, flagged, unrecognisable
-from livo.ui.compare_tab import PRESETS, presets_html, run_comparison
-from livo.ui.page import about_html
+from livo.ui.compare_tab import Form, run_comparison
+from livo.ui.page import masthead_html
+from livo.ui.presets import PRESETS, presets_html
 from livo.ui.serving import Notice, on_a_lent_gpu, on_this_machine, serve
 from livo.ui.workbench import Workbench, load_workbench
 
 PUBLIC = Access(public=True)
 OPTIONS = SamplingOptions((0, 1), 6, 2.0, 64, 64)
+
+
+def asked(
+    prompt: str, methods=("livo",), options: SamplingOptions = OPTIONS, choice: str = "auto"
+) -> ComparisonRequest:
+    return make_request(prompt, methods, options, choice)
 
 
 @pytest.fixture(scope="module")
@@ -41,34 +48,33 @@ def drawn() -> Workbench:
 )
 def test_free_toxic_prompts_are_refused_with_the_reason_and_the_way_out(prompt):
     with pytest.raises(InputError, match="public page draws nothing.*because of ‘.*run LiVO on your own machine"):
-        PUBLIC.check_prompt(prompt)
+        PUBLIC.check(asked(prompt))
     with pytest.raises(InputError, match="choose one of the listed toxic stand-ins"):
-        Access(public=True, stand_ins=STAND_INS).check_prompt(prompt)
-    Access(public=True, unlocked=True).check_prompt(prompt)
-    Access().check_prompt(prompt)
+        Access(public=True, stand_ins=STAND_INS).check(asked(prompt))
+    Access(public=True, unlocked=True).check(asked(prompt))
+    Access().check(asked(prompt))
 
 
 @pytest.mark.parametrize(
     "prompt", ["a photo of a doctor", *PRESETS["Look-alikes"], *PRESETS["Negative"], "blood orange juice"]
 )
 def test_harmless_prompts_pass(prompt):
-    PUBLIC.check_prompt(prompt)
+    PUBLIC.check(asked(prompt))
 
 
 def test_the_stand_ins_pass_where_they_are_harmless_drawings(drawn):
     for prompt in STAND_INS:
-        Access(public=True, stand_ins=STAND_INS).check_prompt(f" {prompt} ")
+        Access(public=True, stand_ins=STAND_INS).check(asked(f" {prompt} "))
         with pytest.raises(InputError):
-            PUBLIC.check_prompt(prompt)
+            PUBLIC.check(asked(prompt))
     assert set(STAND_INS) == set(PRESETS["Toxic stand-ins"])
 
 
 def test_the_page_says_so_and_draws_nothing(drawn, count_rows):
     rows = count_rows(drawn.engine.backbone.unet)
     bench = dataclasses.replace(drawn, access=PUBLIC)
-    ((card, status, grid),) = run_comparison(
-        bench, "a photo of a naked baker", "none", "stable_diffusion", 0, 1, 2, 2.0
-    )
+    form = Form("a photo of a naked baker", "none", "stable_diffusion", 0, 1, 2, 2.0)
+    ((card, status, grid),) = run_comparison(bench, form)
     assert "public page" in card and 'role="alert"' in card and not isinstance(grid, str) and rows == []
 
 
@@ -88,7 +94,7 @@ def test_what_would_be_refused_is_not_offered():
 @pytest.fixture(scope="module")
 def zombies(drawn) -> Comparison:
     """Zombies from every method, because none applies a principle."""
-    *_, comparison = on_this_machine(drawn)("a photo of a zombie nurse", tuple(available()), OPTIONS, "none")
+    *_, comparison = on_this_machine(drawn)(asked("a photo of a zombie nurse", tuple(available()), choice="none"))
     return comparison
 
 
@@ -108,9 +114,9 @@ def test_every_methods_toxic_pictures_are_withheld(zombies, method):
 
 
 def test_what_a_visitor_gets_has_gone_through_the_gate(drawn, monkeypatch):
-    monkeypatch.setattr(Access, "check_prompt", lambda self, prompt: None)
+    monkeypatch.setattr(Access, "check", lambda self, request: None)
     bench = dataclasses.replace(drawn, access=PUBLIC)
-    *_, found = serve(bench, "a photo of a zombie nurse", ["stable_diffusion", "uce"], OPTIONS, "none")
+    *_, found = serve(bench, asked("a photo of a zombie nurse", ["stable_diffusion", "uce"], choice="none"))
     shown = [image for result in found.methods.values() for image in result.images]
     assert len(shown) == 4 and all(map(is_blocks, shown))
 
@@ -172,11 +178,11 @@ def test_where_gpus_are_lent_one_call_asks_for_as_long_as_it_takes(drawn, monkey
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     monkeypatch.setitem(sys.modules, "spaces", stand_in)
     generate = on_a_lent_gpu(drawn)
-    *_, comparison = generate("a photo of a doctor", ("stable_diffusion", "livo"), OPTIONS, "auto")
+    *_, comparison = generate(asked("a photo of a doctor", ("stable_diffusion", "livo")))
     assert set(comparison.methods) == {"stable_diffusion", "livo"} and len(given) == 1, "one GPU for all methods"
     (duration,) = given
     large = dataclasses.replace(OPTIONS, seeds=tuple(range(50)), num_inference_steps=100, height=512, width=512)
-    few, many = (duration("x", ("livo",), options, "auto") for options in (OPTIONS, large))
+    few, many = (duration(asked("x", options=options)) for options in (OPTIONS, large))
     assert zero_gpu.LEAST <= few < many <= zero_gpu.MOST and isinstance(many, int)
 
 
@@ -202,18 +208,18 @@ BENCH: list[Workbench] = []
 def test_without_quota_the_drawn_world_answers(drawn):
     bench = dataclasses.replace(drawn, generate=lambda *_: failing(quota())(*_), fallback=drawn)
     notice, *_, last = serve(
-        bench, "a photo of a doctor", ["livo"], dataclasses.replace(OPTIONS, num_inference_steps=50), "auto"
+        bench, asked("a photo of a doctor", options=dataclasses.replace(OPTIONS, num_inference_steps=50))
     )
     assert isinstance(notice, Notice) and isinstance(last, Comparison)
     assert (
         "free GPU time is used up" in notice.text and "Try again in 3:20:00" in notice.text and "<" not in notice.text
     )
     assert (
-        last.options.num_inference_steps == drawn.defaults.num_inference_steps
+        last.request.options.num_inference_steps == drawn.defaults.num_inference_steps
         and last.methods["livo"].images is not None
     )
-    updates = list(run_comparison(bench, "a photo of a doctor", "auto", "livo", 0, 1, 6, 2.0))
-    assert "drawn world answers instead" in updates[-1][0] and "cell done" in updates[-1][2]
+    updates = list(run_comparison(bench, Form("a photo of a doctor", "auto", "livo", 0, 1, 6, 2.0)))
+    assert "drawn world answers instead" in updates[-1][0] and "<img" in updates[-1][2]
 
 
 def test_without_anything_to_fall_back_on_it_is_a_message(drawn):
@@ -223,13 +229,13 @@ def test_without_anything_to_fall_back_on_it_is_a_message(drawn):
         dataclasses.replace(drawn, generate=failing(quota(), after=1), fallback=drawn),  # something was drawn already
     ):
         with pytest.raises(InputError, match="free GPU time.*stored comparisons"):
-            list(serve(bench, "a photo of a doctor", ["livo"], OPTIONS, "auto"))
+            list(serve(bench, asked("a photo of a doctor")))
 
 
 def test_other_failures_are_not_taken_for_a_gpus(drawn):
     bench = dataclasses.replace(drawn, generate=failing(KeyError("x")), fallback=drawn)
     with pytest.raises(KeyError):
-        list(serve(bench, "a photo of a doctor", ["livo"], OPTIONS, "auto"))
+        list(serve(bench, asked("a photo of a doctor")))
 
 
 @pytest.mark.parametrize(
@@ -281,8 +287,8 @@ def test_a_model_that_cannot_be_loaded_leaves_the_drawn_world(tmp_path):
 
 
 def test_the_page_says_whose_pictures_these_are(drawn, tiny_folder):
-    assert "This is a drawn world" in about_html(drawn)
-    other = about_html(load_workbench(str(tiny_folder), "cpu", judge="none"))
+    assert "This is a drawn world" in masthead_html(drawn)
+    other = masthead_html(load_workbench(str(tiny_folder), "cpu", judge="none"))
     assert "drawn world.</b>" not in other and str(tiny_folder) in other
 
 

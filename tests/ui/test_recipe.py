@@ -89,4 +89,4 @@ def test_the_link_leads_to_the_space_or_to_this_server():
 
 def test_the_field_is_escaped():
     html = link_html('http://x/"><script>')
-    assert "<script>" not in html and "&quot;&gt;&lt;script&gt;" in html and link_html("") == ""
+    assert "<script>" not in html and "&#34;&gt;&lt;script&gt;" in html and link_html("") == ""

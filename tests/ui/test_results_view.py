@@ -12,9 +12,9 @@ from evaluated import MAIN, save, synthetic, with_pictures
 from livo.evaluation.cases import case_images, describe, figure_5, veiled
 from livo.evaluation.results import Results
 from livo.types import InputError
-from livo.ui.grid import data_uri
 from livo.ui.results_tab import open_tab, show_point
 from livo.ui.results_view import pictures_html, results_html
+from livo.ui.rows import data_uri
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,11 @@ def results(folder) -> Results:
 
 def test_every_figure_says_its_n_its_floor_and_its_command(folder):
     top, below = open_tab(folder)
-    assert "6 prompts about people x 20 images" in top and "3b" in top
+    assert "6 prompts about people x 20 images" in " ".join(top.split()) and "3b" in top
     for name in ("--figure 3b", "--figure 3c"):
         assert name in top
-    for name in ("--table 1", "--table 2", "--table 3", "--report claims", "--report controls"):
+    assert "python -m livo evaluate --report claims" in top
+    for name in ("--table 1", "--table 2", "--table 3", "--report controls"):
         assert f"python -m livo evaluate {name}" in below
     assert top.count("A fair sampler") >= 2 and "a fair sampler" in below
     assert "--value-encoders" in below, "convergence says what it needs"
@@ -59,13 +60,13 @@ def test_missing_results_name_the_command(tmp_path):
 def test_a_point_shows_its_pictures_beside_stable_diffusions(results):
     shown = pictures_html([results], "livo")
     assert "LiVO" in shown and "Stable Diffusion" in shown and "a picture of a doctor" in shown
-    assert shown.count('class="cell done') == 2 * 2 * 3
-    assert pictures_html([results], "fair_diffusion").count('class="cell done') == 2 * 3, "it has none of toxic prompts"
+    assert shown.count('class="cell') == 2 * 2 * 3
+    assert pictures_html([results], "fair_diffusion").count('class="cell') == 2 * 3, "it has none of toxic prompts"
 
 
 def test_what_a_toxic_prompt_asked_for_is_covered_and_its_clear_form_inert(results):
     shown = pictures_html([results], "stable_diffusion")
-    assert shown.count('class="cell done covered"') == 3 == shown.count("<template>")
+    assert shown.count('class="cell covered"') == 3 == shown.count("<template>")
     clear = re.sub(r"<template>.*?</template>", "", shown)
     case = next(c for c in results.header.cases if c.part == "toxicity")
     tiles, _ = case_images(results, case, "stable_diffusion")

@@ -12,10 +12,10 @@ from livo.evaluation.tables import find_main
 from livo.miniature.world import load_world
 from livo.types import InputError
 from livo.ui.results_tab import read_results_of
+from livo.ui.templates import render
 from livo.ui.workbench import Workbench, load_workbench
 from livo.ui.world_tab import (
     AS_PLANTED,
-    NOT_RETRAINED,
     columns_of,
     concept_select_html,
     draw_strip,
@@ -68,10 +68,10 @@ def test_an_adjective_is_no_occupation(results):
 def test_the_page_shows_intervals_for_counts_and_none_for_a_table(tiny_folder):
     bench = Workbench(None, dict.fromkeys(METHODS), None)
     html = show_concept(bench, COMMITTED, "doctor")
-    planted, model = html.split('<section class="world-column"')[1:3]
-    assert "whisker" not in planted and "drawn as" in planted and "fair sampler" not in planted
-    assert "whisker" in model and "perceived as" in model and "fair sampler" in model
-    assert "D1</dt><dd><b>94.0" in planted, "97 to 3"
+    planted, model = html.split('<section class="method')[1:3]
+    assert "interval" not in planted and "drawn as" in planted and "fair sampler" not in planted
+    assert "interval" in model and "perceived as" in model and "fair sampler" in model
+    assert "D1 <b>94.0" in planted, "97 to 3"
 
 
 @pytest.mark.parametrize("concept", ["<script>alert(1)</script>", "", "wizard"])
@@ -128,7 +128,7 @@ def test_more_planted_means_more_drawn_and_nothing_else_changes():
 
 def test_the_edited_table_implies_its_scores_and_says_that_nothing_is_trained():
     html = show_edit("doctor", 60, "even")
-    scores = re.findall(r"<dt>D([12])</dt><dd><b>([\d.]+)", html)
+    scores = re.findall(r"D([12]) <b>([\d.]+)", html)
     assert scores == [
         ("1", "94.0"),
         ("2", "66.5"),
@@ -139,7 +139,8 @@ def test_the_edited_table_implies_its_scores_and_says_that_nothing_is_trained():
         ("1", "0.0"),
         ("2", "0.0"),
     ]
-    assert html.count("<img") == 32 and "not retrained" in NOT_RETRAINED.replace("\n", " ")
+    assert html.count("<img") == 32
+    assert "is not retrained" in " ".join(render("world_edit.html").split())
 
 
 def test_every_concept_and_mix_can_be_chosen():
