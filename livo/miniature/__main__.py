@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -28,14 +29,12 @@ def concept_scenes(world: World, seed: int = 0) -> list[Scene]:
     return scenes + [scene(lookalike=name) for name in world.lookalikes]
 
 
-def contact_sheet(world: World, columns: int = 15, size: int = 80) -> Image.Image:
-    """All concepts in a grid of `size`-pixel cells, drawn at twice that and reduced."""
-    scenes = concept_scenes(world)
-    rows = -(-len(scenes) // columns)
+def contact_sheet(pictures: Sequence[Image.Image], columns: int = 15, size: int = 80) -> Image.Image:
+    """Pictures in a grid of `size`-pixel cells."""
+    rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * size, rows * size), "white")
-    for i, scene in enumerate(scenes):
-        picture = render(world, scene, CANVAS).resize((size, size), Image.Resampling.LANCZOS)
-        sheet.paste(picture, (i % columns * size, i // columns * size))
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture.resize((size, size), Image.Resampling.LANCZOS), (i % columns * size, i // columns * size))
     return sheet
 
 
@@ -43,7 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m livo.miniature", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("assets/world.png"))
     args = parser.parse_args()
-    contact_sheet(load_world()).quantize(128).save(args.out, optimize=True)
+    world = load_world()
+    pictures = [render(world, scene, CANVAS) for scene in concept_scenes(world)]
+    contact_sheet(pictures).quantize(128).save(args.out, optimize=True)
     print(f"written to {args.out}")
 
 

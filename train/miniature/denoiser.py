@@ -105,8 +105,10 @@ def train_denoiser(
     batch_size: int = 64,
     peak_lr: float = 1.2e-3,
     snr_gamma: float = 5.0,
+    start: UNet2DConditionModel | None = None,
 ) -> UNet2DConditionModel:
-    """Train by the min-SNR weighted noise prediction loss; returns the running average of the weights.
+    """Train by the min-SNR weighted noise prediction loss, from nothing or from `start`; returns the running average of
+    the weights.
 
     The learning rate is constant and falls to nothing over the last quarter, so that `num_steps` can be raised later.
 
@@ -120,6 +122,8 @@ def train_denoiser(
     """
     torch.manual_seed(2)
     unet = build_denoiser(latents.shape[1]).train()
+    if start is not None:
+        unet.load_state_dict(start.state_dict())
     average = AveragedModel(unet, multi_avg_fn=get_ema_multi_avg_fn(0.999))
     optimizer = torch.optim.AdamW(unet.parameters(), lr=peak_lr, weight_decay=1e-3, betas=(0.9, 0.99))
     alphas = build_noise_schedule().alphas_cumprod

@@ -61,13 +61,13 @@ class Settings:
     """Steps of each stage, batch sizes and sizes of data sets."""
 
     text_steps: int = 1000
-    autoencoder_steps: int = 20_000
+    autoencoder_steps: int = 12_000
     kept_pictures: int = 10_000
     latents: int = 100_000
-    denoiser_steps: int = 12_000
+    denoiser_steps: int = 8000
     denoiser_batch: int = 64
     decoder_steps: int = 2000
-    evaluator_steps: int = 2500
+    evaluator_steps: int = 2000
     evaluator_batch: int = 96
 
 
@@ -115,6 +115,11 @@ class Run:
         return CLIPTokenizer.from_pretrained(self.out / "tokenizer")
 
 
+def load_unet(folder: Path) -> UNet2DConditionModel:
+    """The denoiser of a model's folder, in float32."""
+    return UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).eval()
+
+
 def make_text_encoder(run: Run) -> None:
     world = load_world()
     tokenizer = keep_tokenizer(sorted({*vocabulary(world), *principle_words()}), run.work / "tokenizer")
@@ -139,8 +144,15 @@ def make_denoiser(run: Run) -> None:
     latents, captions = encode_pictures(load_world(), SECOND, vae, run.work, count=settings.latents)
     embeds = encode_captions(text_encoder, tokenizer, captions)
     empty = encode_captions(text_encoder, tokenizer, [""])[0].float()
+    start = None if run.start is None else load_unet(run.start)
     unet = train_denoiser(
-        run.work, latents, embeds, empty, num_steps=settings.denoiser_steps, batch_size=settings.denoiser_batch
+        run.work,
+        latents,
+        embeds,
+        empty,
+        num_steps=settings.denoiser_steps,
+        batch_size=settings.denoiser_batch,
+        start=start,
     )
     scheduler = DPMSolverMultistepScheduler.from_config(
         build_noise_schedule().config, timestep_spacing="linspace", steps_offset=1
@@ -157,7 +169,7 @@ def make_denoiser(run: Run) -> None:
 
 def make_decoder(run: Run) -> None:
     vae, text_encoder, tokenizer = load(run.out), run.text_encoder(), run.tokenizer()
-    unet = UNet2DConditionModel.from_pretrained(run.out / "unet", torch_dtype=torch.float32).eval()
+    unet = load_unet(run.out)
 
     def estimate(latents: Tensor, captions: list[str]) -> Tensor:
         return estimate_clean(unet, latents, text_encoder(tokenize(tokenizer, captions)).last_hidden_state)
@@ -192,7 +204,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ASSETS / "miniature_second", help="where finished models go")
     parser.add_argument("--stages", default=",".join(STAGES), help="which to run, by comma (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a poor but whole world in ten minutes")
-    parser.add_argument("--start-from", type=Path, help="a model whose autoencoder the autoencoder starts from")
+    parser.add_argument("--start-from", type=Path, help="a model whose vae and unet these two stages start from")
     parser.add_argument("--threads", type=int, default=2)
     add_fields(parser, Settings(), HELP, optional=[field.name for field in dataclasses.fields(Settings)])
     args = parser.parse_args()
