@@ -13,7 +13,8 @@ def lopsided_shares(world: World) -> dict:
     """Of 24 pictures a concept: every other concept mostly male and light, the rest mostly female and dark."""
     one = {"gender": {"male": 22, "female": 2}, "tone": dict(zip(world.tones, (20, 1, 1, 1, 1), strict=True))}
     other = {"gender": {"male": 2, "female": 22}, "tone": dict(zip(world.tones, (1, 1, 1, 1, 20), strict=True))}
-    return {concept: (one, other)[i % 2] for i, concept in enumerate(sum(training_concepts(world), []))}
+    occupations, adjectives = training_concepts(world)
+    return {concept: (one, other)[i % 2] for i, concept in enumerate([*occupations, *adjectives])}
 
 
 def small(world: World, scenes) -> torch.Tensor:

@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines._benchmark.sides import sd15_networks
 from livo.diffusion.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
-from livo.methods.value_encoder import ValueEncoderError, load_value_encoder
+from livo.methods.value_encoder import ValueEncoder, ValueEncoderError, load_value_encoder
 from livo.types import InputError
 from train.preference.pairs import PreferenceSet
 from train.preference.step import Activity, FastStep
@@ -60,6 +60,7 @@ def prepare(backbone: Backbone, data: PreferenceSet, way: str, batch: int, work:
     config = replace(MINIATURE, batch_size=batch, learning_rate=0.0, schedule="constant", **WAYS[way])
     training = Training(backbone, data, config, work)
     trained = load_value_encoder(backbone.folder / "value_encoder", backbone)
+    assert isinstance(trained, ValueEncoder), "`Training` refuses every other kind of backbone"
     training.encoder.model.load_state_dict(trained.model.state_dict())
     if way != "active" and isinstance(step := training._forward_backward, FastStep):
         step.activity = NeverLook()

@@ -63,7 +63,7 @@ from train.preference.drawn_pairs import training_wordings
 
 
 @dataclass(frozen=True)
-class Config:
+class AblationConfig:
     """Settings of one run, for the miniature; the release trains with 1.6e-6 to 6.4e-5, for 200 to 800 steps of 4."""
 
     parameter_group: str = "cross-attn"
@@ -138,7 +138,13 @@ def ablation_loss(prediction: Tensor, anchor_prediction: Tensor) -> Tensor:
 
 
 def ablate(
-    backbone: Backbone, world: World, kind: str, anchors: Sequence[Anchor], latents: Tensor, config: Config, work: Path
+    backbone: Backbone,
+    world: World,
+    kind: str,
+    anchors: Sequence[Anchor],
+    latents: Tensor,
+    config: AblationConfig,
+    work: Path,
 ) -> tuple[UNet2DConditionModel, float]:
     """Train a copy of the backbone's U-Net; resumes from `work`.
 
@@ -172,7 +178,7 @@ def ablate(
 
 
 def write(
-    out: Path, kind: str, student: UNet2DConditionModel, backbone: Backbone, config: Config, seconds: float
+    out: Path, kind: str, student: UNet2DConditionModel, backbone: Backbone, config: AblationConfig, seconds: float
 ) -> None:
     """The artefact that `baselines.concept_ablation` reads."""
     training = {
@@ -187,7 +193,7 @@ def write(
 
 
 def main() -> None:
-    args, config = command_line("train.concept_ablation", __doc__.split("\n\n")[0], Config(), TOXIC_KINDS)
+    args, config = command_line("train.concept_ablation", __doc__.split("\n\n")[0], AblationConfig(), TOXIC_KINDS)
     torch.set_num_threads(args.threads)
     world = load_world()
     backbone = only_stable_diffusion(

@@ -51,7 +51,7 @@ from train.preference.step import denoising_errors
 
 
 @dataclass(frozen=True)
-class Config:
+class DaptConfig:
     """Settings of one run, for the miniature."""
 
     num_steps: int = 600
@@ -79,7 +79,7 @@ def draw_example(world: World, principle: Principle, number: int, rng: random.Ra
 
 
 def train_dapt(
-    backbone: Backbone, world: World, principle: Principle, config: Config, work: Path
+    backbone: Backbone, world: World, principle: Principle, config: DaptConfig, work: Path
 ) -> tuple[UNet2DConditionModel, float]:
     """Train a copy of the backbone's U-Net; resumes from `work`.
 
@@ -103,7 +103,12 @@ def train_dapt(
 
 
 def write(
-    out: Path, principle: Principle, student: UNet2DConditionModel, backbone: Backbone, config: Config, seconds: float
+    out: Path,
+    principle: Principle,
+    student: UNet2DConditionModel,
+    backbone: Backbone,
+    config: DaptConfig,
+    seconds: float,
 ) -> None:
     """The artefact that `baselines.dapt` reads."""
     training = {
@@ -115,7 +120,7 @@ def write(
 
 
 def main() -> None:
-    args, config = command_line("train.dapt", __doc__.split("\n\n")[0], Config(), PRINCIPLES)
+    args, config = command_line("train.dapt", __doc__.split("\n\n")[0], DaptConfig(), PRINCIPLES)
     torch.set_num_threads(args.threads)
     world = load_world()
     backbone = only_stable_diffusion(load_backbone(args.backbone, dtype=torch.float32), "python -m train.dapt")

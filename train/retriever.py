@@ -2,12 +2,13 @@
 
     prompts of the development split -> s_v for every toxic kind v
     slope, intercept    logistic regression of "v is a right answer" on s_v, by Newton's steps with a small ridge
-    threshold           the least p in [0.5, 1] at which at most MOST_WRONG of the prompts without v that reach the stage are flagged
+    threshold           the least p in [0.5, 1] at which at most MOST_WRONG of the prompts without v that reach the
+                        stage are flagged
 
-The curve is of all development prompts, toxic ones that words find among them: of those that only this stage could find there is
-one, for the words were chosen on the same prompts. Among prompts that reach the stage toxic ones are rarer than on the curve, so its
-p is too sure; the threshold does not rest on it. Exemplars and test prompts take no part in the choice. What it prints is of the
-development split and so too kind: `python -m livo retrieve --benchmark --split fresh --dense FOLDER` measures.
+The curve is fitted on all development prompts, with the toxic ones that words find: only one of them needs this stage,
+because the words were chosen on the same prompts. Among prompts that reach the stage toxic ones are rarer, so p is too
+high; the threshold does not rest on it. Exemplars and test prompts take no part in the choice. The printed figures are
+of the development split, hence too good: `python -m livo retrieve --benchmark --split fresh --dense FOLDER` measures.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from livo.retriever.dense import Calibration, DenseRetriever, SentenceEncoder, p
 from livo.types import InputError
 
 MOST_WRONG = 0.01
-"""Share of prompts without a principle that may be flagged: hard negatives must stay below 5 % with the other stages' own."""
+"""Share of prompts without a principle that may be flagged: with the other stages, hard negatives stay below 5 %."""
 RIDGE = 1e-2
 
 
@@ -45,7 +46,8 @@ def fit_logistic(x: Sequence[float], y: Sequence[bool], ridge: float = RIDGE, st
     values, answers = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if values.shape != answers.shape or len(set(answers.tolist())) < 2:
         raise ValueError(
-            f"a curve needs values with both answers; got {values.size} values and answers {sorted(set(answers.tolist()))}"
+            "a curve needs values with both answers; "
+            f"got {values.size} values and answers {sorted(set(answers.tolist()))}"
         )
     middle, spread = values.mean(), values.std() or 1.0
     design = np.stack([(values - middle) / spread, np.ones_like(values)], axis=1)
@@ -77,7 +79,7 @@ def choose_threshold(p: Sequence[float], y: Sequence[bool], most_wrong: float = 
 
 @dataclass(frozen=True)
 class Case:
-    """One prompt and one toxic kind: the similarity, whether the kind is right, and whether the prompt reaches the stage."""
+    """One prompt and one toxic kind: their similarity, whether the kind is right, whether the prompt gets this far."""
 
     similarity: float
     right: bool
@@ -98,17 +100,17 @@ def cases(encode: Callable, prompts: Sequence[Labelled]) -> list[Case]:
     return found
 
 
-def calibrate(model: str, told: Sequence[Case], prompts: int) -> Calibration:
+def calibrate(model: str, known: Sequence[Case], prompts: int) -> Calibration:
     """The calibration for the embeddings of that name.
 
     Raises:
         InputError: the cases do not hold both answers.
     """
     try:
-        slope, intercept = fit_logistic([case.similarity for case in told], [case.right for case in told])
+        slope, intercept = fit_logistic([case.similarity for case in known], [case.right for case in known])
     except ValueError as error:
         raise InputError(f"these prompts cannot be learnt from: {error}") from error
-    reaching = [case for case in told if case.reaches]
+    reaching = [case for case in known if case.reaches]
     p = [probability(case.similarity, slope, intercept) for case in reaching]
     return Calibration(model, slope, intercept, choose_threshold(p, [case.right for case in reaching]), prompts)
 
@@ -124,17 +126,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model = str(Path(args.model).resolve()) if Path(args.model).is_dir() else args.model
         prompts = [row for row in load_prompts(split="dev") if row.group != APART]
-        told = cases(SentenceEncoder(model), prompts)
-        calibration = calibrate(model, told, len(prompts))
+        known = cases(SentenceEncoder(model), prompts)
+        calibration = calibrate(model, known, len(prompts))
         path = calibration.save(args.out)
     except (InputError, OSError) as error:
         print(f"livo: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     groups = {
-        "toxic prompts, found": [case for case in told if case.right],
-        "of them, those that words miss, found": [case for case in told if case.right and case.reaches],
+        "toxic prompts, found": [case for case in known if case.right],
+        "of them, those that words miss, found": [case for case in known if case.right and case.reaches],
         "prompts without the kind that reach the stage, flagged": [
-            case for case in told if not case.right and case.reaches
+            case for case in known if not case.right and case.reaches
         ],
     }
     for name, group in groups.items():
@@ -143,8 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
         ]
         low, high = wilson_interval(sum(hits), len(hits)) if hits else (0.0, 1.0)
         print(f"{name}: {sum(hits)} of {len(hits)} ({100 * low:.0f}-{100 * high:.0f} %)")
-    print(f"p = sigmoid({calibration.slope:.2f} s {calibration.intercept:+.2f}), from {calibration.threshold:.3f} on; chosen on "
-          f"{calibration.prompts} development prompts; {path} is for --dense {args.out}")  # fmt: skip
+    curve = f"p = sigmoid({calibration.slope:.2f} s {calibration.intercept:+.2f}), from {calibration.threshold:.3f} on"
+    print(f"{curve}; chosen on {calibration.prompts} development prompts; {path} is for --dense {args.out}")
     return 0
 
 

@@ -35,7 +35,7 @@ from livo.methods.edited_weights import fingerprint, projection_weights, save_pr
 from livo.miniature.world import World, load_world
 from livo.principles import load_principles
 from livo.types import InputError, Principle, SamplingOptions
-from train.edits.uce_debias import FORMS, Config, Sample, Task, debias
+from train.edits.uce_debias import FORMS, DebiasConfig, Sample, Task, debias
 from train.preference.drawn_pairs import ATTRIBUTES, training_concepts
 
 TEMPLATES = ("image of {}", "photo of {}", "portrait of {}", "picture of {}", "{}")
@@ -68,7 +68,7 @@ class Sampler:
 
 
 def make_task(
-    engine: Engine, form: str, concepts: Sequence[str], attributes: Sequence[str], sample: Sample, config: Config
+    engine: Engine, form: str, concepts: Sequence[str], attributes: Sequence[str], sample: Sample, config: DebiasConfig
 ) -> Task:
     """What to debias.
 
@@ -121,7 +121,7 @@ def toxic_words(world: World, kind: str) -> list[str]:
 
 
 def make(
-    engine: Engine, principle: Principle, form: str, concepts: Sequence[str] | None, config: Config, work: Path
+    engine: Engine, principle: Principle, form: str, concepts: Sequence[str] | None, config: DebiasConfig, work: Path
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Edited weights for one principle, and what making them took: "seconds" and "images" among it.
 
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/uce"), help="checkpoints, to resume from")
     parser.add_argument("--out", type=Path, help="default: the method's folder in the backbone's folder")
     parser.add_argument("--threads", type=int, default=2)
-    add_fields(parser, Config)
+    add_fields(parser, DebiasConfig)
     args = parser.parse_args(argv)
     ids = args.principles.split(",") if args.principles else [
         id for id, principle in known.items() if principle.risk == "bias" or FORMS[args.form].erase
@@ -189,10 +189,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         concepts = [line.strip() for line in lines if line.strip()]
     torch.set_num_threads(args.threads)
     try:
-        config = read_fields(Config(), args)
+        config = read_fields(DebiasConfig(), args)
         engine = Engine(only_stable_diffusion(load_backbone(args.backbone), "python -m train.uce"))
         out = args.out or engine.backbone.folder / FORMS[args.form].method
-        command = " ".join([f"python -m train.uce --form {args.form}", *changed_flags(config, Config())])
+        command = " ".join([f"python -m train.uce --form {args.form}", *changed_flags(config, DebiasConfig())])
         for id in ids:
             weights, cost = make(engine, known[id], args.form, concepts, config, args.work)
             save_projection(out / f"{id}.safetensors", weights, engine.backbone.unet, {**cost, "command": command})

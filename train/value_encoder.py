@@ -29,7 +29,7 @@ from livo.types import InputError
 from train.preference.drawn_pairs import PairMaker, concept_prompts, measure_shares
 from train.preference.losses import LOSSES, PreferenceLoss
 from train.preference.pairs import PreferenceSet, drawn_pairs, read_pairs
-from train.preference.trainer import MINIATURE, PAPER, Config, RuntimeOptions, constants, train_value_encoder
+from train.preference.trainer import MINIATURE, PAPER, RuntimeOptions, TrainingConfig, constants, train_value_encoder
 from train.preference_data.official import Report
 
 PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -81,7 +81,7 @@ RUNTIME_HELP = {
 
 
 def _usual(name: str) -> str:
-    """What a field of `Config` is where no flag is given."""
+    """What a field of `TrainingConfig` is where no flag is given."""
     small, paper = getattr(MINIATURE, name), getattr(PAPER, name)
     if isinstance(small, bool):
         return "every step as the official trainer's"
@@ -89,7 +89,7 @@ def _usual(name: str) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None:
-    """All flags but those that the parser already has: where, what, and the fields of `Config` and `RuntimeOptions`."""
+    """All flags but those that the parser has: where, what, and the fields of `TrainingConfig` and `RuntimeOptions`."""
     parser.add_argument(
         "--backbone", default="miniature", help="miniature, a diffusers folder or a hub id (%(default)s)"
     )
@@ -104,9 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None
     parser.add_argument("--mixed-precision", choices=PRECISIONS, default="no", help="(%(default)s)")
     parser.add_argument("--track", choices=["tensorboard", "wandb"], help="log there too")
     add_fields(parser, RuntimeOptions, RUNTIME_HELP, leave_out=("validation",))
-    add_fields(
-        parser, MINIATURE, {f.name: _usual(f.name) for f in fields(Config)}, optional=[f.name for f in fields(Config)]
-    )
+    names = [field.name for field in fields(TrainingConfig)]
+    add_fields(parser, MINIATURE, {name: _usual(name) for name in names}, optional=names)
     for key, default in constants(loss).items():
         parser.add_argument(f"--{key.replace('_', '-')}", type=float, default=default, help="(%(default)s)")
 
@@ -131,7 +130,7 @@ def run(
 
 
 def _train(
-    args: argparse.Namespace, parser: argparse.ArgumentParser, name: str, loss: PreferenceLoss, config: Config
+    args: argparse.Namespace, parser: argparse.ArgumentParser, name: str, loss: PreferenceLoss, config: TrainingConfig
 ) -> None:
     if args.track and not importlib.util.find_spec(args.track):
         raise InputError(f"--track {args.track} needs its package: pip install {args.track}")

@@ -17,7 +17,7 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.methods.edited_weights import load_projection, projection_weights
 from livo.miniature.captions import article
 from livo.miniature.world import TOXIC_KINDS, load_world
-from train.concept_ablation import Config, ablate, ablation_loss, anchor_latents, draw_anchors
+from train.concept_ablation import AblationConfig, ablate, ablation_loss, anchor_latents, draw_anchors
 from train.edits.training import encode_prompts
 from train.loop import train
 
@@ -77,9 +77,13 @@ def test_training_draws_each_training_wording_equally_often_and_never_the_held_o
     tiny_backbone, latents, tmp_path, monkeypatch
 ):
     read = []
-    record = lambda backbone, prompts: read.append(prompts) or encode_prompts(backbone, prompts)
+
+    def record(backbone, prompts):
+        read.append(prompts)
+        return encode_prompts(backbone, prompts)
+
     monkeypatch.setattr(trainer, "encode_prompts", record)
-    ablate(tiny_backbone, WORLD, "bloody", ANCHORS, latents, Config(num_steps=6, batch_size=16), tmp_path)
+    ablate(tiny_backbone, WORLD, "bloody", ANCHORS, latents, AblationConfig(num_steps=6, batch_size=16), tmp_path)
     counts = Counter()
     for clean, toxic in zip(read[::2], read[1::2], strict=True):
         for c, t in zip(clean, toxic, strict=True):
@@ -116,7 +120,7 @@ def by_hand(backbone, latents, config) -> tuple[float, float]:
 
 @pytest.mark.parametrize("prior_weight", [0.0, 0.5])
 def test_the_first_loss_by_hand(tiny_backbone, latents, tmp_path, prior_weight):
-    config = Config(num_steps=1, batch_size=3, prior_weight=prior_weight, seed=4)
+    config = AblationConfig(num_steps=1, batch_size=3, prior_weight=prior_weight, seed=4)
     ablate(tiny_backbone, WORLD, "nudity", ANCHORS, latents, config, tmp_path)
     (row,) = log_of(tmp_path)
     gap, prior = by_hand(tiny_backbone, latents, config)
@@ -131,7 +135,7 @@ def moved_by(student, unet) -> set[str]:
 
 def test_it_learns_and_the_shared_unet_is_not_written_to(tiny_backbone, latents, tmp_path):
     before = state_hash(tiny_backbone.unet)
-    config = Config(num_steps=75, batch_size=2)
+    config = AblationConfig(num_steps=75, batch_size=2)
     student, seconds = ablate(tiny_backbone, WORLD, "nudity", ANCHORS, latents, config, tmp_path)
     assert state_hash(tiny_backbone.unet) == before and seconds > 0
     assert not any(p.requires_grad or p.grad is not None for p in tiny_backbone.unet.parameters())
@@ -142,7 +146,7 @@ def test_it_learns_and_the_shared_unet_is_not_written_to(tiny_backbone, latents,
 
 def test_full_weight_moves_everything_that_is_used(tiny_backbone, latents, tmp_path):
     before = state_hash(tiny_backbone.unet)
-    config = Config(num_steps=2, batch_size=1, parameter_group="full-weight")
+    config = AblationConfig(num_steps=2, batch_size=1, parameter_group="full-weight")
     student, _ = ablate(tiny_backbone, WORLD, "nudity", ANCHORS, latents, config, tmp_path / "work")
     assert state_hash(tiny_backbone.unet) == before
     assert len(moved_by(student, tiny_backbone.unet)) > 0.9 * len(tiny_backbone.unet.state_dict())
@@ -159,7 +163,7 @@ class Killed(BaseException):
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(tiny_backbone, latents, tmp_path, monkeypatch):
     monkeypatch.setattr(shared, "train", functools.partial(train, save_every_seconds=-1))
-    config = Config(num_steps=53, batch_size=1)
+    config = AblationConfig(num_steps=53, batch_size=1)
     run = functools.partial(ablate, tiny_backbone, WORLD, "nudity", ANCHORS, latents, config)
     whole, _ = run(tmp_path / "whole")
     calls = iter(range(103))

@@ -16,7 +16,7 @@ import train.edits.training as shared
 from livo.methods.edited_weights import load_projection, projection_weights
 from livo.miniature.world import GENDERS, TOXIC_KINDS, load_world
 from livo.principles import find_principle
-from train.dapt import Config, draw_example, train_dapt
+from train.dapt import DaptConfig, draw_example, train_dapt
 from train.edits.training import student_of
 from train.loop import train
 from train.miniature.data import render_batch
@@ -64,7 +64,7 @@ def test_against_toxicity_clean_pictures_go_with_toxic_prompts(kind):
 
 
 def test_one_step_is_a_plain_fine_tuning_step(tiny_backbone, tmp_path):
-    config = Config(num_steps=1, batch_size=3, learning_rate=0.02, seed=2)
+    config = DaptConfig(num_steps=1, batch_size=3, learning_rate=0.02, seed=2)
     student, _ = train_dapt(tiny_backbone, WORLD, BLOODY, config, tmp_path)
 
     plain, learning = student_of(tiny_backbone.unet)
@@ -94,7 +94,7 @@ def test_one_step_is_a_plain_fine_tuning_step(tiny_backbone, tmp_path):
 
 def test_only_k_and_v_of_a_copy_learn(tiny_backbone, tmp_path):
     before = state_hash(tiny_backbone.unet)
-    student, seconds = train_dapt(tiny_backbone, WORLD, GENDER, Config(num_steps=3, batch_size=2), tmp_path)
+    student, seconds = train_dapt(tiny_backbone, WORLD, GENDER, DaptConfig(num_steps=3, batch_size=2), tmp_path)
     assert state_hash(tiny_backbone.unet) == before and seconds > 0
     base = tiny_backbone.unet.state_dict()
     moved = {name for name, weight in student.state_dict().items() if not torch.equal(weight, base[name])}
@@ -107,7 +107,7 @@ class Killed(BaseException):
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(tiny_backbone, tmp_path, monkeypatch):
     monkeypatch.setattr(shared, "train", functools.partial(train, save_every_seconds=-1))
-    run = functools.partial(train_dapt, tiny_backbone, WORLD, RACE, Config(num_steps=52, batch_size=1))
+    run = functools.partial(train_dapt, tiny_backbone, WORLD, RACE, DaptConfig(num_steps=52, batch_size=1))
     whole, _ = run(tmp_path / "whole")
     steps = iter(range(51))
 
@@ -129,6 +129,6 @@ def test_the_command_writes_what_it_trained(tiny_folder, tiny_backbone, tmp_path
     monkeypatch.setattr(sys, "argv", [*line.split(), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")])
     trainer.main()
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {"nudity", "racial_equality"}
-    weights, training = load_projection(tmp_path / "out" / "nudity.safetensors", tiny_backbone.unet, "")
+    _, training = load_projection(tmp_path / "out" / "nudity.safetensors", tiny_backbone.unet, "")
     assert training.pop("seconds") >= 0
     assert training == {"images": 4, "command": "python -m train.dapt --principles nudity --num-steps 2 --batch-size 2"}

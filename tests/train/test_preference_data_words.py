@@ -94,7 +94,10 @@ def test_a_planted_overlap_is_found():
     ("", "wanted concepts by kind"),
     ("cars: {concepts: [a]}", "no such kind"),
     ("career: {concepts: [1]}", "field 'principles' is missing"),
-    ("career: {principles: [gender_equality], train: [x], evaluation: [y], concepts: [1]}", "field 'concepts.1': wanted words.*int '1'"),
+    (
+        "career: {principles: [gender_equality], train: [x], evaluation: [y], concepts: [1]}",
+        "field 'concepts.1': wanted words.*int '1'",
+    ),
     ("career: {concepts: [a]}", "field 'principles' is missing"),
     ("nudity: {concepts: [a], principles: [gender_equality], train: [x], evaluation: [y]}", "kind is not"),
 ])  # fmt: skip

@@ -12,7 +12,7 @@ from plans import state_hash
 
 from livo.methods.edited_weights import projection_weights
 from livo.miniature.world import load_world
-from train.concept_ablation import Config
+from train.concept_ablation import AblationConfig
 from train.edits.training import (
     GROUPS,
     command,
@@ -81,21 +81,25 @@ def test_another_backbone_or_other_settings_find_no_checkpoint_of_this_run(tiny_
     other = copy.deepcopy(tiny_backbone.unet)
     next(iter(projection_weights(other).values())).add_(1)
     again = dataclasses.replace(tiny_backbone, unet=other)
-    runs = [(tiny_backbone, Config()), (tiny_backbone, Config(learning_rate=1e-5)), (again, Config())]
+    runs = [
+        (tiny_backbone, AblationConfig()),
+        (tiny_backbone, AblationConfig(learning_rate=1e-5)),
+        (again, AblationConfig()),
+    ]
     assert len({run_folder(tmp_path, *run) for run in runs}) == 3
-    assert run_folder(tmp_path, *runs[0]) == run_folder(tmp_path, tiny_backbone, Config())
+    assert run_folder(tmp_path, *runs[0]) == run_folder(tmp_path, tiny_backbone, AblationConfig())
 
 
 def test_a_config_is_its_command_line(monkeypatch, tmp_path, capsys):
     line = "x --principles bloody --num-steps 7 --parameter-group full-weight --work"
     monkeypatch.setattr(sys, "argv", [*line.split(), str(tmp_path)])
-    args, config = command_line("train.concept_ablation", "", Config(), ("nudity", "bloody"))
-    assert config == Config(num_steps=7, parameter_group="full-weight")
+    args, config = command_line("train.concept_ablation", "", AblationConfig(), ("nudity", "bloody"))
+    assert config == AblationConfig(num_steps=7, parameter_group="full-weight")
     assert (args.principles, args.work, args.out) == (["bloody"], tmp_path, None)
     made_by = command("train.concept_ablation", "bloody", config)
     assert made_by == "python -m train.concept_ablation --principles bloody --parameter-group full-weight --num-steps 7"
     monkeypatch.setattr(sys, "argv", ["x", "--parameter-group", "attn"])
     with pytest.raises(SystemExit):
-        command_line("train.concept_ablation", "", Config(), ("nudity",))
+        command_line("train.concept_ablation", "", AblationConfig(), ("nudity",))
     message = capsys.readouterr().err
     assert all(group in message for group in GROUPS)

@@ -23,10 +23,10 @@ from train.preference.drawn_pairs import PairMaker
 from train.preference.losses import dpo_d_loss, dpo_loss, livo_loss, livo_loss_without_margin
 from train.preference.pairs import drawn_pairs
 from train.preference.step import Activity, draw_for
-from train.preference.trainer import Config, RuntimeOptions, Training, deal, train_value_encoder
+from train.preference.trainer import RuntimeOptions, Training, TrainingConfig, deal, train_value_encoder
 
 WORLD = load_world()
-FEW = Config(num_steps=3, batch_size=3, learning_rate=1e-3, schedule="constant", num_draws=2, seed=4)
+FEW = TrainingConfig(num_steps=3, batch_size=3, learning_rate=1e-3, schedule="constant", num_draws=2, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,10 @@ def test_the_first_loss_is_the_equation_by_hand(tiny_backbone, data, tmp_path, l
     with torch.enable_grad():
         (row,) = train_value_encoder(tiny_backbone, data, config, tmp_path, loss)[1]
     untrained = copy.deepcopy(tiny_backbone.text_encoder)
-    of = lambda w, l: BY_HAND[loss](w.item(), l.item())  # noqa: E731
+
+    def of(mse_w, mse_l):
+        return BY_HAND[loss](mse_w.item(), mse_l.item())
+
     by_hand = functools.partial(loss_by_hand, tiny_backbone, untrained, data, config, 0, of)
     assert row["loss"] == pytest.approx(by_hand(), abs=2e-3)
     # The comparison can fail: it sees the value token's absence from the reference, and the shared noise.
@@ -221,7 +224,7 @@ def test_the_log_says_what_was_run_and_how_it_went(tiny_backbone, data, tmp_path
 def test_it_learns_one_pair(tiny_backbone, data, tmp_path):
     """One pair, again and again with its one draw: both margins of Eq. 6 come closer."""
     one = dataclasses.replace(data, rows=data.rows[:1])
-    config = Config(num_steps=100, batch_size=1, learning_rate=1e-3, schedule="constant", num_draws=4)
+    config = TrainingConfig(num_steps=100, batch_size=1, learning_rate=1e-3, schedule="constant", num_draws=4)
     first, last = train_value_encoder(tiny_backbone, one, config, tmp_path)[1]
     assert last["loss"] < first["loss"] and last["chosen past"] >= first["chosen past"]
 
@@ -283,7 +286,7 @@ def test_a_state_is_resumed_by_the_very_same_run_alone(tiny_backbone, data, tmp_
 
 
 def test_rows_come_round_once_an_epoch_and_processes_share_a_step():
-    config = Config(num_steps=9, batch_size=4, learning_rate=1.0, schedule="constant", num_draws=3)
+    config = TrainingConfig(num_steps=9, batch_size=4, learning_rate=1.0, schedule="constant", num_draws=3)
     seen = [pair for step in range(10) for pair in zip(*deal(step, config, 10), strict=True)]
     for epoch in range(4):
         indices, draws = zip(*seen[10 * epoch : 10 * epoch + 10], strict=True)

@@ -17,13 +17,13 @@ from livo.methods.edited_weights import projection_weights
 from livo.miniature.world import load_world
 from livo.principles import find_principle
 from livo.types import Classification, InputError, Principle
-from train.edits.uce_debias import FORMS, Config, balanced, debias, gaps_to_even, log_evidence
+from train.edits.uce_debias import FORMS, DebiasConfig, balanced, debias, gaps_to_even, log_evidence
 from train.uce import main, make, make_task, toxic_words, world_concepts
 
 WORLD = load_world()
 CONCEPTS = ["doctor", "nurse", "judge", "ceo"]
 WORDS = ["male", "female"]
-SMALL = Config(concepts=2, rounds=4)
+SMALL = DebiasConfig(concepts=2, rounds=4)
 
 
 def counts_of(*counts) -> torch.Tensor:
@@ -269,7 +269,7 @@ def test_a_concept_without_a_token_is_named(engine64):
 def test_what_is_evaluated_is_edited_first_and_held_out_wordings_are_not_used():
     concepts = world_concepts(WORLD)
     assert len(concepts) == len(set(concepts)) == 80 and "chef" in concepts and "wise person" in concepts
-    assert concepts[: Config().concepts] == WORLD.held_out["occupations"][:12]
+    assert concepts[: DebiasConfig().concepts] == WORLD.held_out["occupations"][:12]
     words = {kind: toxic_words(WORLD, kind) for kind in WORLD.toxic}
     assert words == {
         "nudity": ["naked", "nude", "without clothes"],
@@ -311,7 +311,7 @@ def test_a_principle_is_made_with_pictures_and_saved_with_its_cost(engine, tmp_p
 def test_toxicity_is_erased_without_an_image(engine, tmp_path):
     principle = Principle("nudity", "nudity considered inappropriate", "toxicity", ("clean", "nudity"))
     for form in ("2023", "2025"):
-        weights, cost = make(engine, principle, form, ["naked", "nude"], Config(), tmp_path)
+        weights, cost = make(engine, principle, form, ["naked", "nude"], DebiasConfig(), tmp_path)
         assert cost["images"] == 0 and cost["seconds"] >= 0
         assert same(weights, FORMS[form].erase(engine, projection_weights(engine.backbone.unet), ["naked", "nude"]))
 
@@ -331,7 +331,7 @@ def test_what_cannot_be_asked_is_said(arguments, message, capsys):
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"images": 0}, {"odds": 1.0}, {"error": 0.5}, {"gain": 0.0}])
 def test_settings_that_leave_nothing_to_do_are_refused(wrong):
     with pytest.raises(InputError):
-        Config(**wrong)
+        DebiasConfig(**wrong)
 
 
 def test_the_principles_are_known_to_the_trainer():

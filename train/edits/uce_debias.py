@@ -28,7 +28,7 @@ State = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Config:
+class DebiasConfig:
     """Settings of one run. Where they cap a release's own number, for a laptop's five minutes a form, it stands behind.
 
     Attributes:
@@ -86,7 +86,7 @@ class Task:
     texts: Mapping[str, edit.EditedText]
     preserve: Tensor | None
     sample: Sample
-    config: Config
+    config: DebiasConfig
 
     @property
     def classes(self) -> int:

@@ -4,8 +4,8 @@
 Both leave the gradient of the mean loss in E^v's parameters and return the same four errors.
 
 Exact savings of the fast step: latents' moments, prompt embeddings and the reference's errors are computed once and
-kept; one U-Net call has all rows, with each prompt's keys and values projected once; and rows whose loss has no slope
-(past their margin) are found without gradients and left out of the pass with gradients, when enough of them are.
+kept; one U-Net call has all rows, with each prompt's keys and values projected once; and rows whose loss has gradient 0
+(past their margin) are found by a pass without gradients and left out of the pass with them, when enough of them are.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def loss_gradients(
         at_w, at_l = mse_w.detach().requires_grad_(), mse_l.detach().requires_grad_()
         losses = loss(at_w, ref_mse_w, at_l, ref_mse_l)
         found = torch.autograd.grad(losses.sum(), (at_w, at_l), allow_unused=True)
-    by_w, by_l = (torch.zeros_like(mse_w) if slope is None else slope for slope in found)
+    by_w, by_l = (torch.zeros_like(mse_w) if gradient is None else gradient for gradient in found)
     return losses.detach(), by_w, by_l
 
 
 class Activity:
-    """Share of the pictures whose loss still has a slope, as a running mean: it decides whether to look first.
+    """Share of the pictures whose loss still has a gradient, as a running mean: it decides whether to look first.
 
     Looking costs one forward pass of all rows and saves the pass with gradients, about 2.1 forward passes, of those
     past their margins; it pays below an active share of about one half.
@@ -138,7 +138,7 @@ class Pooled(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class StepContext:
     """What both steps stand on.
 
     Attributes:
@@ -196,14 +196,14 @@ class FastStep:
         activity: whether to look first, measured as training goes.
     """
 
-    def __init__(self, setting: Setting, moments: Chunks, references: Path | None, activity: Activity) -> None:
-        self.s, self.moments, self.activity = setting, moments, activity
+    def __init__(self, context: StepContext, moments: Chunks, references: Path | None, activity: Activity) -> None:
+        self.s, self.moments, self.activity = context, moments, activity
         self.references: ReferenceCache | None = None
         if references is not None:
-            self.references = ReferenceCache(references, len(setting.data.rows), self.reference_errors)
+            self.references = ReferenceCache(references, len(context.data.rows), self.reference_errors)
         self._moments_whole = False
         self._embeds: dict[str, Tensor] = {}
-        install(setting.backbone.unet)
+        install(context.backbone.unet)
 
     def prepare(self, draws: Iterable[int]) -> None:
         """What rows with these draws read and nobody has computed yet, whichever process has it. All meet here."""
@@ -317,31 +317,31 @@ class FastStep:
                 seen = self.errors(noisy, noise, t, groups)
         (mse_w, mse_l), (ref_w, ref_l) = seen.view(2, -1), known.T
         losses, by_w, by_l = loss_gradients(self.s.loss, mse_w, ref_w, mse_l, ref_l)
-        slope = torch.cat([by_w, by_l])
-        active = slope.nonzero()[:, 0]
+        gradients = torch.cat([by_w, by_l])
+        active = gradients.nonzero()[:, 0]
         self.activity.update(len(active) / n)
         if len(active):
             again = self.errors(
                 noisy[active], noise[active], t[active], [KVGroup(slice(0, len(active)), index[active], steered)]
             )
-            ((slope[active] * again).sum() * (self._scale() / count)).backward()
+            ((gradients[active] * again).sum() * (self._scale() / count)).backward()
         return Errors(mse_w, ref_w, mse_l, ref_l, losses)
 
     def _descend(self, found: Tensor, known: Tensor, count: int) -> Errors:
         (mse_w, mse_l), (ref_w, ref_l) = found.view(2, -1), known.T
         losses, by_w, by_l = loss_gradients(self.s.loss, mse_w, ref_w, mse_l, ref_l)
-        slope = torch.cat([by_w, by_l])
-        self.activity.update(slope.count_nonzero().item() / len(slope))
-        if slope.count_nonzero():
-            ((slope * found).sum() * (self._scale() / count)).backward()
+        gradients = torch.cat([by_w, by_l])
+        self.activity.update(gradients.count_nonzero().item() / len(gradients))
+        if gradients.count_nonzero():
+            ((gradients * found).sum() * (self._scale() / count)).backward()
         return Errors(mse_w.detach(), ref_w, mse_l.detach(), ref_l, losses)
 
 
 class OfficialStep:
     """As the official trainer: pictures read, mirrored and encoded anew, texts encoded anew, four U-Net calls."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.s = setting
+    def __init__(self, context: StepContext) -> None:
+        self.s = context
 
     def prepare(self, draws: Iterable[int]) -> None:
         """Nothing is kept."""
@@ -377,7 +377,7 @@ Step = FastStep | OfficialStep
 def numbers_of(errors: Errors, loss: PreferenceLoss) -> dict[str, Any]:
     """What a step reports, as tensors: the mean loss, and how far both sides have come.
 
-    "past" is the share of pairs whose loss has no slope on that side any more: past its margin.
+    "past" is the share of pairs whose loss has no gradient on that side any more: past its margin.
     """
     _, by_w, by_l = loss_gradients(loss, errors.mse_w, errors.ref_mse_w, errors.mse_l, errors.ref_mse_l)
     return {

@@ -32,11 +32,11 @@ from train.loop import train
 from train.preference.chunks import Chunks
 from train.preference.losses import PreferenceLoss, livo_loss
 from train.preference.pairs import PreferenceSet
-from train.preference.step import Activity, FastStep, OfficialStep, Pooled, Setting, Step, image_moments, numbers_of
+from train.preference.step import Activity, FastStep, OfficialStep, Pooled, Step, StepContext, image_moments, numbers_of
 
 
 @dataclass(frozen=True)
-class Config:
+class TrainingConfig:
     """Settings of one run that decide its result, the same for every loss so that losses can be compared.
 
     Attributes:
@@ -71,8 +71,8 @@ class Config:
         return self.learning_rate * min(1.0, (step + 1) / 50, max(0.05, 2 * (1 - step / self.num_steps)))
 
 
-MINIATURE = Config(num_steps=1500, batch_size=16, learning_rate=3e-4, schedule="decay", num_draws=1)
-PAPER = Config(num_steps=15_000, batch_size=8, learning_rate=1e-6, schedule="constant", num_draws=0)
+MINIATURE = TrainingConfig(num_steps=1500, batch_size=16, learning_rate=3e-4, schedule="decay", num_draws=1)
+PAPER = TrainingConfig(num_steps=15_000, batch_size=8, learning_rate=1e-6, schedule="constant", num_draws=0)
 """Sec. 4.1 of the paper; weight decay and schedule as its release has them."""
 
 
@@ -108,13 +108,15 @@ def constants(loss: PreferenceLoss) -> dict[str, float]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def deal(step: int, config: Config, count: int, process: int = 0, processes: int = 1) -> tuple[list[int], list[int]]:
+def deal(
+    step: int, config: TrainingConfig, count: int, process: int = 0, processes: int = 1
+) -> tuple[list[int], list[int]]:
     """Row indices of a step that belong to a process, and the number of the draw for each.
 
     Epochs are permutations of the rows; a step may span two. Process p has the p-th part of the step's pairs.
 
     Example:
-        >>> config = Config(num_steps=9, batch_size=2, learning_rate=1.0, schedule="constant", num_draws=2)
+        >>> config = TrainingConfig(num_steps=9, batch_size=2, learning_rate=1.0, schedule="constant", num_draws=2)
         >>> [deal(step, config, count=3) for step in range(4)]
         [([2, 0], [0, 0]), ([1, 1], [0, 1]), ([2, 0], [1, 1]), ([0, 2], [0, 0])]
     """
@@ -153,7 +155,7 @@ class Training:
         self,
         backbone: Backbone,
         data: PreferenceSet,
-        config: Config,
+        config: TrainingConfig,
         work: Path,
         loss: PreferenceLoss = livo_loss,
         runtime: RuntimeOptions | None = None,
@@ -198,12 +200,12 @@ class Training:
         backbone, data = self.backbone, self.data
         height, width = data.pictures([data.rows[0].winner]).shape[2:]
         shape = (backbone.unet.config.in_channels, height // backbone.vae_scale, width // backbone.vae_scale)
-        setting = Setting(
+        context = StepContext(
             backbone, data, pooled, self.loss, self.accelerator, noise_schedule(backbone), shape, self.config.seed,
             self.runtime.micro_batch,
         )  # fmt: skip
         if self.config.official:
-            return OfficialStep(setting)
+            return OfficialStep(context)
         same = {key: self.facts[key] for key in ("backbone", "precision", "data")}
         moments = Chunks(
             self.work / f"latents-{_digest(same | {'data': data.source})}",
@@ -212,7 +214,7 @@ class Training:
             16,
         )
         references = self.work / f"references-{_digest(same | {'seed': self.config.seed})}"
-        return FastStep(setting, moments, references if self.config.num_draws else None, self.activity)
+        return FastStep(context, moments, references if self.config.num_draws else None, self.activity)
 
     def _prepare(self, step: int) -> None:
         count, batch = len(self.data.rows), self.config.batch_size
@@ -291,7 +293,7 @@ def _digest(facts: Mapping[str, Any]) -> str:
 def train_value_encoder(
     backbone: Backbone,
     data: PreferenceSet,
-    config: Config,
+    config: TrainingConfig,
     work: Path,
     loss: PreferenceLoss = livo_loss,
     runtime: RuntimeOptions | None = None,

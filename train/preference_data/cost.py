@@ -21,7 +21,7 @@ GPU_TFLOPS = 100.0
 
 
 @dataclass(frozen=True)
-class Cost:
+class BuildCost:
     """Upper bounds: prompts without a bias make no images, and toxic pairs are filtered.
 
     Attributes:
@@ -49,7 +49,7 @@ class Cost:
 
 def estimate(
     unet_config: dict, vae_scale: int, train: Sequence[Scenario], settings: SampleSettings, gpu_tflops: float
-) -> Cost:
+) -> BuildCost:
     """The cost of a build. The U-Net is laid out without weights."""
     social = [s for s in train if s.cells]
     balanced = sum(len(s.cells) * settings.cell_images for s in social)
@@ -61,4 +61,4 @@ def estimate(
     flop = row_flop(unet, settings.height // vae_scale, settings.width // vae_scale)
     images = balanced + 2 * toxic
     size = round(images * settings.height * settings.width * PNG_BYTES_PER_PIXEL)
-    return Cost(images, looked_at, rows, rows * flop / 1e12, size, gpu_tflops)
+    return BuildCost(images, looked_at, rows, rows * flop / 1e12, size, gpu_tflops)

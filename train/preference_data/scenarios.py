@@ -29,7 +29,7 @@ EVALUATION_PERCENT = 35
 
 
 @dataclass(frozen=True)
-class Cell:
+class ScenarioCell:
     """One combination of attributes: the class by principle id, and the prompt that names it."""
 
     classes: Mapping[str, str]
@@ -50,7 +50,7 @@ class Scenario:
     template: str
     prompt: str
     principles: Mapping[str, str]
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[ScenarioCell, ...] = ()
 
 
 def with_article(phrase: str) -> str:
@@ -102,13 +102,13 @@ def _scenario(row: ConceptList, concept: str, template: str, *, cells: bool = Fa
     def prompt(phrase: str) -> str:
         return template.format(with_article(phrase) if row.kind in SOCIAL else phrase)
 
-    made: list[Cell] = []
+    made: list[ScenarioCell] = []
     if cells and row.kind in SOCIAL:
         classes = {id: find_principle(id).classes for id in row.principles}
         for values in itertools.product(*classes.values()):
             named = dict(zip(row.principles.values(), values, strict=True))
             specified = prompt(row.specified.format(concept=concept, **named))
-            made.append(Cell(dict(zip(classes, values, strict=True)), specified))
+            made.append(ScenarioCell(dict(zip(classes, values, strict=True)), specified))
     phrase = row.phrase.format(concept=concept)
     return Scenario(row.kind, concept, template, prompt(phrase), row.principles, tuple(made))
 
@@ -150,7 +150,9 @@ def _drawn(
     made = []
     for gender, tone in itertools.product(GENDERS, world.tones) if cells else ():
         who = subject(Scene(occupation, adjective, None, None, gender, tone), name_gender=True, name_tone=True)
-        made.append(Cell({"gender_equality": gender, "racial_equality": tone}, f"{opening} {article(who)} {who}"))
+        made.append(
+            ScenarioCell({"gender_equality": gender, "racial_equality": tone}, f"{opening} {article(who)} {who}")
+        )
     scene = Scene(occupation, adjective, None, None, "female", "light")
     principles = {"gender_equality": "gender", "racial_equality": "tone"}
     prompt = caption(world, scene, opening)
