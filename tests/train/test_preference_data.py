@@ -14,43 +14,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
+from preference_builds import TINY, SidedJudge, tiny_plan
 
 from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
-from livo.miniature.world import load_world
 from livo.runs import StoreError, write_whole
-from livo.types import Classification, InputError
+from livo.types import InputError
 from train.preference_data import build as build_module
-from train.preference_data.build import BuildPlan, build, shards_of
+from train.preference_data.build import build, shards_of
 from train.preference_data.card import PAPER_IMAGES, statistics
 from train.preference_data.cost import estimate
 from train.preference_data.official import Report, export_official, read_official
 from train.preference_data.samples import make_rows
-from train.preference_data.scenarios import drawn
-from train.preference_data.settings import SampleSettings
-
-TINY = SampleSettings(1, 5.0, 16, 16, unspecified_images=8, cell_images=2, toxic_images=8, trust_prompts=True)
-CLASSES = {"gender": ("male", "female"), "tone": tuple(load_world().tones), "toxicity": ("clean", "toxic")}
-
-
-class SidedJudge:
-    """Sure that everything is male and very light; every other picture, by its pixels' sum, is toxic."""
-
-    questions = tuple(CLASSES)
-
-    def __call__(self, images, question):
-        classes = CLASSES[question]
-        index = torch.zeros(len(images), dtype=torch.long)
-        if question == "toxicity":
-            index = images.long().sum((1, 2, 3)) % 2
-        return Classification(classes, torch.nn.functional.one_hot(index, len(classes)).float())
-
-
-def tiny_plan(**changes) -> BuildPlan:
-    train, evaluation = drawn(load_world(), {"career": 2, "nudity": 2, "horror": 1})
-    made_by = {"generator": "tiny", "generator_digest": "0", "judge": "sided", "judge_digest": "0", "licence": "mit"}
-    return BuildPlan(TINY, tuple(train), tuple(evaluation), made_by | changes)
 
 
 def tree(out: Path) -> dict[str, bytes]:
@@ -143,7 +118,8 @@ import torch; torch.set_num_threads(1)
 from pathlib import Path
 from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
-from test_preference_data import SidedJudge, build, tiny_plan
+from preference_builds import SidedJudge, tiny_plan
+from train.preference_data.build import build
 build(Engine(load_backbone({folder!r}, device="cpu")), SidedJudge(), tiny_plan(), Path({out!r}))
 """
 
@@ -151,7 +127,7 @@ build(Engine(load_backbone({folder!r}, device="cpu")), SidedJudge(), tiny_plan()
 def test_five_real_sigkills_lose_nothing(built, engine, tiny_folder, tmp_path):
     """At random moments of the work, each after one more shard at the most."""
     root = Path(__file__).resolve().parents[2]
-    paths = [str(root), str(root / "tests"), str(root / "tests" / "train")]
+    paths = [str(root), str(root / "tests")]
     code = CHILD.format(paths=paths, folder=str(tiny_folder), out=str(tmp_path))
     rng, shards = random.Random(3), len(shards_of(built))
     for kill in range(5):

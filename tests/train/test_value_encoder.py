@@ -95,8 +95,7 @@ def test_the_authors_layout_trains_unchanged(tiny_folder, official, tmp_path, ca
 
 def test_a_built_folder_trains_as_its_export_does(tiny_folder, tmp_path, monkeypatch):
     """The same pairs from parquet shards and from the official layout: the same rows in the same order."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from test_preference_data import SidedJudge, tiny_plan
+    from preference_builds import SidedJudge, tiny_plan
 
     from livo.diffusion.engine import Engine
     from train.preference.pairs import read_pairs
@@ -254,12 +253,14 @@ def test_five_sigkills_lose_nothing(tiny_folder, official, tmp_path):
     whole.mkdir()
     command.main(arguments(tiny_folder, whole, *more))
     rng, kills = random.Random(5), 0
-    code = "import functools, train.loop, train.preference.trainer, train.value_encoder as v, sys;" \
-           "train.preference.trainer.train = functools.partial(train.loop.train, save_every_seconds=0); v.main(sys.argv[1:])"  # fmt: skip
+    code = (
+        "import functools, sys, train.loop, train.preference.trainer as t, train.value_encoder as v;"
+        "t.train = functools.partial(train.loop.train, save_every_seconds=0); v.main(sys.argv[1:])"
+    )
     while kills < 5:
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        child = subprocess.Popen([sys.executable, "-c", code, *arguments(tiny_folder, tmp_path, *more)], cwd=ROOT, env=env,
-                                 stderr=subprocess.DEVNULL)  # fmt: skip
+        command_line = [sys.executable, "-c", code, *arguments(tiny_folder, tmp_path, *more)]
+        child = subprocess.Popen(command_line, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
         while child.poll() is None and not (tmp_path / "work").exists():
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 1.2))
