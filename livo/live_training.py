@@ -19,7 +19,7 @@ from livo.evaluation.results import ATTRIBUTE
 from livo.types import InputError
 
 SHARES = "shares.json"
-"""In a backbone's folder: how it draws each concept unasked, as `train.preference.drawn_pairs.measure_shares` stores it."""
+"""In a backbone's folder: how it draws each concept without a value, as `train.preference.drawn_pairs` measures it."""
 PRINCIPLES = tuple(ATTRIBUTE)
 """Those against bias. The ones against toxicity are not taught live: classes use this page."""
 DEFAULT_CONCEPTS = ("surgeon", "scientist", "chef", "lumberjack", "cashier", "barista", "dressmaker", "singer")
@@ -85,7 +85,7 @@ class LiveRequest:
             raise InputError("no concept is chosen: tick at least one that the model draws one-sidedly")
         if len(self.concepts) > MOST_CONCEPTS:
             raise InputError(
-                f"{len(self.concepts)} concepts are more than can be learned while you wait: tick at most {MOST_CONCEPTS}"
+                f"{len(self.concepts)} concepts are too many to learn while you wait: tick at most {MOST_CONCEPTS}"
             )
         if self.principle not in PRINCIPLES:
             raise InputError(f"no principle {self.principle!r} to train here; there are: {', '.join(PRINCIPLES)}")
@@ -173,7 +173,7 @@ FOLDER = "my_value_encoder"
 
 
 def pack_encoder(folder: Path) -> bytes:
-    """A zip archive of a value encoder's folder. Encoders travel as bytes, so that nothing of a visitor's stays on disk."""
+    """A zip archive of a value encoder's folder: encoders travel as bytes, and nothing of a visitor's stays on disk."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for path in sorted(folder.iterdir()):
@@ -202,10 +202,10 @@ class StoredShares:
     made_by: Mapping[str, object] = field(default_factory=dict)
 
 
-def stored_shares(folder: Path | None) -> StoredShares:
+def stored_shares(folder: Path | None, name: str = SHARES) -> StoredShares:
     """What lies in a backbone's folder; empty where nothing readable does."""
     try:
-        stored = json.loads((folder / SHARES).read_text(encoding="utf-8")) if folder else {}
+        stored = json.loads((folder / name).read_text(encoding="utf-8")) if folder else {}
         return StoredShares(stored["shares"], stored["made_by"]) if stored else StoredShares()
     except (OSError, ValueError, KeyError):
         return StoredShares()

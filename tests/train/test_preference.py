@@ -35,12 +35,13 @@ HELD = WORLD.held_out
 
 def planted_shares(*, held_out: bool = False) -> dict:
     """What a generator as biased as the world would show, of 24 images."""
-    concepts = [*WORLD.occupations, *WORLD.adjectives] if held_out else sum(training_concepts(WORLD), [])
+    occupations, adjectives = (WORLD.occupations, WORLD.adjectives) if held_out else training_concepts(WORLD)
     shares = {}
-    for name in concepts:
+    for name in (*occupations, *adjectives):
         planted = WORLD.planted(name, None) if name in WORLD.occupations else WORLD.planted(None, name)
         shares[name] = {
-            key: {k: round(24 * p) for k, p in part.items()} for key, part in zip(("gender", "tone"), planted)
+            key: {k: round(24 * p) for k, p in part.items()}
+            for key, part in zip(("gender", "tone"), planted, strict=True)
         }
     return shares
 
@@ -234,6 +235,18 @@ def test_shares_of_other_weights_or_options_are_measured_anew(tiny_backbone, eng
     assert generated(other, second, images=3) == 1 and generated(other, second, images=3) == 0
     path.write_text(json.dumps({"boxer": {"gender": {"male": 2, "female": 0}, "tone": {}}}), encoding="utf-8")
     assert generated(engine, first) == 1, "a file that does not say what made it"
+
+
+def test_a_backbones_own_shares_serve_a_new_run(tiny_backbone, engine, tmp_path, count_rows):
+    concepts, judge = {"boxer": "a photo of a boxer"}, small_judge(0)
+    stored = measure_shares(engine, judge, concepts, tmp_path / "shares.json", images=2, num_steps=1)
+    rows, asked = count_rows(engine.backbone.unet), concepts | {"clown": "a photo of a clown"}
+    shipping = Engine(replace(tiny_backbone, folder=tmp_path))
+    work = tmp_path / "work" / "shares.json"
+    assert measure_shares(shipping, judge, concepts, work, images=2, num_steps=1) == stored
+    assert not rows and not work.exists(), "nothing is generated, nothing is written"
+    assert list(measure_shares(shipping, judge, asked, work, images=2, num_steps=1)) == list(asked)
+    assert len(rows) == 1 and "clown" not in json.loads((tmp_path / "shares.json").read_text())["shares"]
 
 
 def test_weights_are_told_apart_whatever_their_precision():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
@@ -23,14 +22,14 @@ from livo.evaluation.results import ATTRIBUTE
 from livo.live_training import LOSSES as OFFERED
 from livo.live_training import SHARES, Ended, LiveRequest, Look, Preparing, Stepped, Update, pack_encoder
 from livo.methods.livo import LiVO
-from livo.methods.value_encoder import ValueEncoder, save_value_encoder
+from livo.methods.value_encoder import TextValueEncoder, ValueEncoder, save_value_encoder
 from livo.miniature.world import load_world
 from livo.principles import find_principle, load_principles
 from livo.types import InputError, SamplingOptions
 from train.preference.drawn_pairs import PairMaker, concept_prompts, measure_shares, preferred
 from train.preference.losses import LOSSES, PreferenceLoss
 from train.preference.pairs import PreferenceSet, drawn_pairs
-from train.preference.trainer import Config, Training
+from train.preference.trainer import Training, TrainingConfig
 
 PAIRS = 192
 BATCH_SIZE = 16
@@ -59,8 +58,6 @@ def live_data(
 ) -> tuple[PreferenceSet, dict[str, set[str]]]:
     """Pairs of the chosen concepts, and by concept the classes that the model draws too rarely.
 
-    What the model draws is read from the backbone's `shares.json` where that is of these very weights, else measured.
-
     Raises:
         InputError: an unknown concept, or none that the model draws one-sidedly.
     """
@@ -68,10 +65,6 @@ def live_data(
     prompts = concept_prompts(world)
     if unknown := [c for c in request.concepts if c not in prompts]:
         raise InputError(f"no concept {unknown[0]!r} to train on; there are: {', '.join(prompts)}")
-    folder = engine.backbone.folder
-    if folder is not None and (folder / SHARES).is_file():
-        work.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / SHARES, work / SHARES)  # a copy: what is missing is measured into it
     found = measure_shares(engine, judge, {c: prompts[c] for c in request.concepts}, work / SHARES)
     shares = {c: found[c] for c in request.concepts if any(found[c][attribute].values())}  # the judge placed some image
     rare = {c: set(preferred(row[attribute])[0]) for c, row in shares.items()}
@@ -105,7 +98,9 @@ class PreviewSampler:
             tuple(range(first_seed, first_seed + seeds)), d.num_inference_steps, d.guidance_scale, d.height, d.width
         )
 
-    def look(self, encoder: ValueEncoder | None, step: int, seconds: float, packed: bytes | None = None) -> Look:
+    def look(
+        self, encoder: ValueEncoder | TextValueEncoder | None, step: int, seconds: float, packed: bytes | None = None
+    ) -> Look:
         """The images now, all with the value; Stable Diffusion's own where there is no encoder yet."""
         method = load_stable_diffusion(self.engine) if encoder is None else LiVO(self.engine, encoder, mixing_rate=1.0)
         pictures = self.engine.generate(
@@ -163,7 +158,7 @@ def train_live(request: LiveRequest, backbone: Backbone, judge: ClipJudge, work:
     preview = PreviewSampler(engine, judge, request.principle, rare, LOOK_IMAGES, LOOK_SEED)
     yield preview.look(None, 0, seconds())
     yield Preparing(f"drawing and encoding {PAIRS} pairs", seconds())
-    config = Config(request.num_steps, BATCH_SIZE, LEARNING_RATE, "constant", num_draws=1, seed=request.seed)
+    config = TrainingConfig(request.num_steps, BATCH_SIZE, LEARNING_RATE, "constant", num_draws=1, seed=request.seed)
     training = Training(backbone, data, config, work / "caches", loss_of(request))
     due = seconds() + LOOK_SECONDS[0]
     for i in range(request.num_steps):

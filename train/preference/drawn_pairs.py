@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from livo.classifiers.judge import ClipJudge
 from livo.diffusion.engine import Engine
+from livo.live_training import SHARES, stored_shares
 from livo.measures.metrics import wilson_interval
 from livo.miniature.captions import article, caption, clean_counterpart
 from livo.miniature.world import TOXIC_KINDS, Scene, World, draw_attributes
@@ -59,8 +60,8 @@ def measure_shares(
 
     Args:
         concepts: prompt by concept.
-        path: JSON of what is known so far and of how it was made; what another generator, another judge or other
-            options made is measured anew.
+        path: JSON of what is known so far and of how it was made; the backbone's own `shares.json` serves where it
+            is missing. What another generator, another judge or other options made is measured anew.
         images: how many to generate of each.
 
     Returns:
@@ -77,8 +78,8 @@ def measure_shares(
         "num_steps": num_steps,
         "guidance_scale": defaults.guidance_scale,
     }
-    known = json.loads(path.read_text()) if path.exists() else {}
-    shares = known["shares"] if known.get("made_by") == made_by else {}
+    stored = [stored_shares(folder, name) for folder, name in ((path.parent, path.name), (backbone.folder, SHARES))]
+    shares = next((dict(known.shares) for known in stored if known.made_by == made_by), {})
     missing = [item for item in concepts.items() if item[0] not in shares]
     for concept, prompt in tqdm(missing, desc="shares", disable=not missing):
         seeds = tuple(random.Random(concept).sample(range(MAX_SEED), images))
