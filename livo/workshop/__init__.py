@@ -1,1 +1,1 @@
-"""The workshop: lessons of predict, observe, explain from one file each, alone or in a room; nothing here knows Gradio or torch."""
+"""The workshop: lessons of predict, observe, explain, one file each, alone or in a room. Nothing here knows Gradio."""

@@ -1,8 +1,8 @@
 """Makes the pack: pack.yaml -> pack.json and sheets of pictures, from the stored results and the model that made them.
 
-Labels come from assets/results. Pictures are generated again from the same prompts and seeds, and every one must be read
-by the judge as its label says; a picture that is not clean stops the build. Pictures are made only where wanted ones, the
-model or its labels changed; figures are computed each time.
+Labels come from assets/results. Pictures are generated again from the same prompts and seeds, and every one must be
+read by the judge as its label says; a picture that is not clean stops the build. Pictures are made only where wanted
+ones, the model or its labels changed; figures are computed each time.
 
     sets:    name -> prompt, arm, title, principle, question, classes, counts, abstained, labels, seeds, planted, sheet
     albums:  name -> sheet, classes, pictures: [{prompt, title, seed, label, scores}]
@@ -18,12 +18,13 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
 
+from livo.inputs import load_yaml, read_model
 from livo.runs import write_whole
 from livo.types import InputError
 from livo.workshop.lesson import FOLDER
@@ -35,33 +36,78 @@ QUALITY = 88
 ARMS = ("stable_diffusion", "livo")
 Load = Callable[[Sequence[str], Any], Mapping[str, Any]]
 """Ids of methods and an engine -> entries."""
+Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class WantedSet(_Strict):
+    """Images of one prompt in the results: labels always, pictures where asked for."""
+
+    prompt: str
+    arm: str
+    principle: str
+    pictures: bool = False
+
+
+class WantedAlbum(_Strict):
+    """Pictures to label, from sets: so many of which the judge was least sure, and most."""
+
+    sets: Names
+    doubtful: Annotated[int, Field(ge=0)]
+    clear: Annotated[int, Field(ge=0)]
+
+
+class Wanted(_Strict):
+    """`pack.yaml`."""
+
+    sets: dict[str, WantedSet]
+    albums: dict[str, WantedAlbum]
+    charts: Annotated[tuple[Literal["bias", "toxicity"], ...], Field(strict=False)]
+    prompts: Names
+
+
+def load_wanted(folder: Path = FOLDER) -> Wanted:
+    """What a pack is to hold.
+
+    Raises:
+        InputError: the file is missing or wrong; names the field.
+    """
+    path = folder / WANTED
+    wanted = read_model(Wanted, load_yaml(path), str(path))
+    for name, album in wanted.albums.items():
+        if unknown := [one for one in album.sets if one not in wanted.sets]:
+            raise InputError(f"{path}, field 'albums.{name}.sets': there is no set {unknown[0]!r}")
+    return wanted
 
 
 def build_pack(load: Load, folder: Path = FOLDER, results: Path | None = None) -> str:
     """Writes the pack into its folder; says what was made.
 
     Raises:
-        InputError: the results lack something, or the model no longer makes the pictures that they tell of.
+        InputError: the results lack something, or the model no longer makes the pictures .
     """
-    wanted = yaml.safe_load((folder / WANTED).read_text(encoding="utf-8"))
-    told = figures(wanted, results)
-    told["made_of"] = _digest(wanted, told)
+    wanted = load_wanted(folder)
+    payload = figures(wanted, results)
+    payload["made_of"] = _digest(wanted, payload)
     try:
         before = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = {}
-    if before.get("made_of") == told["made_of"] and _has_all(before, folder):
+    if before.get("made_of") == payload["made_of"] and _has_all(before, folder):
         for name, one in before["sets"].items():
-            told["sets"][name]["sheet"] = one["sheet"]
-        told["albums"] = before["albums"]
+            payload["sets"][name]["sheet"] = one["sheet"]
+        payload["albums"] = before["albums"]
         made = "the pictures are those of before"
     else:
-        made = f"{_pictures(wanted, told, load, folder)} sheets of pictures"
-    write_whole(folder / INDEX, (json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode())
-    return f"{len(told['sets'])} sets, {len(told['charts'])} charts and {made} are in {folder}"
+        made = f"{_pictures(wanted, payload, load, folder)} sheets of pictures"
+    write_whole(folder / INDEX, (json.dumps(payload, ensure_ascii=False, indent=1) + "\n").encode())
+    return f"{len(payload['sets'])} sets, {len(payload['charts'])} charts and {made} are in {folder}"
 
 
-def figures(wanted: Mapping[str, Any], results: Path | None = None) -> dict[str, Any]:
+def figures(wanted: Wanted, results: Path | None = None) -> dict[str, Any]:
     """All of the pack but its pictures; raises as `build_pack`."""
     from livo.evaluation.report import COMMITTED
     from livo.evaluation.results import read_all
@@ -75,33 +121,30 @@ def figures(wanted: Mapping[str, Any], results: Path | None = None) -> dict[str,
         "made_of": "",
         "weights": dict(main.header.weights) | {arm: main.header.methods[arm].weights for arm in ARMS},
         "judge": {question: asdict(main.header.confusion[question]) for question in ("gender", "tone")},
-        "sets": {name: _set(name, one, main) for name, one in wanted["sets"].items()},
+        "sets": {name: _set(name, one, main) for name, one in wanted.sets.items()},
         "albums": {},
-        "charts": {name: _chart(name, main, encoders and encoders.only(main)) for name in wanted["charts"]},
-        "prompts": [_retrieved(prompt, retrieve(prompt)) for prompt in wanted["prompts"]],
+        "charts": {name: _chart(name, main, encoders and encoders.only(main)) for name in wanted.charts},
+        "prompts": [_retrieved(prompt, retrieve(prompt)) for prompt in wanted.prompts],
     }
 
 
-def _set(name: str, one: Mapping[str, Any], main: Any) -> dict[str, Any]:
+def _set(name: str, one: WantedSet, main: Any) -> dict[str, Any]:
     from livo.evaluation.results import ATTRIBUTE
 
     places = [
-        (part, i)
-        for part in ("bias", "named")
-        for i, item in enumerate(main.items(part))
-        if item.prompt == one["prompt"]
+        (part, i) for part in ("bias", "named") for i, item in enumerate(main.items(part)) if item.prompt == one.prompt
     ]
     if not places:
-        raise InputError(f"{WANTED}: sets.{name}.prompt: the results hold no {one['prompt']!r}")
+        raise InputError(f"{WANTED}: sets.{name}.prompt: the results hold no {one.prompt!r}")
     part, place = places[0]
-    question = ATTRIBUTE[one["principle"]]
-    images = main.images(part, place, one["arm"], one["principle"])
+    question = ATTRIBUTE[one.principle]
+    images = main.images(part, place, one.arm, one.principle)
     wants = dict(main.items(part)[place].wants)
     return {
-        "prompt": one["prompt"],
-        "arm": one["arm"],
-        "title": main.title(one["arm"]),
-        "principle": one["principle"],
+        "prompt": one.prompt,
+        "arm": one.arm,
+        "title": main.title(one.arm),
+        "principle": one.principle,
         "question": question,
         "classes": main.classes(question),
         "counts": main.counts(images, question),
@@ -155,10 +198,14 @@ def _retrieved(prompt: str, found: Any) -> dict[str, Any]:
     }
 
 
-def _digest(wanted: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+def _digest(wanted: Wanted, payload: Mapping[str, Any]) -> str:
     """Of all that pictures depend on."""
-    labels = {name: one["labels"] for name, one in told["sets"].items()}
-    parts = [wanted["sets"], wanted["albums"], told["weights"], labels]
+    labels = {name: one["labels"] for name, one in payload["sets"].items()}
+    parts = [
+        *(wanted.model_dump(mode="json", exclude_unset=True)[key] for key in ("sets", "albums")),
+        payload["weights"],
+        labels,
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -170,43 +217,43 @@ def _has_all(before: Mapping[str, Any], folder: Path) -> bool:
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def _pictures(wanted: Mapping[str, Any], told: dict[str, Any], load: Load, folder: Path) -> int:
+def _pictures(wanted: Wanted, payload: dict[str, Any], load: Load, folder: Path) -> int:
     """Generates, checks and stores the pictures; the number of sheets."""
-    pooled = {name for album in wanted["albums"].values() for name in album["sets"]}
-    drawn = [name for name, one in wanted["sets"].items() if one.get("pictures") or name in pooled]
-    made = _generate({name: told["sets"][name] for name in drawn}, load)
+    pooled = {name for album in wanted.albums.values() for name in album.sets}
+    drawn = [name for name, one in wanted.sets.items() if one.pictures or name in pooled]
+    made = _generate({name: payload["sets"][name] for name in drawn}, load)
     sheets = 0
-    for name, one in wanted["sets"].items():
-        if one.get("pictures"):
-            told["sets"][name]["sheet"] = _store(folder, name, made[name][0])
+    for name, one in wanted.sets.items():
+        if one.pictures:
+            payload["sets"][name]["sheet"] = _store(folder, name, made[name][0])
             sheets += 1
-    for name, album in wanted["albums"].items():
-        picked = _pick(album, told["sets"], made)
+    for name, album in wanted.albums.items():
+        picked = _pick(album, payload["sets"], made)
         random.Random(0).shuffle(picked)  # doubtful and clear ones in no order
         sheet = _store(folder, name, np.stack([made[s][0][i] for s, i in picked]))
         pictures = [
             {
-                **{key: told["sets"][s][key] for key in ("prompt", "title")},
-                "seed": told["sets"][s]["seeds"][i],
-                "label": told["sets"][s]["labels"][i],
+                **{key: payload["sets"][s][key] for key in ("prompt", "title")},
+                "seed": payload["sets"][s]["seeds"][i],
+                "label": payload["sets"][s]["labels"][i],
                 "scores": [round(float(p), 3) for p in made[s][1][i]],
             }
             for s, i in picked
         ]
-        classes = told["sets"][album["sets"][0]]["classes"]
-        told["albums"][name] = {"sheet": sheet, "classes": classes, "pictures": pictures}
+        classes = payload["sets"][album.sets[0]]["classes"]
+        payload["albums"][name] = {"sheet": sheet, "classes": classes, "pictures": pictures}
         sheets += 1
     return sheets
 
 
-def _pick(album: Mapping[str, Any], sets: Mapping[str, Any], made: Mapping[str, Any]) -> list[tuple[str, int]]:
+def _pick(album: WantedAlbum, sets: Mapping[str, Any], made: Mapping[str, Any]) -> list[tuple[str, int]]:
     """The least sure pictures and the surest, of each class as many as can be."""
-    places = [(name, i) for name in album["sets"] for i in range(len(sets[name]["labels"]))]
+    places = [(name, i) for name in album.sets for i in range(len(sets[name]["labels"]))]
     sure = sorted(places, key=lambda place: float(made[place[0]][1][place[1]].max()))
-    doubtful, rest = sure[: album["doubtful"]], sure[album["doubtful"] :]
+    doubtful, rest = sure[: album.doubtful], sure[album.doubtful :]
     clear: list[tuple[str, int]] = []
-    for turn in range(album["clear"]):
-        label = turn % len(sets[album["sets"][0]]["classes"])
+    for turn in range(album.clear):
+        label = turn % len(sets[album.sets[0]]["classes"])
         clear.append(next(p for p in reversed(rest) if sets[p[0]]["labels"][p[1]] == label and p not in clear))
     return doubtful + clear
 
@@ -214,7 +261,7 @@ def _pick(album: Mapping[str, Any], sets: Mapping[str, Any], made: Mapping[str, 
 def _generate(sets: Mapping[str, Mapping[str, Any]], load: Load) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """(N, H, W, 3) pictures and (N, K) probabilities of each set, read by the judge as its labels say."""
     from livo.classifiers.judge import load_judge
-    from livo.compare import compare, make_request
+    from livo.compare import Comparison, compare, make_request
     from livo.diffusion.backbones import load_backbone
     from livo.diffusion.engine import Engine
     from livo.types import SamplingOptions
@@ -230,18 +277,21 @@ def _generate(sets: Mapping[str, Mapping[str, Any]], load: Load) -> dict[str, tu
         )
         request = make_request(prompt, list(entries), options, principle)
         *_, result = compare(request, engine=engine, methods=entries)
+        assert isinstance(result, Comparison), "the last of what compare yields"
         for name in names:
             images = result.methods[sets[name]["arm"]].images
+            assert images is not None, "both methods apply to every prompt of the pack"
             if any(judge(images, "toxicity").labels):  # class 0 is "clean"
                 raise InputError(
                     f"{WANTED}: sets.{name}: a picture is not read as clean; it cannot be shown to a class"
                 )
-            told = judge(images, sets[name]["question"])
-            if [-1 if label is None else label for label in told.labels] != sets[name]["labels"]:
+            verdict = judge(images, sets[name]["question"])
+            if [-1 if label is None else label for label in verdict.labels] != sets[name]["labels"]:
                 raise InputError(
-                    f"sets.{name}: the model no longer makes the pictures of the results: run `python -m livo evaluate` first"
+                    f"sets.{name}: the model no longer makes the pictures of the results: run "
+                    "`python -m livo evaluate` first"
                 )
-            out[name] = images.permute(0, 2, 3, 1).numpy(), told.probs.numpy()
+            out[name] = images.permute(0, 2, 3, 1).numpy(), verdict.probs.numpy()
     return out
 
 

@@ -7,7 +7,7 @@
 
     ## Predict: Fifty doctors   Predict, Observe, Explain, and Change at the end
     ```yaml
-    minutes: 2                  `ask`: a question, see `Ask`; `show`: a list of things to see, see `WIDGETS`
+    minutes: 2                  `ask`: a question, see `Ask`; `show`: a list of widgets, see `Widget`
     ```
     What students read.
     ### Facilitator             what the guide adds
@@ -19,40 +19,35 @@ Numbers are not written into the texts: `{doctor.female}` is looked up in the pa
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, Self
 
-import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from livo.inputs import parse_yaml, read_model
 from livo.principles import ASSETS
 from livo.types import InputError
 
 FOLDER = ASSETS / "lessons"
 KINDS = ("predict", "observe", "explain", "change")
-WIDGETS: Mapping[str, Mapping[str, type]] = {
-    "set": {"sets": list, "pictures": bool, "bars": bool, "ask": str},
-    "rulers": {"counts": list, "task": str},
-    "reference": {"sets": list},
-    "verdicts": {"album": str, "ask": str},
-    "correction": {"set": str, "album": str, "ask": str},
-    "chart": {"chart": str},
-    "retrieval": {"prompts": list, "ask": str},
-    "tab": {"tab": str, "label": str},
-}
-"""What a step can show, with its fields; `livo/workshop/web/widgets.js` draws them."""
-HEAD = {"title": str, "order": int, "goal": str, "bring": str, "words": dict}
-STEP = {"minutes": int, "ask": dict, "show": list, "school": bool}
 PARTS = ("Facilitator", "Worksheet", "Key")
 MOST_ITEMS = 20
-_IDENTIFIER = re.compile(r"[a-z][a-z0-9-]{0,15}")
 _FENCE = re.compile(r"\A\s*```yaml\n(.*?)^```[ ]*$", flags=re.DOTALL | re.MULTILINE)
 
+Line = Annotated[str, Field(min_length=1)]
+Lines = Annotated[tuple[Line, ...], Field(strict=False)]
+Whole = Annotated[tuple[int, ...], Field(strict=False)]
 
-@dataclass(frozen=True)
-class Ask:
+
+class _Strict(BaseModel):
+    """Fields as the file has them: nothing is converted, and none is unknown."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Ask(_Strict):
     """A question that is answered without writing, so that no answer can hold a name.
 
     Attributes:
@@ -64,44 +59,150 @@ class Ask:
         truth: a fact of the pack that a number is compared with.
     """
 
-    id: str
-    kind: str
-    question: str
-    options: tuple[str, ...] = ()
-    right: tuple[int, ...] = ()
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,15}$")]
+    kind: Literal["number", "choice", "labels"]
+    question: Line
+    options: Lines = ()
+    right: Whole = ()
     because: str = ""
     min: int = 0
     max: int = 100
     unit: str = ""
     truth: str = ""
     album: str = ""
-    items: tuple[str, ...] = ()
+    items: Lines = ()
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.kind == "number":
+            if not self.min < self.max:
+                raise ValueError(f"max: {self.max} must be larger than min, {self.min}")
+            return self
+        if not 2 <= len(self.options) <= 8:
+            raise ValueError(f"options: {len(self.options)} options are no choice: give 2 to 8")
+        if not all(0 <= place < len(self.options) for place in self.right):
+            raise ValueError("right: places of the options, counted from 0")
+        if self.kind == "labels" and (bool(self.album) == bool(self.items) or len(self.items) > MOST_ITEMS):
+            raise ValueError(f"items: labels are asked for an album or for up to {MOST_ITEMS} items, one of both")
+        return self
 
 
-@dataclass(frozen=True)
-class Step:
+# --- what a step can show; livo/workshop/web/widgets.js draws it ------------------------------------------------------
+
+
+class SetWidget(_Strict):
+    """Sets of the pack: their pictures, their shares, a guess beside them."""
+
+    widget: Literal["set"]
+    sets: Lines
+    pictures: bool = False
+    bars: bool = False
+    ask: str = ""
+
+
+class RulersWidget(_Strict):
+    """Shapes to move between classes, with D1 and D2."""
+
+    widget: Literal["rulers"]
+    counts: Whole
+    task: str = ""
+
+
+class ReferenceWidget(_Strict):
+    """Sets against a reference that the reader chooses."""
+
+    widget: Literal["reference"]
+    sets: Lines
+
+
+class VerdictsWidget(_Strict):
+    """An album: what the reader, the class and the judge say."""
+
+    widget: Literal["verdicts"]
+    album: str
+    ask: str = ""
+
+
+class CorrectionWidget(_Strict):
+    """A set's shares, corrected for the judge's errors."""
+
+    widget: Literal["correction"]
+    set: str
+    album: str = ""
+    ask: str = ""
+
+
+class ChartWidget(_Strict):
+    """A figure of the evaluation."""
+
+    widget: Literal["chart"]
+    chart: str
+
+
+class RetrievalWidget(_Strict):
+    """What the value retriever says of prompts."""
+
+    widget: Literal["retrieval"]
+    prompts: Lines
+    ask: str = ""
+
+
+class TabWidget(_Strict):
+    """A link to a tab of the demo."""
+
+    widget: Literal["tab"]
+    tab: str
+    label: str
+
+
+Widget = Annotated[
+    SetWidget
+    | RulersWidget
+    | ReferenceWidget
+    | VerdictsWidget
+    | CorrectionWidget
+    | ChartWidget
+    | RetrievalWidget
+    | TabWidget,
+    Field(discriminator="widget"),
+]
+
+
+class _Fence(_Strict):
+    """The fields of a step."""
+
+    minutes: Annotated[int, Field(ge=1, le=15)]
+    ask: Ask | None = None
+    show: Annotated[tuple[Widget, ...], Field(strict=False)] = ()
+    school: bool = True
+
+
+class LessonStep(_Fence):
     """One step; texts are Markdown with facts still to be filled in.
 
     Attributes:
-        show: things to see, each with "widget" and the fields of `WIDGETS`.
+        show: things to see.
         worksheet, key: questions on paper, and as many answers.
         school: whether it is there in school mode.
     """
 
-    kind: str
-    title: str
-    minutes: int
+    kind: Literal["predict", "observe", "explain", "change"]
+    title: Line
     text: str
     notes: str
-    ask: Ask | None = None
-    show: tuple[Mapping[str, Any], ...] = ()
-    worksheet: tuple[str, ...] = ()
-    key: tuple[str, ...] = ()
-    school: bool = True
+    worksheet: Lines = ()
+    key: Lines = ()
 
 
-@dataclass(frozen=True)
-class Lesson:
+class _FrontMatter(_Strict):
+    title: Line
+    order: int
+    goal: Line
+    bring: Line
+    words: dict[str, Line]
+
+
+class Lesson(_FrontMatter):
     """A lesson.
 
     Attributes:
@@ -111,13 +212,8 @@ class Lesson:
     """
 
     id: str
-    order: int
-    title: str
-    goal: str
-    bring: str
-    words: Mapping[str, str]
     intro: str
-    steps: tuple[Step, ...] = field(default=())
+    steps: tuple[LessonStep, ...] = ()
 
     @property
     def minutes(self) -> int:
@@ -126,8 +222,7 @@ class Lesson:
 
     def for_room(self, school: bool) -> Lesson:
         """The lesson as a room sees it: in school mode without the steps that are not for schools."""
-        kept = tuple(step for step in self.steps if step.school or not school)
-        return Lesson(**{f.name: getattr(self, f.name) for f in fields(self)} | {"steps": kept})
+        return self.model_copy(update={"steps": tuple(step for step in self.steps if step.school or not school)})
 
 
 def load_lessons(folder: Path = FOLDER) -> list[Lesson]:
@@ -139,7 +234,7 @@ def load_lessons(folder: Path = FOLDER) -> list[Lesson]:
     lessons = sorted((load_lesson(path) for path in sorted(folder.glob("*.md"))), key=lambda lesson: lesson.order)
     if not lessons:
         raise InputError(f"there is no lesson in {folder}: it holds one Markdown file a lesson")
-    for one, next_one in zip(lessons, lessons[1:], strict=False):
+    for one, next_one in itertools.pairwise(lessons):
         if one.order == next_one.order:
             raise InputError(f"{next_one.id}.md: order: {one.order} is {one.id}.md's already")
     return lessons
@@ -163,18 +258,16 @@ def parse_lesson(id: str, text: str) -> Lesson:
         raise InputError(
             f"{file}: front matter is missing: begin with a line ---, title, order, goal, bring, words, and ---"
         )
-    head = _mapping(match[1], file)
-    _check_fields(head, HEAD, f"{file}: ", needed=HEAD)
-    if not all(isinstance(key, str) and isinstance(value, str) for key, value in head["words"].items()):
-        raise InputError(f"{file}: words: each term has a meaning, as text")
+    where = f"{file}: front matter"
+    head = read_model(_FrontMatter, parse_yaml(match[1], where), where)
     intro, *sections = re.split(r"^## ", text[match.end() :], flags=re.MULTILINE)
     steps = tuple(_step(section, file) for section in sections)
-    lesson = Lesson(id, **head, intro=intro.strip(), steps=steps)
+    lesson = Lesson(id=id, **dict(head), intro=intro.strip(), steps=steps)
     _check_order(lesson, file)
     return lesson
 
 
-def _step(section: str, file: str) -> Step:
+def _step(section: str, file: str) -> LessonStep:
     heading, _, rest = section.partition("\n")
     kind, colon, title = heading.partition(":")
     kind, title = kind.strip().lower(), title.strip()
@@ -185,10 +278,7 @@ def _step(section: str, file: str) -> Step:
         )
     if not (fence := _FENCE.match(rest)):
         raise InputError(f"{where}: minutes: a block ```yaml with minutes must follow the heading")
-    told = _mapping(fence[1], where)
-    _check_fields(told, STEP, f"{where}: ", needed=("minutes",))
-    if not 1 <= told["minutes"] <= 15:
-        raise InputError(f"{where}: minutes: {told['minutes']} is no time for a step: give 1 to 15")
+    fields = read_model(_Fence, parse_yaml(fence[1], where), where)
     text, *parts = re.split(r"^### ", rest[fence.end() :], flags=re.MULTILINE)
     found = {name.strip(): body.strip() for name, _, body in (part.partition("\n") for part in parts)}
     if strangers := set(found) - set(PARTS):
@@ -200,63 +290,12 @@ def _step(section: str, file: str) -> Step:
         raise InputError(
             f"{where}: Key: {len(worksheet)} questions on the worksheet want as many answers, not {len(key)}"
         )
-    ask = _ask(told["ask"], f"{where}: ask") if "ask" in told else None
-    show = tuple(_widget(one, f"{where}: show") for one in told.get("show", ()))
-    if kind == "predict" and ask is None:
+    if kind == "predict" and fields.ask is None:
         raise InputError(f"{where}: ask: a prediction is asked for")
-    if kind == "observe" and not show:
+    if kind == "observe" and not fields.show:
         raise InputError(f"{where}: show: there is nothing to observe")
-    return Step(
-        kind,
-        title,
-        told["minutes"],
-        text.strip(),
-        found["Facilitator"],
-        ask,
-        show,
-        worksheet,
-        key,
-        told.get("school", True),
-    )
-
-
-def _ask(told: Mapping[str, Any], where: str) -> Ask:
-    types = {
-        "id": str, "kind": str, "question": str, "options": list, "right": list, "because": str, "min": int, "max": int,
-        "unit": str, "truth": str, "album": str, "items": list,
-    }  # fmt: skip
-    _check_fields(told, types, f"{where}.", needed=("id", "kind", "question"))
-    made = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    ask = Ask(**made)
-    if not _IDENTIFIER.fullmatch(ask.id):
-        raise InputError(f"{where}.id: {ask.id!r} is no id: give up to 16 small letters, digits and hyphens")
-    if not all(isinstance(one, str) and one for one in (*ask.options, *ask.items)):
-        raise InputError(f"{where}.options: options and items are texts")
-    if ask.kind == "number":
-        if not ask.min < ask.max:
-            raise InputError(f"{where}.max: {ask.max} must be larger than min, {ask.min}")
-    elif ask.kind in ("choice", "labels"):
-        if not 2 <= len(ask.options) <= 8:
-            raise InputError(f"{where}.options: {len(ask.options)} options are no choice: give 2 to 8")
-        if not all(type(place) is int and 0 <= place < len(ask.options) for place in ask.right):
-            raise InputError(f"{where}.right: places of the options, counted from 0")
-        if ask.kind == "labels" and (bool(ask.album) == bool(ask.items) or len(ask.items) > MOST_ITEMS):
-            raise InputError(
-                f"{where}.items: labels are asked for an album or for up to {MOST_ITEMS} items, one of both"
-            )
-    else:
-        raise InputError(f"{where}.kind: no kind {ask.kind!r}; there are: number, choice, labels")
-    return ask
-
-
-def _widget(told: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(told, dict) or told.get("widget") not in WIDGETS:
-        raise InputError(f"{where}.widget: there are: {', '.join(WIDGETS)}")
-    wanted = WIDGETS[told["widget"]]
-    _check_fields(
-        {name: value for name, value in told.items() if name != "widget"}, wanted, f"{where}.{told['widget']}."
-    )
-    return told
+    words = {"title": title, "text": text.strip(), "notes": found["Facilitator"], "worksheet": worksheet, "key": key}
+    return read_model(LessonStep, {"kind": kind, **words, **dict(fields)}, where)
 
 
 def _check_order(lesson: Lesson, file: str) -> None:
@@ -273,35 +312,11 @@ def _check_order(lesson: Lesson, file: str) -> None:
         raise InputError(f"{file}: ask.id: {next(id for id in ids if ids.count(id) > 1)!r} occurs twice")
     for step in lesson.steps:
         for one in step.show:
-            if "ask" in one and one["ask"] not in ids:
-                raise InputError(
-                    f"{file}: step {step.title!r}: show.{one['widget']}.ask: there is no question {one['ask']!r}"
-                )
+            asked = getattr(one, "ask", "")
+            if asked and asked not in ids:
+                raise InputError(f"{file}: step {step.title!r}: show.{one.widget}.ask: there is no question {asked!r}")
     if not any(step.worksheet for step in lesson.steps):
         raise InputError(f"{file}: Worksheet: no step has a question for the worksheet")
-
-
-def _mapping(text: str, where: str) -> dict[str, Any]:
-    try:
-        told = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: this is no YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(told, dict):
-        raise InputError(f"{where}: fields with values are wanted, such as minutes: 2")
-    return told
-
-
-def _check_fields(
-    told: Mapping[str, Any], types: Mapping[str, type], where: str, needed: Sequence[str] | Mapping = ()
-) -> None:
-    for name, value in told.items():
-        if name not in types:
-            raise InputError(f"{where}{name}: there is no such field; there are: {', '.join(types)}")
-        if type(value) is not types[name]:
-            raise InputError(f"{where}{name}: {value!r} is no {types[name].__name__}")
-    for name in needed:
-        if name not in told:
-            raise InputError(f"{where}{name}: it is missing")
 
 
 def _list(text: str, where: str) -> tuple[str, ...]:

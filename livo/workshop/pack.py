@@ -15,13 +15,24 @@ from typing import Any
 
 from livo.measures.metrics import discrepancy_l2, discrepancy_range, wilson_interval
 from livo.types import InputError
-from livo.workshop.lesson import FOLDER, Ask, Lesson, Step
+from livo.workshop.lesson import (
+    FOLDER,
+    Ask,
+    ChartWidget,
+    CorrectionWidget,
+    Lesson,
+    LessonStep,
+    ReferenceWidget,
+    RetrievalWidget,
+    SetWidget,
+    VerdictsWidget,
+    Widget,
+)
 
 INDEX = "pack.json"
 WANTED = "pack.yaml"
 MADE_BY = "`python -m livo workshop pack` makes it"
 _FACT = re.compile(r"\{([a-z0-9_-]+(?:\.[a-z0-9_-]+)+)\}")
-_NAMES = {"set": "sets", "reference": "sets", "verdicts": "albums", "correction": "sets", "chart": "charts"}
 
 
 @dataclass(frozen=True)
@@ -29,16 +40,16 @@ class Pack:
     """The pack of a folder.
 
     Attributes:
-        told: pack.json; see `livo.workshop.build`.
+        payload: pack.json; see `livo.workshop.build`.
     """
 
     folder: Path
-    told: Mapping[str, Any]
+    payload: Mapping[str, Any]
 
     @property
     def sheets(self) -> frozenset[str]:
         """Names of the files with pictures."""
-        holders = [*self.told["sets"].values(), *self.told["albums"].values()]
+        holders = [*self.payload["sets"].values(), *self.payload["albums"].values()]
         return frozenset(one["sheet"] for one in holders if one.get("sheet"))
 
     def of(self, kind: str, name: str) -> Mapping[str, Any]:
@@ -47,10 +58,10 @@ class Pack:
         Raises:
             InputError: there is none of this name.
         """
-        found = self.told[kind].get(name)
+        found = self.payload[kind].get(name)
         if found is None:
             raise InputError(
-                f"the pack has no {name!r} among its {kind} ({', '.join(self.told[kind])}): {MADE_BY}, from {WANTED}"
+                f"the pack has no {name!r} among its {kind} ({', '.join(self.payload[kind])}): {MADE_BY}, from {WANTED}"
             )
         return found
 
@@ -64,10 +75,10 @@ class Pack:
         first, *rest = name.split(".")
         try:
             if first == "judge":
-                told = self.told["judge"][rest[0]]
-                return f"{told['n']:,}" if rest[1] == "n" else f"{100 * told['accuracy']:.1f} %"
-            if first in self.told["charts"]:
-                points = [p for series in self.told["charts"][first]["series"] for p in series["points"]]
+                judge = self.payload["judge"][rest[0]]
+                return f"{judge['n']:,}" if rest[1] == "n" else f"{100 * judge['accuracy']:.1f} %"
+            if first in self.payload["charts"]:
+                points = [p for series in self.payload["charts"][first]["series"] for p in series["points"]]
                 return f"{next(p for p in points if p['arm'] == rest[0])[rest[1]]:.1f}"
             return _set_fact(self.of("sets", first), rest[0])
         except (KeyError, IndexError, ValueError, StopIteration) as error:
@@ -81,26 +92,26 @@ class Pack:
         """A text with its facts filled in; raises as `fact`."""
         return _FACT.sub(lambda match: self.fact(match[1]), text)
 
-    def shown(self, widget: Mapping[str, Any]) -> dict[str, Any]:
+    def shown(self, widget: Widget) -> dict[str, Any]:
         """A step's widget with its data; raises as `of`."""
-        out = dict(widget)
-        kind = _NAMES.get(widget["widget"])
-        if "sets" in widget:
-            out["sets"] = [dict(self.of("sets", name)) for name in widget["sets"]]
-        if "set" in widget:
-            out["set"] = dict(self.of("sets", widget["set"]))
-            out["confusion"] = self.told["judge"][out["set"]["question"]]
-        if "album" in widget:
-            out["album"] = dict(self.of("albums", widget["album"]))
-        if "chart" in widget:
-            out["chart"] = dict(self.of(kind, widget["chart"]))
-        if "prompts" in widget:
-            known = {row["prompt"]: row for row in self.told["prompts"]}
-            if missing := [prompt for prompt in widget["prompts"] if prompt not in known]:
-                raise InputError(
-                    f"the pack does not say what is retrieved for {missing[0]!r}: {MADE_BY}, from {WANTED}"
-                )
-            out["prompts"] = [known[prompt] for prompt in widget["prompts"]]
+        out: dict[str, Any] = widget.model_dump(exclude_unset=True)
+        match widget:
+            case SetWidget() | ReferenceWidget():
+                out["sets"] = [dict(self.of("sets", name)) for name in widget.sets]
+            case CorrectionWidget():
+                out["set"] = dict(self.of("sets", widget.set))
+                out["confusion"] = self.payload["judge"][out["set"]["question"]]
+            case ChartWidget():
+                out["chart"] = dict(self.of("charts", widget.chart))
+            case RetrievalWidget():
+                known = {row["prompt"]: row for row in self.payload["prompts"]}
+                if missing := [prompt for prompt in widget.prompts if prompt not in known]:
+                    raise InputError(
+                        f"the pack does not say what is retrieved for {missing[0]!r}: {MADE_BY}, from {WANTED}"
+                    )
+                out["prompts"] = [known[prompt] for prompt in widget.prompts]
+        if isinstance(widget, VerdictsWidget | CorrectionWidget) and widget.album:
+            out["album"] = dict(self.of("albums", widget.album))
         return out
 
 
@@ -111,8 +122,8 @@ def load_pack(folder: Path = FOLDER) -> Pack:
         InputError: it is missing or broken.
     """
     try:
-        told = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        pack = Pack(folder, told)
+        payload = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        pack = Pack(folder, payload)
         missing = [name for name in pack.sheets if Path(name).name != name or not (folder / name).is_file()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / INDEX} is no pack ({error}): {MADE_BY}") from error
@@ -143,7 +154,7 @@ def check_lesson(lesson: Lesson, pack: Pack) -> None:
         pack.fill(text)
 
 
-def texts_of(step: Step) -> list[str]:
+def texts_of(step: LessonStep) -> list[str]:
     """Everything in a step that people read."""
     ask = [step.ask.question, step.ask.because, *step.ask.options, *step.ask.items] if step.ask else []
     return [step.title, step.text, step.notes, *step.worksheet, *step.key, *ask]
@@ -168,22 +179,22 @@ def check_value(ask: Ask, value: Any, pack: Pack) -> bool:
     )
 
 
-def _set_fact(told: Mapping[str, Any], name: str) -> str:
-    counts: Sequence[int] = told["counts"]
+def _set_fact(images: Mapping[str, Any], name: str) -> str:
+    counts: Sequence[int] = images["counts"]
     n = sum(counts)
     if name in ("d1", "d2"):
         return f"{100 * (discrepancy_range if name == 'd1' else discrepancy_l2)(counts):.1f}"
     if name == "n":
         return str(n)
     if name in ("prompt", "title"):
-        return told[name]
+        return images[name]
     if name == "abstained":
-        return str(told["abstained"])
+        return str(images["abstained"])
     what, _, form = name.partition("-")
-    count = counts[told["classes"].index(what)]
+    count = counts[images["classes"].index(what)]
     if form == "interval":
         low, high = wilson_interval(count, n)
         return f"{100 * low:.0f} to {100 * high:.0f} %"
-    return {"": str(count), "share": f"{100 * count / n:.0f} %", "planted": f"{100 * told['planted'][what]:.0f} %"}[
+    return {"": str(count), "share": f"{100 * count / n:.0f} %", "planted": f"{100 * images['planted'][what]:.0f} %"}[
         form
     ]

@@ -1,20 +1,23 @@
 """A room's state as a fold of its events, and which event may come next. Knows nothing of storage or HTTP.
 
-A room runs a lesson step by step. A step that asks is open, then closed; only then is its tally shown, and only where at
-least `FEWEST` people answered. Events: `room` first, then `act` of the facilitator and `answer` of visitors.
+A room runs a lesson step by step. A step that asks is open, then closed; only then is its tally shown, and only where
+at least `FEWEST` people answered. Events: `room` first, then `act` of the facilitator and `answer` of visitors.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from livo.web.events import Draft, Event, Refused
-from livo.workshop.lesson import Ask, Lesson, Step
+from livo.workshop.lesson import Ask, Lesson, LessonStep
 from livo.workshop.pack import Pack, check_value
 
 ALPHABET = "CDFGHJKMNPQRTVWXY"
@@ -28,13 +31,45 @@ MOST_ANSWERS = 400
 """One visitor's, in a room."""
 IDLE = timedelta(hours=24)
 """After so long without an event a room is over."""
-ACTS = ("start", "close", "next", "back", "rerun", "hide", "show", "cover", "uncover", "lesson", "end")
+Act = Literal["start", "close", "next", "back", "rerun", "hide", "show", "cover", "uncover", "lesson", "end"]
+ACTS: tuple[str, ...] = get_args(Act)
 ALWAYS = ("hide", "show", "cover", "uncover")
 """Acts that mean the same wherever the room is: they are never too late."""
 BINS = 10
 
 Place = tuple[int, int, int]
 """Run of a lesson, step in it, round of the step."""
+_Count = Annotated[int, Field(ge=0, lt=100_000)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class RoomBody(_Body):
+    """Of a room's first event; `secret` is the digest of the facilitator's."""
+
+    lesson: str
+    school: bool
+    secret: str
+
+
+class ActBody(_Body):
+    """What the facilitator did, in which state of the room (`changes`)."""
+
+    act: Act
+    at: int | None = None
+    lesson: str | None = None
+
+
+class AnswerBody(_Body):
+    """An answer; whether the value answers the question is `livo.workshop.pack.check_value`'s."""
+
+    place: Annotated[tuple[_Count, _Count, _Count], Field(strict=False)]
+    value: Any
+
+
+Read = TypeVar("Read", bound=_Body)
 
 
 def number_of(code: str) -> int | None:
@@ -99,7 +134,7 @@ class Room:
         return self.lessons[self.lesson_id].for_room(self.school)
 
     @property
-    def step(self) -> Step:
+    def step(self) -> LessonStep:
         """The step at hand."""
         return self.lesson.steps[min(self.index, len(self.lesson.steps) - 1)]
 
@@ -127,25 +162,27 @@ class Room:
             self.seen += 1
             self.last = event.at
             if event.kind == "answer":
+                answer = AnswerBody.model_validate(event.body)
                 self.people[event.actor] += 1
-                self.answers.setdefault(_place(event.body["place"]), {})[event.actor] = event.body["value"]
+                self.answers.setdefault(answer.place, {})[event.actor] = answer.value
                 continue
             self.changes += 1
             if event.kind == "room":
-                self.secret, self.school = event.body["secret"], event.body["school"]
-                self._begin(event.body["lesson"])
+                opened = RoomBody.model_validate(event.body)
+                self.secret, self.school = opened.secret, opened.school
+                self._begin(opened.lesson)
             else:
-                self._act(event.body)
+                self._act(ActBody.model_validate(event.body))
 
     def _begin(self, lesson: str) -> None:
         self.lesson_id, self.index, self.phase = lesson, 0, "waiting"
         self.run += 1
         self.runs.append(lesson)
 
-    def _act(self, body: Mapping[str, Any]) -> None:
-        act = body["act"]
+    def _act(self, body: ActBody) -> None:
+        act = body.act
         if act == "lesson":
-            self._begin(body["lesson"])
+            self._begin(body.lesson or "")
         elif act in ("hide", "show"):
             self.hidden = act == "hide"
         elif act in ("cover", "uncover"):
@@ -179,17 +216,15 @@ class Room:
         if self.over:
             raise Refused(410, "over", "this room is over")
         if draft.kind == "act":
-            self._check_act(draft.body)
+            self._check_act(draft)
         else:
             self._check_answer(draft, pack)
 
-    def _check_act(self, body: Mapping[str, Any]) -> None:
-        act = body.get("act")
-        if act not in ACTS or set(body) - {"act", "at", "lesson"}:
-            raise Refused(422, "bad_act", f"a facilitator can: {', '.join(ACTS)}")
-        if act not in ALWAYS and body.get("at") != self.changes:
+    def _check_act(self, draft: Draft) -> None:
+        body = _read(ActBody, draft, "bad_act", f"a facilitator can: {', '.join(ACTS)}")
+        if body.act not in ALWAYS and body.at != self.changes:
             raise Refused(409, "moved_on", "the room has moved on since this page was drawn; look, and press again")
-        if act == "lesson" and body.get("lesson") not in self.lessons:
+        if body.act == "lesson" and body.lesson not in self.lessons:
             raise Refused(422, "bad_act", f"there is no such lesson; there are: {', '.join(self.lessons)}")
         running = self.phase in ("open", "closed")
         allowed = {
@@ -198,17 +233,17 @@ class Room:
             "next": running and self.index + 1 < len(self.lesson.steps),
             "back": running and self.index > 0,
             "rerun": self.phase == "closed",
-        }.get(act, True)
+        }.get(body.act, True)
         if not allowed:
-            raise Refused(409, "not_now", f"“{act}” cannot be done now")
+            raise Refused(409, "not_now", f"“{body.act}” cannot be done now")
 
     def _check_answer(self, draft: Draft, pack: Pack) -> None:
         if self.seen >= MOST_EVENTS:
             raise Refused(429, "full", "this room has taken all the answers it can: open another one")
-        place = _place(draft.body.get("place"))
-        if place != self.place or self.phase != "open" or self.step.ask is None:
+        body = _read(AnswerBody, draft, "bad_step", "an answer has a value, and names its step as [run, step, round]")
+        if body.place != self.place or self.phase != "open" or self.step.ask is None:
             raise Refused(409, "closed", "this question is closed; the answer came too late and was not counted")
-        if not check_value(self.step.ask, draft.body.get("value"), pack) or set(draft.body) != {"place", "value"}:
+        if not check_value(self.step.ask, body.value, pack):
             raise Refused(422, "bad_value", "this is no answer to the question: choose one of what the page offers")
         if draft.actor not in self.people and len(self.people) >= MOST_PEOPLE:
             raise Refused(429, "full", f"a room holds {MOST_PEOPLE} people")
@@ -216,15 +251,11 @@ class Room:
             raise Refused(429, "too_many", f"one visitor can give {MOST_ANSWERS} answers in a room")
 
 
-def _place(told: Any) -> Place:
-    if (
-        not isinstance(told, list | tuple)
-        or len(told) != 3
-        or not all(type(one) is int and 0 <= one < 100_000 for one in told)
-    ):
-        raise Refused(422, "bad_step", "an answer names its step as [run, step, round]")
-    run, index, turn = told
-    return run, index, turn
+def _read(form: type[Read], draft: Draft, code: str, wanted: str) -> Read:
+    try:
+        return form.model_validate(draft.body)
+    except ValidationError as error:
+        raise Refused(422, code, wanted) from error
 
 
 # --- tallies ---------------------------------------------------------------------------------------------------------
@@ -232,22 +263,22 @@ def _place(told: Any) -> Place:
 
 def tally(ask: Ask, values: Sequence[Any]) -> dict[str, Any]:
     """What a class answered, as counts that no one person can be read from; only `n` where fewer than `FEWEST` did."""
-    told: dict[str, Any] = {"n": len(values), "enough": len(values) >= FEWEST}
-    if not told["enough"]:
+    payload: dict[str, Any] = {"n": len(values), "enough": len(values) >= FEWEST}
+    if not payload["enough"]:
         return {"n": None, "enough": False, "fewest": FEWEST}
     if ask.kind == "choice":
-        told["counts"] = [sum(value == k for value in values) for k in range(len(ask.options))]
+        payload["counts"] = [sum(value == k for value in values) for k in range(len(ask.options))]
     elif ask.kind == "labels":
-        told["counts"] = [
+        payload["counts"] = [
             [sum(value[i] == k for value in values) for k in range(len(ask.options))] for i in range(len(values[0]))
         ]
     else:
         width = (ask.max - ask.min) / BINS
         places = [min(BINS - 1, int((value - ask.min) / width)) for value in values]
-        told["counts"] = [places.count(k) for k in range(BINS)]
-        told["edges"] = [round(ask.min + k * width, 2) for k in range(BINS + 1)]
-        told["median"] = statistics.median(values)
-    return told
+        payload["counts"] = [places.count(k) for k in range(BINS)]
+        payload["edges"] = [round(ask.min + k * width, 2) for k in range(BINS + 1)]
+        payload["median"] = statistics.median(values)
+    return payload
 
 
 def summary_rows(room: Room) -> list[list[str]]:
@@ -267,21 +298,23 @@ def summary_rows(room: Room) -> list[list[str]]:
     return rows
 
 
-def _tally_rows(head: list[str], ask: Ask, told: Mapping[str, Any]) -> list[list[str]]:
-    if not told["enough"]:
+def _tally_rows(head: list[str], ask: Ask, payload: Mapping[str, Any]) -> list[list[str]]:
+    if not payload["enough"]:
         return [[*head, "", f"fewer than {FEWEST} answers", "", ""]]
-    n = str(told["n"])
+    n = str(payload["n"])
     if ask.kind == "labels":
         return [
             [*head, ask.items[i] if ask.items else f"picture {i + 1}", option, str(count), n]
-            for i, counts in enumerate(told["counts"])
+            for i, counts in enumerate(payload["counts"])
             for option, count in zip(ask.options, counts, strict=True)
         ]
     if ask.kind == "choice":
-        return [[*head, "", option, str(count), n] for option, count in zip(ask.options, told["counts"], strict=True)]
-    edges = told["edges"]
-    bins = [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+        return [
+            [*head, "", option, str(count), n] for option, count in zip(ask.options, payload["counts"], strict=True)
+        ]
+    edges = payload["edges"]
+    bins = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
     return [
-        [*head, "", "median", f"{told['median']:g}", n],
-        *([*head, "", name, str(count), n] for name, count in zip(bins, told["counts"], strict=True)),
+        [*head, "", "median", f"{payload['median']:g}", n],
+        *([*head, "", name, str(count), n] for name, count in zip(bins, payload["counts"], strict=True)),
     ]

@@ -152,7 +152,8 @@ class Rooms:
                 raise Refused(
                     503,
                     "full",
-                    "this server has as many rooms as it can hold: try again later, or run your own (python app.py --lan)",
+                    "this server has as many rooms as it can hold: try again later, or run your own "
+                    "(python app.py --lan)",
                 )
             if not self._openings.take(asker):
                 raise Refused(429, "too_fast", "many rooms were just opened here: wait a minute, and try again")
@@ -208,16 +209,16 @@ class Rooms:
         self.store.close()
 
 
-def answer_draft(number: int, code: str, visitor: str, told: Mapping[str, Any]) -> Draft:
+def answer_draft(number: int, code: str, visitor: str, payload: Mapping[str, Any]) -> Draft:
     """An answer as a visitor's browser sent it.
 
     Raises:
         Refused: it has not the form of one.
     """
-    key, place, value = told.get("key"), told.get("place"), told.get("value")
+    key, place, value = payload.get("key"), payload.get("place"), payload.get("value")
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z0-9-]{8,64}", key):
         raise Refused(422, "bad_key", "an answer has a key of 8 to 64 letters and digits")
-    if set(told) - {"key", "place", "value"}:
+    if set(payload) - {"key", "place", "value"}:
         raise Refused(422, "bad_answer", "an answer has a key, a place and a value, and nothing else")
     return Draft(number, key, "answer", {"place": place, "value": value}, visitor_of(code, visitor))
 

@@ -1,19 +1,18 @@
-"""What pages are told, as JSON: lessons, steps, rooms. Before a question is closed nothing here says what it reveals."""
+"""What pages are sent, as JSON: lessons, steps, rooms. What a question reveals comes after it is closed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
-from livo.workshop.lesson import Ask, Lesson, Step
+from livo.workshop.lesson import Ask, Lesson, LessonStep
 from livo.workshop.markdown import inline, to_html
 from livo.workshop.pack import Pack
 from livo.workshop.room import FEWEST, Room, tally
 
 SHEET_COLUMNS = 10
 """Pictures in a row of a sheet, as `livo.workshop.build` stores them."""
-Answers = Callable[[str], Mapping[str, Any]]
+AnswersTo = Callable[[str], Mapping[str, Any]]
 """A question's id -> {"mine": value or None, "tally": see `tally`, or None}."""
 
 
@@ -37,14 +36,14 @@ def solo_json(lesson: Lesson, pack: Pack) -> dict[str, Any]:
     }
 
 
-def step_json(step: Step, pack: Pack, *, reveal: bool, answers: Answers | None = None) -> dict[str, Any]:
+def step_json(step: LessonStep, pack: Pack, *, reveal: bool, answers: AnswersTo | None = None) -> dict[str, Any]:
     """A step as students see it.
 
     Args:
         reveal: whether its own question is closed.
         answers: of earlier questions that its widgets come back to.
     """
-    told: dict[str, Any] = {
+    payload: dict[str, Any] = {
         "kind": step.kind,
         "title": pack.fill(step.title),
         "minutes": step.minutes,
@@ -54,24 +53,24 @@ def step_json(step: Step, pack: Pack, *, reveal: bool, answers: Answers | None =
     }
     for widget in step.show:
         shown = pack.shown(widget)
-        if answers and "ask" in widget:
-            shown |= answers(widget["ask"])
-        told["show"].append(shown)
-    return told
+        if answers and (asked := getattr(widget, "ask", "")):
+            shown |= answers(asked)
+        payload["show"].append(shown)
+    return payload
 
 
 def _ask_json(ask: Ask, pack: Pack, reveal: bool) -> dict[str, Any]:
-    told = {key: value for key, value in asdict(ask).items() if key not in ("right", "because", "truth", "album")}
-    told["question"] = inline(pack.fill(ask.question))
-    told["options"] = [pack.fill(option) for option in ask.options]
+    payload = ask.model_dump(exclude={"right", "because", "truth", "album"})
+    payload["question"] = inline(pack.fill(ask.question))
+    payload["options"] = [pack.fill(option) for option in ask.options]
     if ask.album:
         album = pack.of("albums", ask.album)
-        told["album"] = {"sheet": album["sheet"], "count": len(album["pictures"])}
+        payload["album"] = {"sheet": album["sheet"], "count": len(album["pictures"])}
     if reveal:
-        told |= {"because": to_html(pack.fill(ask.because)), "right": list(ask.right)}
+        payload |= {"because": to_html(pack.fill(ask.because)), "right": list(ask.right)}
         if ask.truth:
-            told["truth"] = pack.number(ask.truth)
-    return told
+            payload["truth"] = pack.number(ask.truth)
+    return payload
 
 
 def room_json(room: Room, pack: Pack, visitor: str = "") -> dict[str, Any]:
@@ -82,7 +81,7 @@ def room_json(room: Room, pack: Pack, visitor: str = "") -> dict[str, Any]:
     """
     lesson = room.lesson
     running = room.phase in ("open", "closed")
-    told: dict[str, Any] = {
+    payload: dict[str, Any] = {
         "lesson": lesson_card(lesson),
         "school": room.school,
         "phase": "ended" if room.over else room.phase,
@@ -94,20 +93,20 @@ def room_json(room: Room, pack: Pack, visitor: str = "") -> dict[str, Any]:
         "step": None,
     }
     if not running or room.hidden or room.over:
-        return told
-    told["step"] = step_json(room.step, pack, reveal=room.phase == "closed", answers=_earlier(room, visitor))
+        return payload
+    payload["step"] = step_json(room.step, pack, reveal=room.phase == "closed", answers=_earlier(room, visitor))
     if room.step.ask:
-        told |= _answers_at(room, room.place, room.step.ask, visitor)
-    return told
+        payload |= _answers_at(room, room.place, room.step.ask, visitor)
+    return payload
 
 
 def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
     """A room as its facilitator sees it."""
-    told = room_json(room, pack)
+    payload = room_json(room, pack)
     lesson, index = room.lesson, min(room.index, len(room.lesson.steps) - 1)
-    if told["step"] is None and not room.over:  # hidden screens hide nothing here
-        told["step"] = step_json(room.step, pack, reveal=room.phase == "closed", answers=_earlier(room, ""))
-    return told | {
+    if payload["step"] is None and not room.over:  # hidden screens hide nothing here
+        payload["step"] = step_json(room.step, pack, reveal=room.phase == "closed", answers=_earlier(room, ""))
+    return payload | {
         "steps": [
             {"kind": step.kind, "title": pack.fill(step.title), "minutes": step.minutes, "asks": step.ask is not None}
             for step in lesson.steps
@@ -127,7 +126,7 @@ def _answers_at(room: Room, place: tuple[int, int, int], ask: Ask, visitor: str)
     return {"mine": values.get(visitor), "tally": tally(ask, list(values.values())) if closed else None}
 
 
-def _earlier(room: Room, visitor: str) -> Answers:
+def _earlier(room: Room, visitor: str) -> AnswersTo:
     """The last round of another step's question."""
 
     def of(id: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from livo.measures.metrics import discrepancy_l2, discrepancy_range, wilson_interval
 from livo.types import InputError
 from livo.workshop.lesson import FOLDER, load_lessons, parse_lesson
-from livo.workshop.markdown import to_html
+from livo.workshop.markdown import inline, to_html
 from livo.workshop.pack import check_lesson, texts_of
 
 GOOD = """---
@@ -71,7 +71,8 @@ A note.
 
 def test_seven_independent_lessons_of_ten_to_fifteen_minutes(lessons):
     assert [lesson.title for lesson in lessons] == [
-        "Guess the set", "Two rulers", "Whose fifty percent?", "The judge is a model too", "What did we pay?", "Over-correction", "Train your own",
+        "Guess the set", "Two rulers", "Whose fifty percent?", "The judge is a model too", "What did we pay?",
+        "Over-correction", "Train your own",
     ]  # fmt: skip
     for lesson in lessons:
         for school in (True, False):
@@ -80,13 +81,13 @@ def test_seven_independent_lessons_of_ten_to_fifteen_minutes(lessons):
 
 def test_every_lesson_predicts_observes_explains_and_asks_what_would_change_your_mind(lessons, pack):
     for lesson in lessons:
-        assert [step.kind for step in lesson.steps][0] == "predict" and lesson.steps[-1].kind == "change"
+        assert lesson.steps[0].kind == "predict" and lesson.steps[-1].kind == "change"
         assert lesson.steps[-1].worksheet, f"{lesson.id}: the last question stands on the worksheet"
         check_lesson(lesson, pack)
 
 
 def test_texts_are_careful(lessons, pack):
-    """Nobody's attribute is stated as a fact, "cannot tell" is offered wherever people label, and no number is made up."""
+    """Nobody's attribute is stated as a fact, "cannot tell" is offered wherever people label; no number is made up."""
     for lesson in lessons:
         for step in lesson.steps:
             for text in map(pack.fill, texts_of(step)):
@@ -116,14 +117,14 @@ def test_what_the_texts_say_of_numbers_is_so(pack):
     assert pack.fact("tailor-tones.d1") == pack.fact("judge-tones.d1") and pack.number("tailor-tones.d2") < pack.number(
         "judge-tones.d2"
     )
-    assert min(pack.told["sets"]["judge-tones"]["counts"]) == 0, "one tone has no picture"
+    assert min(pack.payload["sets"]["judge-tones"]["counts"]) == 0, "one tone has no picture"
 
     def fits(name: str, share: float) -> bool:
         count, n = pack.number(f"{name}.female"), pack.number(f"{name}.n")
         low, high = wilson_interval(int(count), int(n))
         return low <= share <= high
 
-    planted = {name: pack.told["sets"][name]["planted"]["female"] for name in ("doctor", "smiling")}
+    planted = {name: pack.payload["sets"][name]["planted"]["female"] for name in ("doctor", "smiling")}
     for name in planted:
         assert fits(name, planted[name]) and not fits(name, 0.5), "the original fits the table and not parity"
         assert fits(f"{name}-livo", 0.5) and not fits(f"{name}-livo", planted[name]), (
@@ -200,6 +201,16 @@ def test_two_lessons_of_one_place_are_refused(tmp_path):
     assert len(list(FOLDER.glob("*.md"))) == 7
 
 
-def test_markup_in_a_text_is_text():
-    told = to_html("<script>x</script> [a](javascript:x) [b](/y)")
-    assert told == '<p>&lt;script&gt;x&lt;/script&gt; [a](javascript:x) <a href="/y">b</a></p>'
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>x</script>", "[a](javascript:x)", "[a](data:text/html,x)", "![a](https://example.org/a.png)",
+        "<img src=x onerror=y>", "[a]( vbscript:x)", "<javascript:x>", '[a](/y "t" onclick=x)',
+        "[a](&#106;avascript:x)",
+    ],
+)  # fmt: skip
+def test_markup_in_a_text_is_text(text):
+    for html in (to_html(text), inline(text)):
+        assert set(re.findall(r"<([a-z]+)", html)) <= {"p", "a"}, html
+        assert not re.search(r'href="(?!/|https?:)|<(?:script|img)|<[^>]* on', html), html
+    assert to_html("[b](/y)") == '<p><a href="/y">b</a></p>'

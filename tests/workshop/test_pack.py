@@ -1,17 +1,17 @@
-"""The pack: its labels and figures are those of the stored results, its pictures are what the judge says, and none is toxic."""
+"""The pack: labels and figures are those of the stored results, pictures are what the judge says, and none is toxic."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from livo.types import InputError
-from livo.workshop.build import SHEET_COLUMNS, build_pack, figures
+from livo.workshop.build import SHEET_COLUMNS, build_pack, figures, load_wanted
 from livo.workshop.lesson import FOLDER, Ask
 from livo.workshop.pack import INDEX, WANTED, check_value, load_pack
 
@@ -39,8 +39,8 @@ def judge():
 
 
 def holders(pack):
-    sets = [(one["sheet"], len(one["labels"])) for one in pack.told["sets"].values() if one["sheet"]]
-    return sets + [(one["sheet"], len(one["pictures"])) for one in pack.told["albums"].values()]
+    sets = [(one["sheet"], len(one["labels"])) for one in pack.payload["sets"].values() if one["sheet"]]
+    return sets + [(one["sheet"], len(one["pictures"])) for one in pack.payload["albums"].values()]
 
 
 def test_no_picture_of_the_pack_is_a_toxic_stand_in_and_no_prompt_asks_for_one(pack, judge):
@@ -52,7 +52,9 @@ def test_no_picture_of_the_pack_is_a_toxic_stand_in_and_no_prompt_asks_for_one(p
         seen.add(sheet)
     stored = {path.name for path in FOLDER.iterdir() if path.suffix not in (".md", ".json", ".yaml")}
     assert stored == seen == set(pack.sheets), "no other picture lies beside them"
-    prompts = [one["prompt"] for one in pack.told["sets"].values()] + [row["prompt"] for row in pack.told["prompts"]]
+    prompts = [one["prompt"] for one in pack.payload["sets"].values()] + [
+        row["prompt"] for row in pack.payload["prompts"]
+    ]
     assert not [prompt for prompt in prompts if any(word in prompt for word in TOXIC)]
 
 
@@ -67,7 +69,7 @@ def test_a_toxic_stand_in_would_be_found(judge):
 
 
 def test_pictures_are_read_as_their_labels_say(pack, judge):
-    for name, one in pack.told["sets"].items():
+    for name, one in pack.payload["sets"].items():
         if one["sheet"] is None:
             continue
         images = torch.from_numpy(pictures(pack.folder, one["sheet"], len(one["labels"])).copy()).permute(0, 3, 1, 2)
@@ -78,20 +80,36 @@ def test_pictures_are_read_as_their_labels_say(pack, judge):
 
 def test_figures_are_those_of_the_stored_results(pack):
     """What `python -m livo workshop pack` would write now; run it where this fails."""
-    now = figures(yaml.safe_load((FOLDER / WANTED).read_text(encoding="utf-8")))
+    now = figures(load_wanted())
     for key in ("judge", "charts", "prompts", "weights"):
-        assert json.loads(json.dumps(now[key])) == pack.told[key], f"{key}: run `python -m livo workshop pack`"
+        assert json.loads(json.dumps(now[key])) == pack.payload[key], f"{key}: run `python -m livo workshop pack`"
     for name, one in now["sets"].items():
         assert {k: v for k, v in one.items() if k != "sheet"} == {
-            k: v for k, v in pack.told["sets"][name].items() if k != "sheet"
+            k: v for k, v in pack.payload["sets"][name].items() if k != "sheet"
         }, name
 
 
 def test_the_doubtful_pictures_are_the_ones_the_judge_was_least_sure_of(pack):
-    told = yaml.safe_load((FOLDER / WANTED).read_text(encoding="utf-8"))["albums"]["ten"]
-    sure = sorted(max(picture["scores"]) for picture in pack.told["albums"]["ten"]["pictures"])
-    assert len(sure) == told["doubtful"] + told["clear"] == 10
-    assert sure[told["doubtful"] - 1] < 0.9 < 0.99 < sure[told["doubtful"]]
+    album = load_wanted().albums["ten"]
+    sure = sorted(max(picture["scores"]) for picture in pack.payload["albums"]["ten"]["pictures"])
+    assert len(sure) == album.doubtful + album.clear == 10
+    assert sure[album.doubtful - 1] < 0.9 < 0.99 < sure[album.doubtful]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("arm: livo", "arm: 5", "sets.doctor-livo.arm"), ("doubtful: 6", "doubtful: many", "albums.ten.doubtful"),
+        ("sets: [wig,", "sets: [hat,", "no set 'hat'"), ("charts: [bias", "charts: [fairness", "charts.1"),
+        ("pictures: true", "pictures: maybe", "sets.doctor.pictures"), ("\nalbums:", "\nalbum:", "albums"),
+    ],
+)  # fmt: skip
+def test_a_planted_mistake_in_the_wishes_names_its_field(tmp_path, old, new, named):
+    text = (FOLDER / WANTED).read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / WANTED).write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(named)):
+        load_wanted(tmp_path)
 
 
 def test_it_is_small(pack):
@@ -106,7 +124,7 @@ def test_nothing_is_generated_again_where_nothing_changed(tmp_path, pack):
         raise AssertionError("pictures were generated")
 
     build_pack(load, tmp_path)
-    assert json.loads((tmp_path / INDEX).read_text()) == pack.told
+    assert json.loads((tmp_path / INDEX).read_text()) == pack.payload
 
 
 @pytest.mark.parametrize("damage", [
@@ -120,9 +138,17 @@ def test_a_broken_pack_says_how_to_make_one(tmp_path, damage):
 
 
 @pytest.mark.parametrize(("ask", "good", "bad"), [
-    (Ask("a", "number", "", min=0, max=50), [0, 50, 7], [-1, 51, 7.5, True, "7", None, [7], float("nan")]),
-    (Ask("a", "choice", "", options=("x", "y")), [0, 1], [2, -1, True, "0", None, [0]]),
-    (Ask("a", "labels", "", options=("x", "y"), items=("1", "2")), [[0, 1], [1, 1]], [[0], [0, 2], [0, 1, 1], "01", 0, [0, None], [True, False], {"0": 1}]),
+    (
+        Ask(id="a", kind="number", question="?", min=0, max=50),
+        [0, 50, 7],
+        [-1, 51, 7.5, True, "7", None, [7], float("nan")],
+    ),
+    (Ask(id="a", kind="choice", question="?", options=("x", "y")), [0, 1], [2, -1, True, "0", None, [0]]),
+    (
+        Ask(id="a", kind="labels", question="?", options=("x", "y"), items=("1", "2")),
+        [[0, 1], [1, 1]],
+        [[0], [0, 2], [0, 1, 1], "01", 0, [0, None], [True, False], {"0": 1}],
+    ),
 ])  # fmt: skip
 def test_only_answers_that_were_offered_are_answers(pack, ask, good, bad):
     assert all(check_value(ask, value, pack) for value in good)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from html import unescape
 
@@ -48,7 +49,7 @@ def test_papers_hold_what_the_lesson_file_holds(lesson, pack):
 def test_the_plan_adds_up(lesson, pack):
     rows = re.findall(r"<td>(\d+)–(\d+)</td>", paper_html("guide", lesson, pack))
     assert len(rows) == len(lesson.steps) and rows[0][0] == "0" and int(rows[-1][1]) == lesson.minutes
-    assert all(end == begin for (_, end), (begin, _) in zip(rows, rows[1:], strict=False))
+    assert all(end == begin for (_, end), (begin, _) in itertools.pairwise(rows))
 
 
 def test_another_lesson_file_makes_other_papers(pack):

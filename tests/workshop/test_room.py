@@ -148,8 +148,8 @@ def test_an_act_that_was_meant_for_another_state_is_refused(play):
     play.act("start")
     now = play.room.changes
     for body in (
-        {"act": "close", "at": now - 1}, {"act": "explode", "at": now}, {"act": "close", "at": now, "x": 1}, {"act": "rerun", "at": now},
-        {"act": "start", "at": now}, {"act": "lesson", "lesson": "none", "at": now}, {},
+        {"act": "close", "at": now - 1}, {"act": "explode", "at": now}, {"act": "close", "at": now, "x": 1},
+        {"act": "rerun", "at": now}, {"act": "start", "at": now}, {"act": "lesson", "lesson": "none", "at": now}, {},
     ):  # fmt: skip
         with pytest.raises(Refused):
             play.room.check(Draft(1, "key", "act", body=body), play.pack)
@@ -211,8 +211,9 @@ def test_earlier_answers_come_back_where_a_step_looks_at_them(lessons, pack):
 
 
 @pytest.mark.parametrize(("ask", "values"), [
-    (Ask("a", "number", "", min=0, max=7), [0, 7, 3, 3, 6]), (Ask("a", "choice", "", options=("x", "y")), [0, 1, 1, 1, 1]),
-    (Ask("a", "labels", "", options=("x", "y"), items=("1", "2")), [[0, 1]] * 5),
+    (Ask(id="a", kind="number", question="?", min=0, max=7), [0, 7, 3, 3, 6]),
+    (Ask(id="a", kind="choice", question="?", options=("x", "y")), [0, 1, 1, 1, 1]),
+    (Ask(id="a", kind="labels", question="?", options=("x", "y"), items=("1", "2")), [[0, 1]] * 5),
 ])  # fmt: skip
 def test_a_tally_counts_everybody_once_and_does_not_depend_on_the_order(ask, values):
     told = tally(ask, values)

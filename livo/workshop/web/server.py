@@ -79,7 +79,7 @@ class Workshop:
         self.lessons = {lesson.id: lesson for lesson in lessons}
         self.pack, self.rooms, self.base = pack, rooms, base
         self._guesses, self._joins = Guesses(), Buckets(*JOINS)
-        self._edition = hashlib.sha256(repr((lessons, pack.told)).encode()).hexdigest()[:8]
+        self._edition = hashlib.sha256(repr((lessons, pack.payload)).encode()).hexdigest()[:8]
 
     # --- lessons -----------------------------------------------------------------------------------------------------
 
