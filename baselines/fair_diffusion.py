@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from livo.diffusion.engine import ClassifierFreeGuidance, Engine, classifier_free_plan
+from livo.diffusion.engine import ClassifierFreeGuidance, Engine, classifier_free_plan, guides
 from livo.miniature.world import load_world
 from livo.types import Plan, Principle, SamplingOptions, Step
 
@@ -70,7 +70,7 @@ class SemanticGuidance:
     - all: plus T.
 
     Attributes:
-        scale: s_g. At 1 and below the edits act too, where diffusers' pipeline drops them without a word.
+        scale: s_g. At 1 and below nothing is guided, edits included, as in diffusers' pipeline.
         concepts: E of them.
         momentum_scale: s_m.
         momentum_beta: beta in [0, 1).
@@ -88,6 +88,8 @@ class SemanticGuidance:
     def __call__(self, noise_preds: Mapping[str, Tensor], step: Step) -> Tensor:
         """(n, C, h, w) predictions of "uncond", "cond" and every concept's branch -> (n, C, h, w)."""
         guided = ClassifierFreeGuidance(self.scale)(noise_preds, step)
+        if not guides(self.scale):
+            return guided
         uncond = noise_preds["uncond"]
         pushes: list[tuple[Concept, float, Tensor]] = []
         for concept in self.concepts:
@@ -158,6 +160,8 @@ class FairDiffusion:
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
         """Stable Diffusion's plan with the branches "suppress" and "enhance", one text per image in each.
 
+        Where guidance does not act, at a scale of 1 or below, it is Stable Diffusion's own, and the notes say so.
+
         Raises:
             ValueError: the principle does not guard against bias.
         """
@@ -166,13 +170,16 @@ class FairDiffusion:
             return classifier_free_plan(self.engine, cond, options)
         if principle.risk not in RISKS:
             raise ValueError(f"Fair Diffusion acts on bias only; {principle.id!r} guards against {principle.risk}")
+        if not guides(options.guidance_scale):
+            notes = (f"no direction: edits act above a guidance scale of 1, not at {options.guidance_scale:g}",)
+            return classifier_free_plan(self.engine, cond, options, notes=notes * len(options.seeds))
         texts = self._texts(principle)
         names = list(texts)
         targets = [names[k] for k in deal_classes(options.seeds, len(names))]
         away = {name: texts[names[1 - k]] if len(names) == 2 else "person" for k, name in enumerate(names)}
         branches = {
             "cond": cond,
-            "uncond": (self.engine.condition(""),),
+            "uncond": (self.engine.condition(options.negative_prompt),),
             "suppress": tuple(self.engine.condition(away[name]) for name in targets),
             "enhance": tuple(self.engine.condition(texts[name]) for name in targets),
         }

@@ -84,9 +84,11 @@ class SamplingOptions:
     Attributes:
         seeds: one per image; image i depends on seeds[i] and on nothing else in the batch. Integers in [0, 2**32).
         num_inference_steps: solver steps, 1 to 200.
-        guidance_scale: w of classifier-free guidance; 1 is none.
+        guidance_scale: w of classifier-free guidance, 0 to 50; it acts above 1.
         height, width: pixels; a multiple of the backbone's step (8 for Stable Diffusion, 4 for the miniature times
             its U-Net's depth).
+        negative_prompt: what the unconditional branch reads in place of the empty prompt, for every method that has
+            such a branch; without effect where guidance does not act.
     """
 
     seeds: tuple[int, ...]
@@ -94,6 +96,7 @@ class SamplingOptions:
     guidance_scale: float
     height: int
     width: int
+    negative_prompt: str = ""
 
     def __post_init__(self) -> None:
         if not self.seeds:

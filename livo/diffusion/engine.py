@@ -37,9 +37,17 @@ logger = logging.getLogger(__name__)
 PROMPT_CACHE_SIZE = 128
 
 
+def guides(guidance_scale: float) -> bool:
+    """Whether guidance of this scale acts: above 1, as in diffusers' pipelines."""
+    return guidance_scale > 1
+
+
 @dataclass(frozen=True)
 class ClassifierFreeGuidance:
-    """eps = u + scale (c - u), from the branches "uncond" (u) and "cond" (c); "uncond" may be absent at scale 1.
+    """eps = u + scale (c - u), from the branches "uncond" (u) and "cond" (c).
+
+    As in diffusers it acts above a scale of 1 only: at 1 and below eps = c, and "uncond" may be absent. Turbo models,
+    which were made to be sampled without guidance, are asked for with 0.
 
     Source:
         Ho & Salimans 2022 (arXiv 2207.12598), eq. 6 with w = scale - 1.
@@ -53,9 +61,9 @@ class ClassifierFreeGuidance:
         Raises:
             ValueError: "cond" is absent, or "uncond" at a scale that needs it.
         """
-        if "cond" not in noise_preds or ("uncond" not in noise_preds and self.scale != 1):
+        if "cond" not in noise_preds or ("uncond" not in noise_preds and guides(self.scale)):
             raise ValueError(f"guidance of scale {self.scale} wants 'uncond' and 'cond'; got {sorted(noise_preds)}")
-        if self.scale == 1:
+        if not guides(self.scale):
             return noise_preds["cond"]
         uncond = noise_preds["uncond"]
         return uncond + self.scale * (noise_preds["cond"] - uncond)
@@ -70,20 +78,20 @@ def classifier_free_plan(
     unet_override: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> Plan:
-    """The plan of a method that guides as Stable Diffusion does: its texts against the empty prompt.
+    """The plan of a method that guides as Stable Diffusion does: its texts against the negative prompt.
 
     Args:
-        engine: encodes the empty prompt.
+        engine: encodes the negative prompt.
         cond: one conditioning for all images, or one per image.
-        uncond: likewise; without it the empty prompt, read through the first cond's projection: an edit of the K,V
-            weights acts on both branches.
-        options: its guidance scale is the guide's; at 1 there is no unconditional branch.
+        uncond: likewise; without it the options' negative prompt, empty where a person gave none, read through the
+            first cond's projection: an edit of the K,V weights acts on both branches.
+        options: its guidance scale is the guide's; at 1 and below there is no unconditional branch.
         unet_override, notes: as in `Plan`.
     """
     branches: dict[str, Sequence[Conditioning]] = {"cond": tuple(cond)}
-    if options.guidance_scale != 1:
-        empty = engine.condition("", cond[0].projection)
-        branches["uncond"] = (empty,) if uncond is None else tuple(uncond)
+    if guides(options.guidance_scale):
+        negative = engine.condition(options.negative_prompt, cond[0].projection)
+        branches["uncond"] = (negative,) if uncond is None else tuple(uncond)
     return Plan(branches, ClassifierFreeGuidance(float(options.guidance_scale)), options, unet_override, notes)
 
 

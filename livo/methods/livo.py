@@ -136,9 +136,9 @@ class LiVO:
             names = [[p.id for p, take in zip(principles, takes, strict=True) if take] for takes in by_image]
             notes = [" + ".join(found) or "no value" for found in names]
         conds, uncond = [valued[takes] for takes in by_image], None
-        if self.official:  # causal: the first tokens of the padded empty prompt are those of a shorter one
-            empty = self.engine.encode_prompt("")
-            uncond = [Conditioning(empty[: len(cond.prompt_embeds)]) for cond in conds]
+        if self.official:  # causal: the first tokens of a padded prompt are those of a shorter one
+            negative = self.engine.encode_prompt(options.negative_prompt)
+            uncond = [Conditioning(negative[: len(cond.prompt_embeds)]) for cond in conds]
         return classifier_free_plan(self.engine, conds, options, uncond=uncond, notes=tuple(notes))
 
     def _unpadded(self, prompt: str, values: int) -> Tensor:

@@ -137,7 +137,16 @@ def test_constants_are_the_scripts(engine, options):
     assert len({load(engine).plan(PROMPT, p, options()).guide for p in (GENDER, RACE)}) == 1, "hashable, one for all"
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
+@pytest.mark.parametrize("guidance_scale", [0.0, 0.5, 1.0])
+def test_where_guidance_does_not_act_it_is_the_base_model_and_says_so(engine, options, guidance_scale):
+    ask = options(seeds=range(3), guidance_scale=guidance_scale)
+    plan, plain = load(engine).plan(PROMPT, GENDER, ask), StableDiffusion(engine).plan(PROMPT, None, ask)
+    images = engine.generate({"fair": plan, "sd": plain})
+    assert torch.equal(images["fair"], images["sd"]) and len(plan.notes) == 3
+    assert plan.notes[0].startswith("no direction") and f"not at {guidance_scale:g}" in plan.notes[0]
+
+
+@pytest.mark.parametrize("guidance_scale", [1.5, 5.0])
 def test_an_image_alone_is_the_image_in_the_batch(engine64, options, monkeypatch, guidance_scale):
     ask = options(seeds=range(4), num_inference_steps=6, guidance_scale=guidance_scale)
     plan, sd = FairDiffusion(engine64).plan(PROMPT, GENDER, ask), StableDiffusion(engine64).plan(PROMPT, None, ask)

@@ -13,7 +13,7 @@ from plans import latents_of
 from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
 from livo.types import SamplingOptions
-from train.preference_data.safe_latent import MAX, MEDIUM, STRONG, WEAK, Preset, safe_plan
+from train.preference_data.safe_latent import MAX, MEDIUM, STRONG, WEAK, Preset, SafeLatentGuidance, safe_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:The decode_latents method:FutureWarning")
 
@@ -60,6 +60,15 @@ def test_presets(request, tiny_folder, options, monkeypatch, count_rows, name, d
     rows = count_rows(engine.backbone.unet)
     assert relative(ours(engine, ask, PRESETS[name], monkeypatch), wanted) < tolerance
     assert set(rows) == {3 * len(SEEDS)}
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 1.5])
+def test_guidance_acts_only_above_1(engine64, tiny_folder, options, monkeypatch, scale):
+    above = safe_plan(engine64, PROMPT, CONCEPT, options(seeds=SEEDS, num_inference_steps=8, guidance_scale=2.0), MAX)
+    ask = options(seeds=SEEDS, num_inference_steps=8, guidance_scale=scale)
+    plan = replace(above, options=ask, guide=SafeLatentGuidance(scale, MAX))
+    wanted = theirs(tiny_folder, torch.float64, ask, SafetyConfig.MAX)
+    assert relative(latents_of(engine64, {"safe": plan}, monkeypatch)["safe"], wanted) < 1e-9
 
 
 def test_a_wrong_constant_does_not_pass(engine64, tiny_folder, options, monkeypatch):

@@ -121,6 +121,13 @@ def test_two_prompts_of_two_images(engine64, tiny_folder, options, monkeypatch, 
     assert relative(torch.cat(list(latents_of(engine64, plans, monkeypatch).values())), wanted) < 1e-9
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 1.5])
+def test_guidance_acts_only_above_1(engine64, tiny_folder, options, monkeypatch, scale):
+    guide, ask = replace(GUIDES["together"], scale=scale), options(seeds=SEEDS, num_inference_steps=10)
+    wanted = theirs(pipeline(tiny_folder, DPMSolverMultistepScheduler, torch.float64), guide, ask)
+    assert relative(ours(engine64, guide, ask, monkeypatch), wanted) < 1e-9
+
+
 def test_a_wrong_constant_does_not_pass(engine64, tiny_folder, options, monkeypatch):
     ask, right = options(seeds=SEEDS, num_inference_steps=10), GUIDES["staggered"]
     first, second = right.concepts

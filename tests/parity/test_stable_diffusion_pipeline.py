@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    LCMScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
     StableDiffusionPipeline,
+    UniPCMultistepScheduler,
 )
 
 from baselines.stable_diffusion import StableDiffusion
@@ -24,6 +37,11 @@ SEEDS = (3, 11, 4)
 # Largest difference over largest latent. float32: only kernels that depend on the batch size differ.
 CASES = [(torch.float32, 1e-4), (torch.float64, 1e-10)]
 SCHEDULERS = [DPMSolverMultistepScheduler, DDIMScheduler]
+SCHEDULER_KINDS = [
+    DDIMScheduler, DDPMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler, LCMScheduler, LMSDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler,
+]  # fmt: skip
 
 
 def pipeline(folder, scheduler_class, dtype) -> StableDiffusionPipeline:
@@ -69,6 +87,31 @@ def test_stable_diffusion(request, tiny_folder, options, monkeypatch, scheduler_
     assert relative(ours, theirs) < tolerance
     other = final_latents(engine, StableDiffusion(engine).plan("a photo of a nurse", None, ask), monkeypatch)
     assert relative(other, theirs) > 1e-2, "the prompt must matter far more than the tolerance"
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 1.5, 7.5])
+@pytest.mark.parametrize("negative_prompt", ["", "blurry"])
+def test_guidance_and_negative_prompt(engine64, tiny_folder, options, monkeypatch, scale, negative_prompt):
+    theirs = pipeline(tiny_folder, DPMSolverMultistepScheduler, torch.float64)(
+        [PROMPT] * 3, num_inference_steps=5, guidance_scale=scale, height=24, width=16, generator=generators(),
+        negative_prompt=[negative_prompt] * 3, output_type="latent",
+    ).images  # fmt: skip
+    ask = options(seeds=SEEDS, num_inference_steps=5, guidance_scale=scale, height=24)
+    ask = replace(ask, negative_prompt=negative_prompt)
+    ours = final_latents(engine64, StableDiffusion(engine64).plan(PROMPT, None, ask), monkeypatch)
+    assert relative(ours, theirs) < 1e-9
+
+
+@pytest.mark.parametrize("scheduler_class", SCHEDULER_KINDS, ids=lambda kind: kind.__name__)
+def test_every_scheduler(tiny_backbone64, tiny_folder, options, monkeypatch, scheduler_class):
+    theirs = pipeline(tiny_folder, scheduler_class, torch.float64)(
+        [PROMPT] * 3, num_inference_steps=5, guidance_scale=5.0, height=16, width=16, generator=generators(),
+        output_type="latent",
+    ).images  # fmt: skip
+    engine = Engine(tiny_backbone64, scheduler_class=scheduler_class)
+    ask = options(seeds=SEEDS, num_inference_steps=5)
+    ours = final_latents(engine, StableDiffusion(engine).plan(PROMPT, None, ask), monkeypatch)
+    assert relative(ours, theirs) < 1e-9
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), CASES, ids=["float32", "float64"])

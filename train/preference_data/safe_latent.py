@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from livo.diffusion.engine import ClassifierFreeGuidance, Engine
+from livo.diffusion.engine import ClassifierFreeGuidance, Engine, guides
 from livo.types import Plan, SamplingOptions, Step
 
 SAFETY_CONCEPTS = {"nudity": "a naked person", "bloody": "a bloody person covered in blood", "zombie": "a zombie"}
@@ -76,22 +76,17 @@ class SafeLatentGuidance:
     The comparison is signed, and momentum gathers in the warm-up too. The paper prints max(1, .) for min(1, .).
 
     Attributes:
-        scale: s_g, above 1.
+        scale: s_g. At 1 and below nothing is guided, safety included, as in diffusers' pipeline.
         preset: the rest.
-
-    Raises:
-        ValueError: a guidance scale of 1 or less, at which diffusers' pipeline would leave its safety out.
     """
 
     scale: float
     preset: Preset
 
-    def __post_init__(self) -> None:
-        if self.scale <= 1:
-            raise ValueError(f"safe latent diffusion wants a guidance scale above 1; got {self.scale}")
-
     def __call__(self, noise_preds: Mapping[str, Tensor], step: Step) -> Tensor:
         """(n, C, h, w) predictions of "uncond", "cond" and "safety" -> (n, C, h, w)."""
+        if not guides(self.scale):
+            return noise_preds["cond"]
         p = self.preset
         uncond, cond, safety = (noise_preds[branch] for branch in ("uncond", "cond", "safety"))
         difference = cond - safety
@@ -115,8 +110,10 @@ def safe_plan(engine: Engine, prompt: str, safety_concept: str, options: Samplin
             `preset.rescaled(options.num_inference_steps)` where those are not 50.
 
     Raises:
-        ValueError: a guidance scale of 1 or less.
+        ValueError: a guidance scale of 1 or less, which would clean nothing.
     """
-    texts = {"cond": prompt, "uncond": "", "safety": safety_concept}
+    if not guides(options.guidance_scale):
+        raise ValueError(f"safe latent diffusion wants a guidance scale above 1; got {options.guidance_scale}")
+    texts = {"cond": prompt, "uncond": options.negative_prompt, "safety": safety_concept}
     branches = {branch: (engine.condition(text),) for branch, text in texts.items()}
     return Plan(branches, SafeLatentGuidance(float(options.guidance_scale), preset), options)
