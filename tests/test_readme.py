@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
+import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -49,14 +53,30 @@ def is_python(word: str) -> bool:
 
 @functools.cache
 def help_of(*arguments: str) -> str:
-    """What `python ARGUMENTS --help` prints.
+    """What `python ARGUMENTS --help` prints, run in this process: a hundred starts of torch would take minutes.
 
     Raises:
         AssertionError: it fails.
     """
-    done = subprocess.run([sys.executable, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, f"python {' '.join(arguments)} --help: {done.stderr[-800:]}"
-    return done.stdout
+    printed, before, environment = io.StringIO(), sys.argv, dict(os.environ)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            sys.argv = [arguments[-1], *arguments[2 if arguments[0] == "-m" else 1 :], "--help"]
+            if arguments[0] == "-m":
+                runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+        status: object = 0
+    except SystemExit as exit:
+        status = exit.code
+    except Exception as error:  # a traceback is what a reader of the guide would see
+        status = f"{type(error).__name__}: {error}"
+    finally:
+        sys.argv = before
+        os.environ.clear()
+        os.environ.update(environment)
+    assert not status, f"python {' '.join(arguments)} --help: {status} {printed.getvalue()[-800:]}"
+    return printed.getvalue()
 
 
 def complaints(line: str) -> list[str]:
