@@ -48,6 +48,18 @@ def write_whole(path: Path, content: bytes, *, shared: bool = False) -> None:
         ) from error
 
 
+def check_writable(out: Path) -> None:
+    """Before any work: an hour's images must not be lost to a read-only folder."""
+    probe = out / f".{os.getpid()}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"the folder {out} cannot be written ({reason}): give another with --out") from error
+
+
 def rank_of_process(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int]:
     """Rank, number of processes and rank on this machine, as `accelerate launch` and `torchrun` set them.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from livo.classifiers.choice import load_judges, parse_judges
 from livo.evaluation.parts import SD, SamplingSetting, choose_parts, evaluation_parts
 from livo.miniature.world import load_world
+from livo.runs import check_writable
 from livo.types import InputError
 
 TABLES = ("1", "2", "3")
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace, load_methods: Callable) -> str:
         return answer(args)
     if args.save or args.results:
         raise InputError("--save and --results go with --table, --figure, --report or --readme: give one of them")
+    check_writable(args.out)
     return evaluate(args, load_methods)
 
 

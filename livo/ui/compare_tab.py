@@ -251,11 +251,11 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
         form = Form(*given)
         yield from with_link(run_comparison(bench, form), bench, form, request)
 
-    def on_click(prompt, choice, methods, seed, count, steps, guidance, guess, request: gr.Request):  # noqa: ANN001, ANN202
+    def on_click(prompt, choice, methods, seed, count, steps, guidance, guess, request: gr.Request):
         given = (prompt, choice, methods, seed, count, steps, guidance, guess)
         yield from on_compare(*given, request=request)
 
-    def on_preset(choice, methods, seed, count, steps, guidance, guess, request: gr.Request, event: gr.EventData):  # noqa: ANN001, ANN202
+    def on_preset(choice, methods, seed, count, steps, guidance, guess, request: gr.Request, event: gr.EventData):
         text = str(getattr(event, "prompt", ""))[:1_000]
         form = Form(text, choice, methods, seed, count, steps, guidance, guess)
         start = Form("", AUTO, ticked, 0, len(SEEDS), d.num_inference_steps, d.guidance_scale, "")

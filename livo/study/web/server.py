@@ -31,8 +31,8 @@ from livo.study.questions import QUESTIONS
 from livo.study.session import Progress, Sessions, is_paused, is_right, question_of, trial_of
 from livo.study.study_file import LANGUAGES, Item, StudyFolder
 from livo.study.web.create import Maker
-from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
 from livo.web.bodies import Body, read_body
+from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
 from livo.web.guard import Buckets, Guesses, Headers, asker, bearer, guarded
 from livo.web.pages import page, serve_static, static_files
 from livo.web.serve import qr_svg
