@@ -9,7 +9,9 @@ prompt negates anything: a bag of words cannot tell what the "no" is about.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 from livo.principles import Entry
 from livo.retriever.negation import NEGATORS
@@ -39,24 +41,27 @@ class ExemplarRetriever:
         self._exemplars = [(entry, text) for entry in entries for text in entry.exemplars]
         self._words = [{_stem(token.text) for token in _content(tokens(text))} for _, text in self._exemplars]
         self._vocabulary = frozenset().union(*self._words)
-        self._index = None
-        if self._exemplars:
-            import bm25s  # here, because a prompt that the lexicon decides needs none
 
-            self._index = bm25s.BM25()
-            self._index.index([sorted(words) for words in self._words], show_progress=False)
-            self._full = [float(self._index.get_scores(sorted(words))[i]) for i, words in enumerate(self._words)]
+    @functools.cached_property
+    def _index(self) -> tuple[Any, list[float]]:
+        """The index, and each exemplar's score against itself: made for the first prompt that shares enough words."""
+        import bm25s  # here, because it brings numpy and scipy, and most prompts need neither
+
+        index = bm25s.BM25()
+        index.index([sorted(words) for words in self._words], show_progress=False)
+        return index, [float(index.get_scores(sorted(words))[i]) for i, words in enumerate(self._words)]
 
     def __call__(self, prompt: str) -> dict[str, tuple[Evidence, ...]]:
         """The evidence for every principle that an exemplar calls for, by id."""
         words = tokens(prompt)
         asked = {_stem(token.text) for token in _content(words)}
         asked &= self._vocabulary
-        if self._index is None or len(asked) < MIN_WORDS or any(word.text in NEGATORS for word in words):
+        if len(asked) < MIN_WORDS or any(word.text in NEGATORS for word in words):
             return {}
-        scores = self._index.get_scores(sorted(asked))
+        index, full_scores = self._index
+        scores = index.get_scores(sorted(asked))
         found: dict[str, tuple[float, tuple[Evidence, ...]]] = {}
-        for (entry, text), own, full, score in zip(self._exemplars, self._words, self._full, scores, strict=True):
+        for (entry, text), own, full, score in zip(self._exemplars, self._words, full_scores, scores, strict=True):
             share = float(score) / full
             shared = [token for token in _content(words) if _stem(token.text) in own]
             if share < MIN_SHARE or len({_stem(token.text) for token in shared}) < MIN_WORDS:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from livo.principles import Entry, load_entries, load_lexicon
 from livo.retriever.negation import negations
-from livo.retriever.phrases import PERSON, REACH, Found, add_phrase, cover, longest, overlapping, search
+from livo.retriever.phrases import PERSON, REACH, Found, Phrases, cover, longest, overlapping, search
 from livo.retriever.spelling import MIN_LETTERS, Spelling
 from livo.retriever.words import Token, as_is, inflections, plurals, tokens, word_set
 from livo.types import Evidence, InputError, Principle, Retrieval
@@ -75,8 +75,8 @@ class LexicalRetriever:
         self._body = frozenset(lexicon["body"])
         endings = "|".join(map(re.escape, lexicon.get(ENDINGS, ()))) or "(?!)"
         self._title = re.compile(rf"[^\W\d_]{{2,}}(?:{endings})s?")
-        self._plain: dict = {}
-        self._about_persons: dict = {}  # phrases with `<person>`, found once the persons are
+        self._plain = Phrases()
+        self._about_persons = Phrases()  # phrases with `<person>`, found once the persons are
         modifiers: set[str] = {"and", "very", *lexicon["adjectives"]}
         for name, words in lexicon.items():
             forms = {"adjectives": as_is, "objects": None, "body": None, SPELT_RIGHT: None, ENDINGS: None}.get(
@@ -164,8 +164,8 @@ class LexicalRetriever:
 
     def _add(self, phrases: Iterable[str], role: str, owner: int, forms: Callable[[str], set[str]]) -> None:
         for phrase in phrases:
-            trie = self._about_persons if PERSON in phrase.split() else self._plain
-            add_phrase(trie, phrase, role, owner, forms)
+            among = self._about_persons if PERSON in phrase.split() else self._plain
+            among.add(phrase, role, owner, forms)
 
     def _spelling_of(self, lexicon: Mapping[str, Sequence[str]]) -> Spelling:
         """What may be misspelt: the words of toxic kinds, and the longer occupations."""

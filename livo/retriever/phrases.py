@@ -7,8 +7,9 @@ Linear in the prompt for the lexicon's phrases, which are a few words long.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from livo.retriever.words import Token, tokens
 from livo.types import InputError
@@ -16,7 +17,11 @@ from livo.types import InputError
 REACH = 6
 """How many tokens a negation, or a description, may lie from what it is about."""
 PERSON = "<person>"
+_SIMPLE = re.compile("[a-z]+")
 _HERE = object()  # the trie's key for "a phrase ends here"; no token equals it
+
+Forms = Callable[[str], set[str]]
+"""The forms that a word may take in a prompt."""
 
 
 class Found(NamedTuple):
@@ -29,30 +34,63 @@ class Found(NamedTuple):
     owner: int  # index of the principle's entry; -1 for the word lists about people
 
 
-def add_phrase(trie: dict, phrase: str, role: str, owner: int, forms: Callable[[str], set[str]]) -> None:
-    """Puts a phrase into the trie in every form of its last word. A word may hold choices: "slit/cut throat".
+class Phrases:
+    """The lexicon's phrases as a trie of words, spelt out only where their first word is met: most never are.
 
-    Raises:
-        InputError: if it holds no word.
+    Threads may share it: two that meet a word at once spell out the same.
     """
-    nodes, words = [trie], phrase.split()
-    for place, choices in enumerate(words):
-        ways = {way for word in choices.split("/") for way in _ways(word, forms if place == len(words) - 1 else None)}
-        ways.discard(())
-        if ways:
-            nodes = [_descend(node, way) for node in nodes for way in sorted(ways)]
-    if nodes == [trie]:
-        raise InputError(f"{role}: {phrase!r} holds no word that a prompt could hold")
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[tuple[str, str, int, Forms]]] = {}
+        self._nodes: dict[str, dict] = {}
+
+    def add(self, phrase: str, role: str, owner: int, forms: Forms) -> None:
+        """Puts a phrase in, in every form of its last word. A word may hold choices: "slit/cut throat".
+
+        Raises:
+            InputError: if it holds no word.
+        """
+        firsts = next((ways for ways in _words_of(phrase, forms) if ways), None)
+        if firsts is None:
+            raise InputError(f"{role}: {phrase!r} holds no word that a prompt could hold")
+        for first in {way[0] for way in firsts}:
+            self._waiting.setdefault(first, []).append((phrase, role, owner, forms))
+
+    def get(self, word: object, default: Any = None) -> Any:
+        """The trie below a first word."""
+        node = self._nodes.get(word)  # type: ignore[call-overload]
+        if node is None and (waiting := self._waiting.get(word)):  # type: ignore[call-overload]
+            node = {}
+            for phrase, role, owner, forms in waiting:
+                _spell_out(node, word, phrase, role, owner, forms)
+            self._nodes[str(word)] = node
+        return default if node is None else node
+
+
+def _spell_out(root: dict, first: object, phrase: str, role: str, owner: int, forms: Forms) -> None:
+    """Puts those ways of a phrase that begin with a word into the trie below that word."""
+    begun, *others = [ways for ways in _words_of(phrase, forms) if ways]
+    nodes = [_descend(root, way[1:]) for way in sorted(begun) if way[0] == first]
+    for ways in others:
+        nodes = [_descend(node, way) for node in nodes for way in sorted(ways)]
     for node in nodes:
-        node.setdefault(_HERE, {})[phrase, role, owner] = (
-            None  # a dict keeps the order: the same evidence in every process
-        )
+        # A dict keeps the order: the same evidence in every process.
+        node.setdefault(_HERE, {})[phrase, role, owner] = None
 
 
-def _ways(word: str, forms: Callable[[str], set[str]] | None) -> set[tuple[str, ...]]:
+def _words_of(phrase: str, forms: Forms) -> Iterator[set[tuple[str, ...]]]:
+    """For each word of a phrase the ways in which a prompt may have it; none where it is only signs."""
+    words = phrase.split()
+    for place, choices in enumerate(words):
+        last = place == len(words) - 1
+        yield {way for word in choices.split("/") for way in _ways(word, forms if last else None)} - {()}
+
+
+def _ways(word: str, forms: Forms | None) -> set[tuple[str, ...]]:
     if word in (PERSON, "*"):
         return {(word,)}
-    parts = tuple(token.text for token in tokens(word))
+    # Small letters alone are one token as they stand: most words, without the search for tokens.
+    parts = (word,) if _SIMPLE.fullmatch(word) else tuple(token.text for token in tokens(word))
     return {(*parts[:-1], form) for form in forms(parts[-1])} if forms and parts else {parts}
 
 
@@ -63,11 +101,11 @@ def _descend(node: dict, way: tuple[str, ...]) -> dict:
 
 
 def search(
-    trie: dict, tokens: Sequence[Token], persons: Mapping[int, int], modifiers: frozenset[str]
+    phrases: Phrases, tokens: Sequence[Token], persons: Mapping[int, int], modifiers: frozenset[str]
 ) -> Iterator[Found]:
-    """Every phrase of the trie in the prompt. A phrase does not reach across punctuation."""
+    """Every phrase in the prompt. A phrase does not reach across punctuation."""
     for first in range(len(tokens)):
-        states = [(first, trie)]
+        states: list[tuple[int, Any]] = [(first, phrases)]
         while states:
             i, node = states.pop()
             for term, role, owner in node.get(_HERE, ()):

@@ -14,9 +14,6 @@ import livo.retriever.spelling
 import livo.retriever.words
 from livo.principles import PRINCIPLES_PATH, load_entries
 from livo.retriever import LexicalRetriever, Retriever, retrieve, retrieve_legacy
-from livo.retriever.phrases import add_phrase, search
-from livo.retriever.words import as_is, tokens
-from livo.types import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,16 +98,6 @@ def test_exemplars_of_a_new_principle_are_found(tmp_path):
     assert ask("smoke rising from a chimney").principle is None
     assert [p.id for p in ask("a doctor smoking").principles] == ["smoking", "gender_equality", "racial_equality"]
     assert "smoking" not in retrieve("a doctor smoking").scores
-
-
-def test_choices_in_a_phrase_are_each_found():
-    trie: dict = {}
-    add_phrase(trie, "slit/cut the throat/neck", "lexicon", 0, as_is)
-    found = {prompt: len(list(search(trie, tokens(prompt), {}, frozenset()))) for prompt in (
-        "slit the throat", "cut the neck", "cut the rope", "slit throat")}  # fmt: skip
-    assert list(found.values()) == [1, 1, 0, 0]
-    with pytest.raises(InputError, match="holds no word"):
-        add_phrase(trie, "!?", "lexicon", 0, as_is)
 
 
 @pytest.mark.parametrize(("prompt", "principle"), [
