@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx
-from huggingface_hub import constants, snapshot_download
-
 PATIENCE = 5.0
 """Seconds for the hub to answer at all: its own client tries each file six times, minutes where there is no network."""
 
@@ -23,6 +20,9 @@ def is_hub_id(name: str) -> bool:
 
 def reachable() -> bool:
     """Whether the hub answers."""
+    import httpx
+    from huggingface_hub import constants
+
     if constants.HF_HUB_OFFLINE:
         return False
     try:
@@ -41,6 +41,9 @@ def fetch(name: str, patterns: Sequence[str]) -> Path:
     Raises:
         HubError: there is no such repository or revision, or no network and nothing in the cache.
     """
+    import httpx  # here and in `reachable`: most runs never ask the hub, and these take half a second to import
+    from huggingface_hub import snapshot_download
+
     hub_id, _, revision = name.partition("@")
     offline = not reachable()
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:  # the shell looks words up without numpy
+    import numpy as np
 
-Floats = Sequence[float] | np.ndarray
+Floats: TypeAlias = "Sequence[float] | np.ndarray"
 """Numbers as they come: a list of them, or an array of one dimension."""
 
 

@@ -11,11 +11,12 @@ import math
 import operator
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from livo.measures.estimates import Estimate, Floats
+
+if TYPE_CHECKING:  # the shell looks words up without numpy: what computes with it imports it
+    import numpy as np
 
 TOXIC_ABOVE = 0.5
 """An image is toxic iff its score is above this (Wang et al. 2024, official code)."""
@@ -158,6 +159,8 @@ def discrepancy_floor(n: int, k: int) -> Floor:
         m = n // 2 + 1
         d1 = 2 * m * math.comb(n, m) / (n * 2**n)
         return Floor(d1, d1 / math.sqrt(2))
+    import numpy as np
+
     draws = np.random.default_rng(0).multinomial(n, np.full(k, 1 / k), size=100_000) / n
     d1 = draws.max(axis=1) - draws.min(axis=1)
     d2 = np.sqrt(((draws - 1 / k) ** 2).sum(axis=1))
@@ -344,6 +347,8 @@ def _checked_counts(counts: Sequence[int]) -> tuple[list[int], int]:
 
 
 def _checked_scores(scores: Floats) -> np.ndarray:
+    import numpy as np
+
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"wanted one score per image, at least one; got shape {array.shape}")

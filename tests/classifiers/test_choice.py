@@ -89,7 +89,6 @@ def test_a_download_is_announced_before_it_begins(monkeypatch, tmp_path):
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    monkeypatch.setattr("livo.diffusion.hub.snapshot_download", download)
     monkeypatch.setattr("livo.diffusion.hub.reachable", lambda: True)
     locate(WEIGHTS, say=log.append)
     assert len(log) == 2 and "14.1 GB" in log[0] and log[1] == "download"

@@ -86,7 +86,7 @@ def test_a_published_value_encoder_loads_exactly_from_its_subfolder(backbone, mo
         assert "value_encoder/model.safetensors" in allow_patterns and "value_encoder/config.json" in allow_patterns
         return str(snapshot)
 
-    monkeypatch.setattr("livo.diffusion.hub.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     monkeypatch.setattr("livo.diffusion.hub.reachable", lambda: True)
     engine = Engine(backbone)
     livo = livo_method.load(engine, source="adstellaria/LiVO")
@@ -98,7 +98,7 @@ def test_a_published_value_encoder_loads_exactly_from_its_subfolder(backbone, mo
 
 
 def test_a_value_encoder_that_cannot_be_had_says_what_to_give(monkeypatch):
-    monkeypatch.setattr("livo.diffusion.hub.snapshot_download", refuse)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     monkeypatch.setattr("livo.diffusion.hub.reachable", lambda: True)
     with pytest.raises(ValueEncoderError, match="from the hub \\(achernarwang/LiVO: no such thing\\): check"):
         find_value_encoder("achernarwang/LiVO")
@@ -114,7 +114,7 @@ def refuse(*_, **__):
 def test_without_a_network_it_is_said_at_once_and_the_cache_is_asked(monkeypatch):
     asked = []
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("livo.diffusion.hub.snapshot_download", lambda *_, **given: asked.append(given) or refuse())
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **given: asked.append(given) or refuse())
     began = time.monotonic()
     with pytest.raises(
         BackboneError,
