@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     bench = open_workbench(args)
     for problem in problems(bench):
         print(f"livo: {problem}", file=sys.stderr)
-    studies = [OpenStudy(site.folder.study.title, f"{PREFIX}/{site.folder.name}/") for site in sites]
+    studies = [OpenStudy(site.folder.study.title, f"{PREFIX.lstrip('/')}/{site.folder.name}/") for site in sites]
     trainer = LiveTrainings() if args.backbone == "miniature" else None  # its pairs are drawings of the drawn world
     page = build_page(bench, load_examples(), studies, trainer)
     page.queue(max_size=WAITING_MOST, api_open=False)  # the queue is the only way in

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
+
 import gradio as gr
 
 from livo.compare import Comparison, make_request
 from livo.inputs import validate_prompt
 from livo.retriever import retrieve
-from livo.types import InputError, SamplingOptions
+from livo.types import InputError, Progress, SamplingOptions
 from livo.ui.compare_tab import GENERATION
 from livo.ui.comparison_view import to_pixels
 from livo.ui.rows import data_uri
@@ -23,6 +26,9 @@ FIRST = "stable_diffusion"
 
 def build_api(bench: Workbench) -> None:
     """Adds the endpoints to the Blocks at hand; they wait in the page's own queue.
+
+    The two that draw yield the step they are at, and last what was asked for: between two steps it shows whether the caller
+    is still there, and the work ends where not.
 
     Gradio reads the functions' docstrings and types, and shows them to callers.
     """
@@ -56,7 +62,7 @@ def build_api(bench: Workbench) -> None:
         methods: str = "stable_diffusion,livo",
         first_seed: int = 0,
         images: int = 4,
-    ) -> dict:
+    ) -> Iterator[dict]:
         """Draws a prompt with several alignment methods from the same starting noise, and judges every image.
 
         Args:
@@ -70,18 +76,25 @@ def build_api(bench: Workbench) -> None:
             As `python -m livo compare --json` prints it, with the images as data URIs. On a public page images that are
             flagged as toxic are made unrecognisable.
         """
-        comparison, notices = _run(bench, prompt, principle, methods, first_seed, images, MOST_PICTURES)
+        notices: list[str] = []
+        for item in _run(bench, prompt, principle, methods, first_seed, images, MOST_PICTURES):
+            if isinstance(item, Comparison):
+                comparison = item
+            elif isinstance(item, Notice):
+                notices.append(item.text)
+            else:
+                yield {"step": item.step, "of": item.num_steps}
         gated = bench.access.gate(comparison, stand_ins_too=True)
         shown = {
             id: [data_uri(image) for image in to_pixels(r.images)]
             for id, r in gated.methods.items()
             if r.images is not None
         }
-        return {**gated.record().to_json(shown), "notices": notices}
+        yield {**gated.record().to_json(shown), "notices": notices}
 
     def bias_report(
         prompt: str, principle: str = "gender_equality", method: str = "livo", first_seed: int = 0, images: int = 20
-    ) -> dict:
+    ) -> Iterator[dict]:
         """How a method shifts whom a prompt shows, beside the unaligned model: counts, shares with intervals, D1 and D2.
 
         Labels are what a classifier perceives in the pictures, never what anybody is; "cannot tell" is counted apart.
@@ -96,7 +109,14 @@ def build_api(bench: Workbench) -> None:
         Returns:
             By method and question: classes, counts, abstained, shares' 95 % intervals, D1, D2 and a fair sampler's.
         """
-        comparison, notices = _run(bench, prompt, principle, f"{FIRST},{method}", first_seed, images, MOST_COUNTED)
+        notices: list[str] = []
+        for item in _run(bench, prompt, principle, f"{FIRST},{method}", first_seed, images, MOST_COUNTED):
+            if isinstance(item, Comparison):
+                comparison = item
+            elif isinstance(item, Notice):
+                notices.append(item.text)
+            else:
+                yield {"step": item.step, "of": item.num_steps}
         record = comparison.record().to_json()
         report = {
             id: {
@@ -109,7 +129,7 @@ def build_api(bench: Workbench) -> None:
             }
             for id, result in record["methods"].items()
         }
-        return {
+        yield {
             "prompt": record["prompt"],
             "principle": record["principle"],
             "options": record["options"],
@@ -125,8 +145,8 @@ def build_api(bench: Workbench) -> None:
 
 def _run(
     bench: Workbench, prompt: str, principle: str, methods: str, first_seed: int, images: int, most: int
-) -> tuple[Comparison, list[str]]:
-    """A comparison and the notices on the way; whatever cannot be used is a Gradio error with a message."""
+) -> Iterator[Notice | Progress | Comparison]:
+    """What a comparison yields, the comparison last; whatever cannot be used is a Gradio error with a message."""
     try:
         if bench.engine is None:
             raise InputError(f"no image can be made: {bench.problem}")
@@ -143,8 +163,7 @@ def _run(
             tuple(range(first_seed, first_seed + images)), d.num_inference_steps, d.guidance_scale, d.height, d.width
         )
         request = make_request(prompt, ids, options, principle, vocabulary=bench.vocabulary)
-        items = list(serve(bench, request))
+        with closing(serve(bench, request)) as work:
+            yield from work
     except InputError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    assert isinstance(items[-1], Comparison)
-    return items[-1], [item.text for item in items if isinstance(item, Notice)]

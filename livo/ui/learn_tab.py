@@ -14,15 +14,18 @@ from livo.workshop.lesson import Lesson, load_lessons
 from livo.workshop.printing import PAPERS
 from livo.workshop.web.serve import PREFIX
 
+ROOT = PREFIX.lstrip("/")
+"""Relative to the page: a proxy may put something before both."""
+
 
 def lessons_html(lessons: Sequence[Lesson]) -> Markup:
     """The lessons with their time, and a link to each and to its papers."""
-    return render("lessons.html", lessons=lessons, papers=PAPERS, root=PREFIX)
+    return render("lessons.html", lessons=lessons, papers=PAPERS, root=ROOT)
 
 
 def build_learn_tab() -> None:
     """Lays the tab out inside the Blocks at hand."""
-    gr.HTML(render("learn.html", root=PREFIX), elem_id="learn")
+    gr.HTML(render("learn.html", root=ROOT), elem_id="learn")
     try:
         gr.HTML(lessons_html(load_lessons()), elem_id="lessons")
     except InputError as error:

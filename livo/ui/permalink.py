@@ -63,9 +63,9 @@ def _link(bench: Workbench, form: Asked, request: gr.Request | None) -> str:
 
 def _own_address(request: gr.Request) -> str:
     """This server's, as the visitor's browser reached it."""
-    headers = request.headers
+    headers, scope = request.headers, request.request.scope if request.request else {}
     scheme = headers.get("x-forwarded-proto", request.url.scheme).split(",")[0]
-    return f"{scheme}://{headers.get('host', 'localhost')}"
+    return f"{scheme}://{headers.get('host', 'localhost')}{scope.get('root_path', '')}"
 
 
 def open_link(

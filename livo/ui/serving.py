@@ -7,7 +7,7 @@ for item in serve(bench, request):
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,11 @@ from livo.compare import Comparison, ComparisonRequest, compare
 from livo.types import InputError, Progress
 from livo.ui.workbench import Generate, Workbench
 from livo.ui.zero_gpu import explain, lend, seconds_needed
+
+MOST_STEPS = 5_000
+"""Methods x pictures x solver steps of one request on a public page."""
+MOST_STEPS_AT_HOME = 50_000
+"""The same where no stranger asks."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +53,35 @@ def on_a_lent_gpu(bench: Workbench) -> Generate:
     return lend(on_this_machine(bench), duration)
 
 
-def serve(bench: Workbench, request: ComparisonRequest) -> Iterator[Notice | Progress | Comparison]:
-    """One visitor's comparison.
+def serve(bench: Workbench, request: ComparisonRequest) -> Generator[Notice | Progress | Comparison, None, None]:
+    """One visitor's comparison, while no other is made.
 
     Where a GPU fails before anything was drawn and there is a drawn world to fall back on, that answers, after a notice.
     Closing the iterator stops the work before its next step.
 
     Raises:
-        InputError: the prompt is refused (at once), or the GPU failed and nothing else can answer.
+        InputError: the prompt or the size is refused (at once), or the GPU failed and nothing else can answer.
     """
     bench.access.check(request)
-    return _serve(bench, request)
+    check_size(request, MOST_STEPS if bench.access.public else MOST_STEPS_AT_HOME)
+    return bench.turn.hold(_serve(bench, request))
+
+
+def check_size(request: ComparisonRequest, most: int) -> None:
+    """Whether a request is one that a page of this server makes.
+
+    Args:
+        most: methods x pictures x solver steps.
+
+    Raises:
+        InputError: it asks for more.
+    """
+    methods, images, steps = len(request.methods), len(request.options.seeds), request.options.num_inference_steps
+    if methods * images * steps > most:
+        raise InputError(
+            f"{methods} methods x {images} images x {steps} steps are {methods * images * steps:,}; one request may be "
+            f"{most:,}: ask for fewer"
+        )
 
 
 def _serve(bench: Workbench, request: ComparisonRequest) -> Iterator[Notice | Progress | Comparison]:
@@ -85,4 +108,6 @@ def _serve(bench: Workbench, request: ComparisonRequest) -> Iterator[Notice | Pr
     words = bench.fallback.vocabulary(request.prompt)
     if words.refused:
         raise InputError(words.refused)
-    yield from serve(bench.fallback, replace(request, options=options, words=words))
+    instead = replace(request, options=options, words=words)
+    bench.fallback.access.check(instead)
+    yield from _serve(bench.fallback, instead)

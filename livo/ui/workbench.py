@@ -17,6 +17,7 @@ from livo.diffusion.engine import Engine
 from livo.miniature.world import load_world
 from livo.types import Judge, Progress
 from livo.ui.access import Access
+from livo.ui.turn import Turn
 from livo.vocabulary import Vocabulary, everything_known, vocabulary_of
 
 Generate = Callable[[ComparisonRequest], Iterator[Progress | Comparison]]
@@ -35,6 +36,7 @@ class Workbench:
         access: what visitors may ask for and see.
         generate: makes comparisons elsewhere than in this process; None where they are made here.
         fallback: what answers where a GPU fails.
+        turn: held by the comparison that is being made.
         notice: what visitors should know from the start.
     """
 
@@ -50,6 +52,7 @@ class Workbench:
     generate: Generate | None = None
     fallback: Workbench | None = None
     notice: str = ""
+    turn: Turn = field(default_factory=Turn)
 
 
 def load_workbench(

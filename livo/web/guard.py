@@ -17,7 +17,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from livo.types import InputError
 from livo.web.events import Refused
@@ -103,7 +103,9 @@ class Guard:
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
         scope = self._in_one_form(scope)
-        body = _Limited(receive)
+        if scope["path"] and scope["path"] == self.reach.root_path:  # relative links want the slash
+            return await RedirectResponse(f"{scope['path'].rsplit('/', 1)[-1]}/", 307)(scope, receive, send)
+        body = _Limited(receive, scope)
         begun = False
 
         async def with_headers(message: Any) -> None:
@@ -168,9 +170,11 @@ class _Limited:
         refused: why nothing more is read of it.
     """
 
-    def __init__(self, receive: Any) -> None:
+    def __init__(self, receive: Any, scope: Any) -> None:
         self.receive, self.refused = receive, cast("Refused | None", None)
-        self._left, self._whole, self._until = LARGEST_REQUEST, False, time.monotonic() + BODY_SECONDS
+        self._left, self._until = LARGEST_REQUEST, time.monotonic() + BODY_SECONDS
+        # Without a body there is nothing to wait for; and whoever asks whether the client has gone must not wait either.
+        self._whole = scope["method"] in SAFE
 
     async def __call__(self) -> Any:
         if self._whole:

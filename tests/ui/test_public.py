@@ -296,3 +296,28 @@ def test_a_model_that_can_has_the_drawn_world_to_fall_back_on(tiny_folder):
     bench = opening.open_workbench(arguments("--backbone", str(tiny_folder), "--public", "--device", "cpu"))
     assert bench.engine.backbone.name == str(tiny_folder) and bench.access.stand_ins == ()
     assert bench.fallback.engine.backbone.name == "miniature" and bench.fallback.access.stand_ins == STAND_INS
+
+
+# --- size ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_would_keep_everybody_waiting_is_refused_at_once(drawn, count_rows):
+    rows = count_rows(drawn.engine.backbone.unet)
+    public = dataclasses.replace(drawn, access=PUBLIC)
+    large = asked(
+        "a photo of a doctor", ("livo", "stable_diffusion"), SamplingOptions(tuple(range(200)), 200, 2.0, 64, 64)
+    )
+    with pytest.raises(InputError, match=r"80,000; one request may be 5,000: ask for fewer"):
+        serve(public, large)
+    with pytest.raises(InputError, match="one request may be 50,000"):
+        serve(drawn, large)
+    assert rows == []
+
+
+def test_nothing_else_is_made_while_a_comparison_is(drawn):
+    first = serve(drawn, asked("a photo of a doctor"))
+    next(first)
+    quick = dataclasses.replace(drawn, turn=drawn.turn)
+    assert quick.turn is drawn.turn and drawn.turn._holder is not None
+    first.close()
+    assert drawn.turn._holder is None

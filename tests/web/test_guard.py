@@ -109,6 +109,7 @@ def test_a_prefix_is_there_whether_the_proxy_cut_it_or_not() -> None:
     for path in ("/study/x", "/livo/study/x"):
         assert there.get(path).json()["url"] == "http://127.0.0.1/livo/study/x"
     assert there.get("/livoness/study/x").status_code == 404
+    assert there.get("/livo", follow_redirects=False).headers["location"] == "livo/"
 
 
 def test_every_answer_says_who_may_frame_it_and_that_its_type_is_meant() -> None:

@@ -1,0 +1,83 @@
+"""One comparison at a time, whichever way it came in: the page, the API, a tool call."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import TypeVar
+
+from livo.types import InputError
+
+PATIENCE = 120.0
+"""Seconds that a comparison waits for its turn."""
+ABANDONED = 30.0
+"""Seconds after which a comparison whose caller fetches nothing more loses its turn."""
+Item = TypeVar("Item")
+
+
+class Turn:
+    """Held by one comparison from its first step to its last.
+
+    A queue in front of it may have several doors; this is inside, so that none of them runs two comparisons at once.
+    """
+
+    def __init__(self, patience: float = PATIENCE, abandoned: float = ABANDONED) -> None:
+        self._patience, self._abandoned = patience, abandoned
+        self._free = threading.Condition()
+        self._holder: object | None = None
+        self._idle_since = float("inf")
+
+    def hold(self, work: Iterator[Item]) -> Generator[Item, None, None]:
+        """The items of a piece of work, made while nothing else is; closing it ends the work and gives the turn back.
+
+        Raises:
+            InputError: others took too long, or the caller did.
+        """
+        own = object()
+        self._take(own)
+        try:
+            for item in work:
+                self._wait_for_caller(own)
+                yield item
+                self._go_on(own)
+        finally:
+            if close := getattr(work, "close", None):
+                close()
+            with self._free:
+                if self._holder is own:
+                    self._holder = None
+                    self._free.notify_all()
+            release_memory()
+
+    def _take(self, own: object) -> None:
+        until = time.monotonic() + self._patience
+        with self._free:
+            while self._holder is not None and time.monotonic() - self._idle_since < self._abandoned:
+                if time.monotonic() > until:
+                    raise InputError("another comparison is being made: try again in a minute")
+                self._free.wait(0.25)
+            self._holder, self._idle_since = own, float("inf")
+
+    def _wait_for_caller(self, own: object) -> None:
+        with self._free:
+            if self._holder is own:
+                self._idle_since = time.monotonic()
+
+    def _go_on(self, own: object) -> None:
+        with self._free:
+            if self._holder is not own:
+                raise InputError("nobody fetched this comparison for a while, and another one began: ask again")
+            self._idle_since = float("inf")
+
+
+def release_memory() -> None:
+    """Gives what the pictures took back to the system; glibc keeps it otherwise."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
