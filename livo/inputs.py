@@ -6,6 +6,7 @@ Every refusal says what to do instead.
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import unicodedata
 from pathlib import Path
@@ -191,14 +192,35 @@ def read_model(model: type[Model], data: Any, where: str) -> Model:
     if kind == "missing":
         raise InputError(f"{field} is missing")
     if kind == "extra_forbidden":
-        raise InputError(f"{field}: there is no such field; there are: {', '.join(model.model_fields)}")
+        name, known = str(problem["loc"][-1]), _fields_at(model, problem["loc"])
+        near = difflib.get_close_matches(name, known, 1)
+        meant = f", did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"{field}: there is no such field{meant}; there are: {', '.join(known)}")
     if kind == "value_error":  # a validator's own words
         raise InputError(f"{field}: {problem['ctx']['error']}")
     said = _SAID.get(kind, problem["msg"])
     raise InputError(f"{field}: {said.format(**problem.get('ctx', {}))}, got {described(given)}")
 
 
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields beside the one that the path leads to; the outermost where models lie in lists or unions."""
+    for part in path[:-1]:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return list(model.model_fields)
+
+
 _SAID = {
+    "int_type": "wanted a whole number",
+    "int_from_float": "wanted a whole number",
+    "float_type": "wanted a number",
+    "bool_type": "wanted true or false",
+    "greater_than_equal": "wanted at least {ge}",
+    "less_than_equal": "wanted at most {le}",
+    "less_than": "wanted less than {lt}",
+    "union_tag_invalid": "wanted one of {expected_tags} as {discriminator}",
     "string_type": "wanted words (no, on, yes and numbers need quotes)",
     "string_too_short": "wanted words",
     "string_pattern_mismatch": "wanted small letters, digits and _, a letter first",

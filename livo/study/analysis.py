@@ -224,7 +224,7 @@ def gold_accuracy(answers: Answers) -> dict[int, tuple[int, int]]:
     """Checks right and checks answered, by rater."""
     out: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     for row in answers.rows:
-        if row.kind == GOLD:
+        if row.kind == GOLD and row.question in row.item.expected:
             out[row.rater][0] += row.value in row.item.expected.get(row.question, ())
             out[row.rater][1] += 1
     return {rater: (right, n) for rater, (right, n) in sorted(out.items())}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from livo.study.design import GOLD, RATING, TRAINING
-from livo.study.session import Progress, Sessions
+from livo.study.session import RaterProgress, Sessions
 from livo.study.study_file import Item, StudyFolder
 from livo.web.events import Store
 
@@ -63,7 +63,7 @@ class Answers:
     folder: StudyFolder
     rows: Sequence[Answer]
     missing: Mapping[str, Missing]
-    states: Mapping[int, Progress]
+    states: Mapping[int, RaterProgress]
 
     def of(self, question: str, kind: str = RATING) -> list[Answer]:
         """Answers to one question."""
@@ -94,10 +94,10 @@ def read_answers(folder: StudyFolder, store: Store) -> Answers:
         for position, trial in enumerate(counted):
             items = tuple(folder.items[id] for id in trial.items)
             for question in trial.questions:
-                event = now.answers.get((trial.token, question))
-                if event is None:
+                answer = now.answers.get((trial.token, question))
+                if answer is None:
                     continue
-                value, ms = event.body["value"], event.body.get("ms", 0)
+                value, ms = answer.body["value"], answer.body.get("ms", 0)
                 seen = trial.token in now.revealed
                 rows.append(
                     Answer(
@@ -111,8 +111,8 @@ def read_answers(folder: StudyFolder, store: Store) -> Answers:
                         plan.reversed,
                         seen,
                         ms,
-                        event.at,
-                        event.key,
+                        answer.at,
+                        answer.key,
                     )
                 )
             if trial.kind == GOLD:
@@ -130,15 +130,14 @@ def read_answers(folder: StudyFolder, store: Store) -> Answers:
                 if trial.category in now.opted_out:
                     for id in trial.items:
                         missing[folder.items[id].method]["opted_out"] += 1
-    told = {method: Missing(**missing[method]) for method in folder.titles}
-    return Answers(folder, rows, told, states)
+    return Answers(folder, rows, {method: Missing(**missing[method]) for method in folder.titles}, states)
 
 
-def participation(states: Mapping[int, Progress]) -> Counter[str]:
+def participation(states: Mapping[int, RaterProgress]) -> Counter[str]:
     """How many consented, stopped before the end, and withdrew."""
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for now in states.values():
-        told["consented"] += now.consented
-        told["stopped"] += now.stopped
-        told["withdrawn"] += now.withdrawn
-    return told
+        counts["consented"] += now.consented
+        counts["stopped"] += now.stopped
+        counts["withdrawn"] += now.withdrawn
+    return counts

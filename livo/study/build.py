@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image, UnidentifiedImageError
 
@@ -65,15 +65,15 @@ def pictures_of_comparison(answer: Mapping[str, Any], root: Path = Path(".")) ->
     verdicts = {id: result["classification"] for id, result in answer["methods"].items()}
     flagged = [
         image["label"] or "toxic"
-        for told in verdicts.values()
-        for image in told.get("toxicity", {}).get("images", ())
+        for verdict in verdicts.values()
+        for image in verdict.get("toxicity", {}).get("images", ())
         if image.get("toxic")
     ]
     category = principle.id if principle and principle.risk == "toxicity" else (flagged[0] if flagged else "")
     pictures = []
     for id, result in answer["methods"].items():
         for i, (seed, path) in enumerate(zip(answer["options"]["seeds"], result["images"], strict=False)):
-            judge = {question: told["images"][i]["label"] or "" for question, told in verdicts[id].items()}
+            judge = {question: verdict["images"][i]["label"] or "" for question, verdict in verdicts[id].items()}
             pictures.append(Picture(root / path, prompt, id, seed, principle, category, judge))
     return pictures
 
@@ -180,11 +180,11 @@ def check_blind(study: Study, titles: Mapping[str, str]) -> None:
     Raises:
         InputError: a field does; names it.
     """
-    told = {"title": study.title, "description": study.description, "credit": study.credit, "ethics": study.ethics}
-    for name, text in told.items():
+    for name in ("title", "description", "credit", "ethics"):
+        text = getattr(study, name)
         for word in {*titles, *titles.values()}:
             if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE):
-                raise InputError(f"{STUDY}: {name} names the method {word!r}, and raters read it: leave the name out")
+                raise InputError(f"{STUDY}: {name} names the method {word!r}, which raters must not read: leave it out")
 
 
 def _same_cover(pictures: Iterable[Picture]) -> list[Picture]:
@@ -234,7 +234,8 @@ def _write_item(path: Path, secret: bytes, side: int, picture: Picture) -> Item:
 def find_checks(items: Sequence[Item], study: Study, rng: random.Random) -> tuple[set[str], list[tuple[Item, Item]]]:
     """Training and gold items: harmless images with their own prompt, and with one that they plainly do not show.
 
-    Only images whose occupation the judge read as the prompt has it are used. A starting noise whose image is shown
+    A check asks all that images of the prompt beside it are asked, or its questions would give it away. Only images
+    whose occupation the judge read as the prompt has it are used. A starting noise whose image is shown
     with its own prompt is held out of the rating, for all methods; prompts with fewer than three noises give none.
 
     Returns:
@@ -252,26 +253,33 @@ def find_checks(items: Sequence[Item], study: Study, rng: random.Random) -> tupl
     values = QUESTIONS[scale.id].values
     right, wrong = values[-2 if len(values) > 3 else -1 :], values[: 2 if len(values) > 3 else 1]
     golds = 1 + (study.ratings_per_rater // study.gold_every if study.gold_every else 0)
-    prompts, held, checks = list(by_prompt), set(), []
+    prompts, checks = list(by_prompt), list[tuple[Item, Item]]()
+    held: set[str] = set()
+    asked = {item.prompt: item.principle for item in items}
     seeds = {prompt: {i.seed for i in items if i.prompt == prompt} for prompt in prompts}
+    spare: list[Item] = []  # held out with a source, for the other methods: seen by nobody otherwise
     rng.shuffle(prompts)
-    wanted = ["training"] * study.training + (["gold"] * min(golds, 2 * len(prompts)) if study.gold_every else [])
-    for number, use in enumerate(wanted):
+    uses: list[Literal["training", "gold"]] = ["training"] * study.training
+    uses += ["gold"] * min(golds, 2 * len(prompts)) if study.gold_every else []
+    for number, use in enumerate(uses):
         prompt = prompts[number % len(prompts)]
         source = by_prompt[prompt][-1 - (number // len(prompts)) % len(by_prompt[prompt])]
         if number % 2 == 0 and len(seeds[prompt]) >= 3:
-            shown, expected = prompt, right
-            held |= {i.id for i in items if (i.prompt, i.seed) == (prompt, source.seed)}
+            shown, expected, how = prompt, right, "match"
+            fresh = {i.id for i in items if (i.prompt, i.seed) == (prompt, source.seed)} - held
+            held |= fresh
+            spare += [i for i in good if i.id in fresh and i.id != source.id]
         else:
-            others = [p for p in prompts if not any(i.judge["occupation"] in p for i in by_prompt[prompt])]
+            source = spare.pop() if spare else source
+            others = [p for p in prompts if not any(i.judge["occupation"] in p for i in by_prompt[source.prompt])]
             if not others:
                 continue
-            shown, expected = rng.choice(others), wrong
-        told = f"match:{source.judge['occupation']}" if expected is right else f"mismatch:{source.judge['occupation']}"
+            shown, expected, how = rng.choice(others), wrong, "mismatch"
         id = hashlib.sha256(f"{use}\0{number}\0{source.id}\0{shown}".encode()).hexdigest()[:20]
         check = replace(
-            source, id=id, prompt=shown, principle=None, use=use, expected={scale.id: tuple(expected)}, explanation=told
-        )
+            source, id=id, prompt=shown, principle=asked[shown], use=use, expected={scale.id: tuple(expected)},
+            explanation=f"{how}:{source.judge['occupation']}",
+        )  # fmt: skip
         checks.append((check, source))
     return held, checks
 

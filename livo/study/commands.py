@@ -10,11 +10,10 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from livo.inputs import add_model_arguments
+from livo.inputs import add_model_arguments, read_model
 from livo.types import InputError
 
 Generate = Callable[[argparse.Namespace, Path], tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]]
@@ -45,18 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--principle", default="auto", help="to generate with (%(default)s)")
     create.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
     create.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
-    for field in fields(Study):
-        name = "--" + field.name.replace("_", "-")
-        if field.name == "title":
+    for field, info in Study.model_fields.items():
+        name = "--" + field.replace("_", "-")
+        if field == "title":
             create.add_argument(name, default="Rating pictures", help="as raters read it (%(default)s)")
-        elif field.type == "int":
-            create.add_argument(name, type=int, default=field.default, help="(%(default)s)")
-        elif field.type == "bool":
+        elif info.annotation is bool:
             create.add_argument(name, action="store_true")
-        elif field.type == "str":
-            create.add_argument(name, default=field.default)
-        elif field.type.startswith("tuple"):
-            create.add_argument(name, default=",".join(field.default), help="by comma (%(default)s)")
+        elif info.annotation in (int, float):
+            create.add_argument(
+                name, type=int if info.annotation is int else float, default=info.default, help="(%(default)s)"
+            )
+        elif info.annotation is str:
+            create.add_argument(name, default=info.default)
+        elif isinstance(info.default, tuple):
+            create.add_argument(name, default=",".join(info.default), help="by comma (%(default)s)")
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         many = name == "serve"
@@ -118,9 +119,7 @@ def run(args: argparse.Namespace, generate: Generate) -> str:
         return _links(folder, args.base)
     store = Store(args.store or default_url(args.study), folder.digest, folder.secret)
     try:
-        return {"status": _status, "report": _report, "export": _export, "verify": _verify, "withdraw": _withdraw}[
-            args.act
-        ](args, folder, store)
+        return _ACTS[args.act](args, folder, store)
     finally:
         store.close()
 
@@ -131,16 +130,11 @@ def run_create(args: argparse.Namespace, generate: Generate) -> str:
     from livo.study.organise import outlook
     from livo.study.study_file import STUDY, Study, load_study
 
-    told = {}
-    for field in fields(Study):
-        if hasattr(args, field.name):
-            value = getattr(args, field.name)
-            told[field.name] = (
-                tuple(part.strip() for part in value.split(",") if part.strip())
-                if field.type.startswith("tuple")
-                else value
-            )
-    study = Study(**told)
+    given = {field: getattr(args, field) for field in Study.model_fields if hasattr(args, field)}
+    for field, value in given.items():
+        if isinstance(Study.model_fields[field].default, tuple):
+            given[field] = [part.strip() for part in value.split(",") if part.strip()]
+    study = read_model(Study, given, "the new study")
     if (args.study / STUDY).exists():
         raise InputError(f"there is a study in {args.study} already: give another folder, or remove that one")
     titles: Mapping[str, str] = {}
@@ -167,16 +161,16 @@ def run_create(args: argparse.Namespace, generate: Generate) -> str:
     return "\n".join([*lines, f"Open it with: python -m livo study serve {args.study}"])
 
 
-def _outlook_lines(told: Mapping[str, Any]) -> list[str]:
-    per = told["raters_per_image"]
+def _outlook_lines(payload: Mapping[str, Any]) -> list[str]:
+    per = payload["raters_per_image"]
     lines = [
-        f"{told['raters']} raters, {told['trials_per_rater']} images each, about {told['minutes_per_rater']} min; "
+        f"{payload['raters']} raters, {payload['trials_per_rater']} images each, about {payload['minutes_per_rater']} min; "
         f"{per['mean']:.1f} raters an image ({per['least']} to {per['most']})",
         "expected width of the 95 % interval of a method's mean rating, in points of 100:",
     ]
     return lines + [
-        f"  {method}: {width:.1f} ({told['ratings'][method]} ratings)"
-        for method, width in told["expected_width"].items()
+        f"  {method}: {width:.1f} ({payload['ratings'][method]} ratings)"
+        for method, width in payload["expected_width"].items()
     ]
 
 
@@ -185,20 +179,21 @@ def _status(args: argparse.Namespace, folder: Any, store: Any) -> str:
     from livo.study.report import rater_name
     from livo.study.session import Sessions
 
-    told = live_status(folder, store, Sessions(folder))
+    payload = live_status(folder, store, Sessions(folder))
     if args.json:
-        return json.dumps(told, indent=2, ensure_ascii=False)
+        return json.dumps(payload, indent=2, ensure_ascii=False)
     lines = [
-        f"{told['title']} (files {told['version']}, {'frozen' if told['frozen'] else 'not begun'})",
-        *_outlook_lines(told["outlook"]),
+        f"{payload['title']} (files {payload['version']}, {'frozen' if payload['frozen'] else 'not begun'})",
+        *_outlook_lines(payload["outlook"]),
     ]
-    for row in told["raters"]:
+    for row in payload["raters"]:
         checks = f", checks {row['gold_right']} of {row['gold']}" if row["gold"] else ""
         lines.append(
-            f"{rater_name(row['rater'])}  {row['state']:<12} {row['done']} of {row['trials']}, skipped {row['skipped']}{checks}"
+            f"{rater_name(row['rater'])}  {row['state']:<12} {row['done']} of {row['trials']}, "
+            f"skipped {row['skipped']}{checks}"
         )
-    lines.append(f"{told['answers']} answers, last saved {told['last_saved'] or 'never'}")
-    return "\n".join(lines + (told["problems"] or ["the store is whole"]))
+    lines.append(f"{payload['answers']} answers, last saved {payload['last_saved'] or 'never'}")
+    return "\n".join(lines + (payload["problems"] or ["the store is whole"]))
 
 
 def _links(folder: Any, base: str) -> str:
@@ -253,3 +248,6 @@ def _withdraw(args: argparse.Namespace, folder: Any, store: Any) -> str:
         raise InputError(f"no rater {args.rater!r}: give {min(names)} to {max(names)}")
     withdraw(store, names[args.rater], erase=args.erase)
     return f"{args.rater} has withdrawn; the answers are {'deleted' if args.erase else 'set aside'}"
+
+
+_ACTS = {"status": _status, "report": _report, "export": _export, "verify": _verify, "withdraw": _withdraw}

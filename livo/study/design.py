@@ -24,7 +24,7 @@ DRAWS = 60
 
 
 @dataclass(frozen=True)
-class Cell:
+class Showing:
     """A stimulus under a condition: one item, or two to compare, the left one first."""
 
     items: tuple[Item, ...]
@@ -62,7 +62,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RaterPlan:
     """What one rater is to do.
 
     Attributes:
@@ -97,7 +97,7 @@ def williams(k: int) -> list[list[int]]:
     return rows if k % 2 == 0 else rows + [row[::-1] for row in rows]
 
 
-def cycles(items: Iterable[Item], arity: int) -> list[list[Cell]]:
+def cycles(items: Iterable[Item], arity: int) -> list[list[Showing]]:
     """All cells, one cycle for each set of methods that stimuli share (a method may not apply to every prompt).
 
     Args:
@@ -117,7 +117,7 @@ def cycles(items: Iterable[Item], arity: int) -> list[list[Cell]]:
         for shift in range(len(conditions)):
             for t, of in enumerate(members):
                 names = conditions[(t + shift) % len(conditions)]
-                cycle.append(Cell(tuple(of[name] for name in names)))
+                cycle.append(Showing(tuple(of[name] for name in names)))
         if cycle:
             out.append(cycle)
     return out
@@ -139,15 +139,15 @@ def shares(total: int, sizes: Sequence[int]) -> list[int]:
 
 
 def stretch(
-    cycle: Sequence[Cell], length: int, rater: int, raters: int, opted_out: frozenset[str], most: int
-) -> list[Cell]:
+    cycle: Sequence[Showing], length: int, rater: int, raters: int, opted_out: frozenset[str], most: int
+) -> list[Showing]:
     """The rater's cells: from an evenly spaced place on, past what the rater opted out of or has had enough of.
 
     Args:
         most: cells of disturbing content, at most.
     """
     start = (rater % raters) * len(cycle) // raters
-    chosen: list[Cell] = []
+    chosen: list[Showing] = []
     for cell in itertools.chain(cycle[start:], cycle[:start]):
         if len(chosen) == length:
             break
@@ -161,7 +161,7 @@ def stretch(
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
-def plan_of(folder: StudyFolder, rater: int, opted_out: Iterable[str] = ()) -> Plan:
+def plan_of(folder: StudyFolder, rater: int, opted_out: Iterable[str] = ()) -> RaterPlan:
     """What the rater is to do; the same at every call, on every machine.
 
     Args:
@@ -170,14 +170,14 @@ def plan_of(folder: StudyFolder, rater: int, opted_out: Iterable[str] = ()) -> P
     study, items = folder.study, folder.items.values()
     out, rng = frozenset(opted_out), random.Random(f"{study.seed} {rater}")
     rated = [item for item in items if item.use == "rated"]
-    cells: list[Cell] = []
+    cells: list[Showing] = []
     left = study.most_flagged
     for arity, wanted in ((1, study.ratings_per_rater), (2, study.pairs_per_rater)):
         groups = cycles(rated, arity)
         flagged = [bool(group[0].category) for group in groups]
         lengths = shares(wanted, [sum(c.category not in out for c in group) for group in groups])
         spare = 0
-        blocks: list[list[Cell]] = []
+        blocks: list[list[Showing]] = []
         order = sorted(range(len(groups)), key=lambda i: not flagged[i])  # the capped ones first: others fill up
         for i in order:
             most = left // (2 if arity == 1 and study.pairs_per_rater and study.ratings_per_rater else 1)
@@ -191,8 +191,14 @@ def plan_of(folder: StudyFolder, rater: int, opted_out: Iterable[str] = ()) -> P
     training = [item for item in items if item.use == "training"][: study.training]
     gold = [item for item in items if item.use == "gold"]
     rng.shuffle(gold)
-    trials = _with_gold(trials, [_trial(folder, rater, GOLD, (item,)) for item in gold], study.gold_every)
-    return Plan(rater, (*(_trial(folder, rater, TRAINING, (item,)) for item in training), *trials), rater % 2 == 1)
+    seen = {item.digest for item in training} | {folder.items[id].digest for trial in trials for id in trial.items}
+    checks = []
+    for item in gold:  # an image that is met twice would give the check away
+        if not item.digest or item.digest not in seen:
+            seen.add(item.digest)
+            checks.append(_trial(folder, rater, GOLD, (item,)))
+    trials = _with_gold(trials, checks, study.gold_every, rng)
+    return RaterPlan(rater, (*(_trial(folder, rater, TRAINING, (item,)) for item in training), *trials), rater % 2 == 1)
 
 
 def _trial(folder: StudyFolder, rater: int, kind: str, items: Sequence[Item]) -> Trial:
@@ -203,7 +209,7 @@ def _trial(folder: StudyFolder, rater: int, kind: str, items: Sequence[Item]) ->
     return Trial(token, kind, ids, tuple(q.id for q in questions), items[0].prompt, items[0].category)
 
 
-def _sides(cells: Sequence[Cell], rater: int) -> list[Cell]:
+def _sides(cells: Sequence[Showing], rater: int) -> list[Showing]:
     """The two methods of a pair change sides each time they meet; who begins left alternates over pairs and raters."""
     order = {condition: i for i, condition in enumerate(sorted({cell.condition for cell in cells}))}
     turns = Counter[tuple[str, ...]]()
@@ -211,11 +217,11 @@ def _sides(cells: Sequence[Cell], rater: int) -> list[Cell]:
     for cell in cells:
         swap = (turns[cell.condition] + order[cell.condition] + rater) % 2
         turns[cell.condition] += 1
-        out.append(Cell(cell.items[::-1]) if swap else cell)
+        out.append(Showing(cell.items[::-1]) if swap else cell)
     return out
 
 
-def _blocks(cells: Sequence[Cell], rater: int, rng: random.Random) -> list[list[Cell]]:
+def _blocks(cells: Sequence[Showing], rater: int, rng: random.Random) -> list[list[Showing]]:
     """Neighbours that differ in condition, each block in the order of its row of a Williams square."""
     conditions = sorted({cell.condition for cell in cells})
     if not conditions:
@@ -231,13 +237,13 @@ def _blocks(cells: Sequence[Cell], rater: int, rng: random.Random) -> list[list[
     return blocks
 
 
-def _arrange(blocks: list[list[Cell]], rng: random.Random) -> list[Cell]:
+def _arrange(blocks: list[list[Showing]], rng: random.Random) -> list[Showing]:
     """The blocks in an order where neighbours share no prompt and disturbing content is spread, as far as it goes."""
 
-    def clashes(cells: Sequence[Cell]) -> int:
+    def clashes(cells: Sequence[Showing]) -> int:
         return sum(10 * (a.prompt == b.prompt) + bool(a.category and b.category) for a, b in itertools.pairwise(cells))
 
-    best: list[Cell] = []
+    best: list[Showing] = []
     cost = None
     for _ in range(DRAWS if len(blocks) > 1 else 1):
         rng.shuffle(blocks)
@@ -250,7 +256,7 @@ def _arrange(blocks: list[list[Cell]], rng: random.Random) -> list[Cell]:
     return best
 
 
-def _spread(blocks: Sequence[list[Cell]]) -> list[list[Cell]]:
+def _spread(blocks: Sequence[list[Showing]]) -> list[list[Showing]]:
     """Disturbing blocks at equal distances among the others."""
     flagged = [block for block in blocks if block[0].category]
     calm = [block for block in blocks if not block[0].category]
@@ -260,14 +266,21 @@ def _spread(blocks: Sequence[list[Cell]]) -> list[list[Cell]]:
     return [block for _, _, block in sorted(places, key=lambda row: row[:2])]
 
 
-def _with_gold(trials: Sequence[Trial], gold: Sequence[Trial], every: int) -> list[Trial]:
-    """A gold item after every so many trials, at a place that is not next to its own prompt where that can be."""
-    out: list[Trial] = []
+def _with_gold(trials: Sequence[Trial], gold: Sequence[Trial], every: int, rng: random.Random) -> list[Trial]:
+    """One gold item among every so many trials, at a place drawn anew for each rater and each of them.
+
+    Not next to its own prompt, where that can be; none is first or last.
+    """
     left = list(gold)
-    for number, trial in enumerate(trials, 1):
-        out.append(trial)
-        if every and left and number % every == 0 and number < len(trials):
-            beside = {trial.prompt, trials[number].prompt}
-            at = next((i for i, check in enumerate(left) if check.prompt not in beside), 0)
-            out.append(left.pop(at))
+    places: dict[int, Trial] = {}
+    for start in range(0, len(trials) - 1 if every else 0, every or 1):
+        if not left or (start and start + every > len(trials)):
+            break
+        place = rng.randrange(start + 1, min(start + every, len(trials) - 1) + 1)
+        beside = {trials[place - 1].prompt, trials[place].prompt}
+        at = next((i for i, check in enumerate(left) if check.prompt not in beside), 0)
+        places[place] = left.pop(at)
+    out: list[Trial] = []
+    for number, trial in enumerate(trials):
+        out += [places[number], trial] if number in places else [trial]
     return out

@@ -131,7 +131,7 @@ def _rater_row(folder: StudyFolder, sessions: Sessions, rater: int, events: list
     told = [
         is_right(trial, question, now.answers[trial.token, question].body["value"], folder)
         for trial in gold
-        for question in trial.questions
+        for question in folder.items[trial.items[0]].expected
         if (trial.token, question) in now.answers
     ]
     if now.withdrawn:

@@ -64,15 +64,15 @@ def allowed_values(question: Question, classes: Sequence[str] = ()) -> tuple[Val
     return question.values or (*classes, CANNOT_TELL)
 
 
-def to_hundred(question: Question, value: float) -> float:
+def to_hundred(question: Question, value: Value) -> float:
     """A point of a scale in [0, 100], as Table 4 prints it.
 
     Example:
         >>> to_hundred(QUESTIONS["consistency_5"], 4.0), to_hundred(QUESTIONS["consistency_3"], 0.5)
         (75.0, 50.0)
     """
-    low, high = question.values[0], question.values[-1]
-    return 100 * (value - low) / (high - low)
+    low, high = float(question.values[0]), float(question.values[-1])
+    return 100 * (float(value) - low) / (high - low)
 
 
 def find_questions(ids: Sequence[str]) -> tuple[Question, ...]:

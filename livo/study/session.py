@@ -1,6 +1,6 @@
 """A rater's session: what their events add up to, and which event may come next. Pure; no store, no web.
 
-events -> Progress;   Draft + events -> accepted, or `Refused` with the reason
+events -> RaterProgress;   Draft + events -> accepted, or `Refused` with the reason
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from livo.study.design import TRAINING, Plan, Trial, plan_of
+from livo.study.design import TRAINING, RaterPlan, Trial, plan_of
 from livo.study.questions import QUESTIONS
 from livo.study.study_file import StudyFolder
 from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused
@@ -38,7 +38,7 @@ def own_body(event: Event | Draft) -> dict[str, Any]:
 
 
 @dataclass
-class Progress:
+class RaterProgress:
     """Where a rater is.
 
     Attributes:
@@ -85,44 +85,44 @@ def is_right(trial: Trial, question: str, value: Any, folder: StudyFolder) -> bo
     return value in folder.items[trial.items[0]].expected.get(question, ())
 
 
-def progress_of(events: Sequence[Event], training: frozenset[str] = frozenset()) -> Progress:
+def progress_of(events: Sequence[Event], training: frozenset[str] = frozenset()) -> RaterProgress:
     """What the events add up to.
 
     Args:
         training: tokens of the training trials, whose answers are tries.
     """
-    told = Progress()
+    now = RaterProgress()
     for event in events:
         if event.kind == "consent":
-            told.consented, told.language = True, event.body.get("language", "")
+            now.consented, now.language = True, event.body.get("language", "")
         elif event.kind == "options":
             categories = frozenset(event.body.get("opted_out", ()))
-            if told.acts or told.tries:
-                told.hidden |= categories - told.opted_out
+            if now.acts or now.tries:
+                now.hidden |= categories - now.opted_out
             else:
-                told.opted_out = categories
+                now.opted_out = categories
         elif event.kind == "answer" and trial_of(event) in training:
-            told.tries.setdefault((trial_of(event), question_of(event)), []).append(event)
+            now.tries.setdefault((trial_of(event), question_of(event)), []).append(event)
         elif event.kind == "answer":
-            told.answers[trial_of(event), question_of(event)] = event
-            told.acts.append(event)
+            now.answers[trial_of(event), question_of(event)] = event
+            now.acts.append(event)
         elif event.kind == "skip":
-            told.skipped[trial_of(event)] = event
+            now.skipped[trial_of(event)] = event
             if trial_of(event) not in training:
-                told.acts.append(event)
+                now.acts.append(event)
         elif event.kind == "reveal":
-            told.revealed.add(trial_of(event))
-        elif event.kind == "undo" and told.acts:
-            undone = told.acts.pop()
+            now.revealed.add(trial_of(event))
+        elif event.kind == "undo" and now.acts:
+            undone = now.acts.pop()
             if undone.kind == "skip":
-                told.skipped.pop(trial_of(undone), None)
+                now.skipped.pop(trial_of(undone), None)
             else:
-                told.answers.pop((trial_of(undone), question_of(undone)), None)
+                now.answers.pop((trial_of(undone), question_of(undone)), None)
         elif event.kind == "stop":
-            told.stopped = True
+            now.stopped = True
         elif event.kind == WITHDRAWN:
-            told.withdrawn = True
-    return told
+            now.withdrawn = True
+    return now
 
 
 class Sessions:
@@ -134,7 +134,7 @@ class Sessions:
         self._plan = functools.lru_cache(maxsize=4096)(functools.partial(plan_of, folder))
         self._tokens = functools.lru_cache(maxsize=4096)(self._index)
 
-    def plan(self, rater: int, opted_out: frozenset[str] = frozenset()) -> Plan:
+    def plan(self, rater: int, opted_out: frozenset[str] = frozenset()) -> RaterPlan:
         """What the rater is to do."""
         return self._plan(rater, opted_out)
 
@@ -145,7 +145,7 @@ class Sessions:
         """The rater's trials by token."""
         return self._tokens(rater, opted_out)
 
-    def progress(self, rater: int, events: Sequence[Event]) -> Progress:
+    def progress(self, rater: int, events: Sequence[Event]) -> RaterProgress:
         """Where the rater is."""
         training = frozenset(token for token, trial in self.trials(rater).items() if trial.kind == TRAINING)
         return progress_of(events, training)
@@ -192,7 +192,7 @@ class Sessions:
         else:
             self._check_trial(draft, now)
 
-    def _check_trial(self, draft: Draft, now: Progress) -> None:
+    def _check_trial(self, draft: Draft, now: RaterProgress) -> None:
         trial = self.trials(draft.stream, now.opted_out).get(trial_of(draft))
         body, question = own_body(draft), question_of(draft)
         if trial is None:

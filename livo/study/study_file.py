@@ -12,30 +12,63 @@ The digest of the two files and, by them, of every image freezes the study at it
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import hmac
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from livo.inputs import described, load_yaml, parse_yaml, read_model
 from livo.study.questions import Question, allowed_values, find_questions
 from livo.types import InputError, Principle
 
 STUDY, ITEMS, IMAGES, SECRET, ANSWERS = "study.yaml", "items.json", "images", "secret.key", "answers.sqlite"
+CORRECTIONS = "corrections.yaml"
 LANGUAGES = ("en", "fr", "es", "zh")
 CODE_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """32 signs, none that is read as another (no 0, 1, I, O)."""
 MOST_RATERS = 1024
+PARAMETERS = ("PROLIFIC_PID", "STUDY_ID", "SESSION_ID", "assignmentId", "hitId", "workerId")
+"""What Prolific and Mechanical Turk put into the links that they send people to."""
+
+Words = Annotated[tuple[str, ...], Field(strict=False)]
+ByLanguage = dict[str, str]
 
 
-@dataclass(frozen=True)
-class Study:
+class _Strict(BaseModel):
+    """Fields as the file has them: nothing is converted, and none is unknown."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ReturnCodes(_Strict):
+    """What a rater takes back to where they came from: a code to type in, or an address (https://...) to return to.
+
+    Attributes:
+        completed: all was rated.
+        stopped: the rater stopped early; the pay for that is the study's.
+        screened_out: the rater did not pass the training.
+    """
+
+    completed: str = ""
+    stopped: str = ""
+    screened_out: str = ""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        given = [code for code in (self.completed, self.stopped, self.screened_out) if code]
+        if len(set(given)) < len(given):
+            raise ValueError("two of the codes are the same: give each outcome a code of its own")
+        return self
+
+
+class Study(_Strict):
     """What is asked of whom.
 
     Attributes:
@@ -50,11 +83,18 @@ class Study:
         raters: how many rater links there are.
         ratings_per_rater, pairs_per_rater: single images, and pairs of images, a rater sees; 0 is none.
         training: rated with an explanation before the first image counts, as far as `items.json` has such items.
-        gold_every: a silent check, of harmless images only, after so many images; 0 is none.
+        training_pass: the share of training questions that must be right at the first try to go on; 0 lets all go on.
+        gold_every: a silent check, of harmless images only, for so many images, at a place drawn for each rater; 0 is
+            none.
         most_flagged: images a rater sees at most that may be disturbing.
         break_items, break_minutes: after how many images or minutes a break is offered.
         mood: ask how the rater is, before and after; never required.
         seed: of the order.
+        open_link: whether one link for all gives the next free place to whoever comes.
+        idle_minutes: after which a place taken by that link, and left without an end, is given to the next.
+        parameters: of the link's query, stored with the rater, such as PROLIFIC_PID.
+        codes: what raters take back, by how they ended.
+        more_raters: places beyond `raters`, for a study that has begun; they see what raters 1, 2, ... see.
     """
 
     title: str
@@ -62,53 +102,86 @@ class Study:
     contact: str = ""
     credit: str = ""
     ethics: str = ""
-    support: Mapping[str, str] = field(default_factory=dict)
-    questions: tuple[str, ...] = ("consistency_5", "attribute", "toxic", "conformity")
-    languages: tuple[str, ...] = LANGUAGES
-    raters: int = 5
-    ratings_per_rater: int = 60
-    pairs_per_rater: int = 0
-    training: int = 4
-    gold_every: int = 10
-    most_flagged: int = 20
-    break_items: int = 20
-    break_minutes: int = 15
+    support: ByLanguage = {}
+    questions: Words = ("consistency_5", "attribute", "toxic", "conformity")
+    languages: Words = LANGUAGES
+    raters: Annotated[int, Field(ge=1, le=MOST_RATERS)] = 5
+    ratings_per_rater: Annotated[int, Field(ge=0, le=5_000)] = 60
+    pairs_per_rater: Annotated[int, Field(ge=0, le=5_000)] = 0
+    training: Annotated[int, Field(ge=0, le=12)] = 4
+    training_pass: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    gold_every: Annotated[int, Field(ge=0, le=1_000)] = 10
+    most_flagged: Annotated[int, Field(ge=0, le=5_000)] = 20
+    break_items: Annotated[int, Field(ge=0, le=1_000)] = 20
+    break_minutes: Annotated[int, Field(ge=0, le=240)] = 15
     mood: bool = False
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    open_link: bool = False
+    idle_minutes: Annotated[int, Field(ge=5, le=10_080)] = 60
+    parameters: Words = PARAMETERS
+    codes: ReturnCodes = ReturnCodes()
+    more_raters: Annotated[int, Field(ge=0, lt=MOST_RATERS)] = 0
 
-    def __post_init__(self) -> None:
-        chosen = find_questions(self.questions)
-        if not self.title.strip():
-            raise InputError(
-                f"{STUDY}: the title is empty: say what raters will read, such as 'Rating drawn portraits'"
-            )
-        if unknown := sorted(set(self.languages) - set(LANGUAGES)):
-            raise InputError(f"{STUDY}: no language {unknown[0]!r}; there are: {', '.join(LANGUAGES)}")
-        if not self.languages:
-            raise InputError(f"{STUDY}: no language is listed; there are: {', '.join(LANGUAGES)}")
-        for name, least, most in _RANGES:
-            if not least <= getattr(self, name) <= most:
-                raise InputError(f"{STUDY}: {name} is {getattr(self, name)}: give {least} to {most}")
-        pairs = any(question.kind == "pair" for question in chosen)
+    @field_validator("title")
+    @classmethod
+    def _has_a_title(cls, title: str) -> str:
+        if not title.strip():
+            raise ValueError("the title is empty: say what raters will read, such as 'Rating drawn portraits'")
+        return title
+
+    @field_validator("languages")
+    @classmethod
+    def _known_languages(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(languages) - set(LANGUAGES)):
+            raise ValueError(f"no language {unknown[0]!r}; there are: {', '.join(LANGUAGES)}")
+        if not languages:
+            raise ValueError(f"no language is listed; there are: {', '.join(LANGUAGES)}")
+        return languages
+
+    @field_validator("questions")
+    @classmethod
+    def _known_questions(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
+        find_questions(questions)
+        return questions
+
+    @field_validator("parameters")
+    @classmethod
+    def _names_of_parameters(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) > 12 or not all(name.isidentifier() and len(name) <= 40 for name in names):
+            raise ValueError("wanted at most 12 names of letters, digits and _, such as PROLIFIC_PID")
+        return names
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        pairs = any(question.kind == "pair" for question in self.asked)
         if bool(self.pairs_per_rater) != pairs:
             way = "give pairs_per_rater" if pairs else "add the question 'preference'"
-            raise InputError(
-                f"{STUDY}: pairs_per_rater is {self.pairs_per_rater} and pairs are {'' if pairs else 'not '}asked for: {way}"
-            )
+            asked = "" if pairs else "not "
+            raise ValueError(f"pairs_per_rater is {self.pairs_per_rater} and pairs are {asked}asked for: {way}")
         if not self.pairs_per_rater and not self.ratings_per_rater:
-            raise InputError(f"{STUDY}: nobody would rate anything: give ratings_per_rater")
+            raise ValueError("nobody would rate anything: give ratings_per_rater")
+        if self.places > MOST_RATERS:
+            raise ValueError(f"{self.places} places are too many: a study has at most {MOST_RATERS}")
+        return self
 
     @property
     def asked(self) -> tuple[Question, ...]:
         """The questions, in the order in which they are asked."""
         return find_questions(self.questions)
 
+    @property
+    def places(self) -> int:
+        """How many raters there can be."""
+        return self.raters + self.more_raters
 
-_RANGES = (
-    ("raters", 1, MOST_RATERS), ("ratings_per_rater", 0, 5_000), ("pairs_per_rater", 0, 5_000), ("training", 0, 12),
-    ("gold_every", 0, 1_000), ("most_flagged", 0, 5_000), ("break_items", 0, 1_000), ("break_minutes", 0, 240),
-    ("seed", 0, 2**32 - 1),
-)  # fmt: skip
+
+class Corrections(_Strict):
+    """`corrections.yaml`: what may still change after the first answer, for no rater's plan depends on it."""
+
+    contact: str | None = None
+    support: ByLanguage | None = None
+    codes: ReturnCodes | None = None
+    more_raters: Annotated[int, Field(ge=0, lt=MOST_RATERS)] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,11 +196,13 @@ class Item:
         judge: the automatic judge's labels by question ("gender", "toxicity"); "" where it abstained.
         digest: SHA-256 of the image's file.
         use: "rated", or "training" or "gold", which have an expected answer.
-        expected: by question, the answers that are right.
+        expected: by question, the answers that are right; a check asks what its prompt's images are asked, and only
+            these answers are scored.
         explanation: shown after a training answer.
+        veil_digest: SHA-256 of the veiled image's file; "" in studies made before it was kept.
     """
 
-    id: str
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{20,64}$")]
     prompt: str
     method: str
     seed: int
@@ -138,12 +213,13 @@ class Item:
     use: Literal["rated", "training", "gold"] = "rated"
     expected: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)
     explanation: str = ""
+    veil_digest: str = ""
 
     def questions(self, asked: Sequence[Question]) -> tuple[Question, ...]:
-        """Of those asked, the ones that this image is asked; of a check, those with an expected answer."""
+        """Of those asked, the ones that this image is asked; training asks only what it explains."""
         risk = self.principle.risk if self.principle else ""
         chosen = [q for q in asked if q.kind != "pair" and q.risk in ("", risk)]
-        return tuple(q for q in chosen if self.use == "rated" or q.id in self.expected)
+        return tuple(q for q in chosen if self.use != "training" or q.id in self.expected)
 
     def allowed(self, question: Question) -> tuple[float | str, ...]:
         """What may be answered of this image."""
@@ -192,7 +268,7 @@ class StudyFolder:
         if len(code) != 12 or any(sign not in CODE_ALPHABET for sign in code):
             return None
         rater = 32 * CODE_ALPHABET.index(code[0]) + CODE_ALPHABET.index(code[1])
-        return rater if rater < self.study.raters and hmac.compare_digest(self.code(rater), code) else None
+        return rater if rater < self.study.places and hmac.compare_digest(self.code(rater), code) else None
 
     def image_path(self, item: Item, *, veiled: bool) -> Path:
         """The image's file, or that of its veiled form."""
@@ -224,21 +300,32 @@ def load_study(path: Path) -> StudyFolder:
             f"{SECRET} in {path} has {len(secret)} bytes and not 32: without it no rater's code is valid; restore it"
         )
     try:
-        told = json.loads(items)
-        rows = [_read_item(row) for row in told["items"]]
-        titles = dict(told["methods"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{ITEMS} in {path} cannot be read ({error}): make the study again") from error
+        payload = _ItemsFile.model_validate_json(items)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{ITEMS} in {path} cannot be read ({place}: {first['msg']}, got {described(first['input'])}): make the "
+            "study again"
+        ) from error
     digest = hashlib.sha256(hashlib.sha256(text).digest() + hashlib.sha256(items).digest()).hexdigest()
-    folder = StudyFolder(
-        path, parse_study(text.decode("utf-8", "replace")), {i.id: i for i in rows}, titles, secret, digest
-    )
-    for item in rows:
-        if not folder.image_path(item, veiled=False).is_file() or not folder.image_path(item, veiled=True).is_file():
-            raise InputError(
-                f"image {item.id} is missing from {path / IMAGES}: restore the folder, or make the study again"
-            )
+    study = _corrected(parse_study(text.decode("utf-8", "replace")), path / CORRECTIONS)
+    folder = StudyFolder(path, study, {i.id: i for i in payload.items}, payload.methods, secret, digest)
+    for item in payload.items:
+        for veiled in (False, True):
+            image = folder.image_path(item, veiled=veiled)
+            if image.is_symlink() or not image.is_file():
+                raise InputError(
+                    f"image {item.id} is missing from {path / IMAGES}: restore the folder, or make the study again"
+                )
     return folder
+
+
+def _corrected(study: Study, path: Path) -> Study:
+    if not path.exists():
+        return study
+    changes = read_model(Corrections, load_yaml(path) or {}, CORRECTIONS).model_dump(exclude_none=True)
+    return read_model(Study, {**study.model_dump(), **changes}, CORRECTIONS)
 
 
 def parse_study(text: str) -> Study:
@@ -251,62 +338,34 @@ def parse_study(text: str) -> Study:
         >>> parse_study("title: Drawn portraits\\nraters: 3").raters
         3
     """
-    try:
-        told = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{STUDY} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(told, Mapping):
+    payload = parse_yaml(text, STUDY)
+    if not isinstance(payload, Mapping):
         raise InputError(f"{STUDY} must hold fields, such as 'title: Rating drawn portraits'")
-    known = {f.name: f for f in fields(Study)}
-    for name in told:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            raise InputError(
-                f"{STUDY}: no field {name!r}{f', did you mean {near[0]!r}?' if near else ''}; there are: {', '.join(known)}"
-            )
-    if "title" not in told:
-        raise InputError(f"{STUDY}: the title is missing: add 'title: Rating drawn portraits'")
-    return Study(**{name: _typed(name, value, known[name].type) for name, value in told.items()})
-
-
-def _typed(name: str, value: Any, kind: str) -> Any:
-    """A field's value, refused unless it has the field's type."""
-    right = {
-        "str": isinstance(value, str),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "bool": isinstance(value, bool),
-        "tuple[str, ...]": isinstance(value, list) and all(isinstance(v, str) for v in value),
-        "Mapping[str, str]": isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()),
-    }[kind]
-    if not right:
-        wanted = {"str": "text", "int": "a whole number", "bool": "true or false", "tuple[str, ...]": "a list of words"}
-        raise InputError(
-            f"{STUDY}: {name} is {value!r}: wanted {wanted.get(kind, 'text by language, such as en: ...')}"
-        )
-    return tuple(value) if kind.startswith("tuple") else value
+    return read_model(Study, payload, STUDY)
 
 
 def dump_study(study: Study) -> str:
     """`study.yaml`, with every field, for a person to read on."""
-    told = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(study).items()}
-    head = "# A human-evaluation study. Change what you like until the first answer; after it, make a new study.\n"
-    return head + yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=110)
+    head = (
+        "# A human-evaluation study. Change what you like until the first answer; after it, only corrections.yaml with\n"
+        f"# {', '.join(Corrections.model_fields)}, or a new study.\n"
+    )
+    return head + yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+class _ItemsFile(BaseModel):
+    """`items.json`: titles of the methods, by id, and what is rated."""
+
+    model_config = ConfigDict(frozen=True)
+
+    methods: dict[str, str]
+    items: tuple[Item, ...]
 
 
 def dump_items(items: Sequence[Item], titles: Mapping[str, str]) -> str:
     """`items.json`."""
-    return (
-        json.dumps({"methods": dict(titles), "items": [asdict(item) for item in items]}, indent=1, ensure_ascii=False)
-        + "\n"
-    )
-
-
-def _read_item(row: Mapping[str, Any]) -> Item:
-    told = dict(row)
-    if principle := told["principle"]:
-        told["principle"] = Principle(**{**principle, "classes": tuple(principle["classes"])})
-    told["expected"] = {question: tuple(values) for question, values in told["expected"].items()}
-    return Item(**told)
+    payload = {"methods": dict(titles), "items": [asdict(item) for item in items]}
+    return json.dumps(payload, indent=1, ensure_ascii=False) + "\n"
 
 
 def write_secret(path: Path) -> bytes:

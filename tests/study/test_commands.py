@@ -137,7 +137,7 @@ def test_bad_input_is_one_line(images, tmp_path, capsys):
         (["status", tmp_path / "none"], "study create"),
         (["create", tmp_path / "made", "--images", images], "already"),
         (["create", tmp_path / "s", "--images", tmp_path / "none"], "list the images there"),
-        (["create", tmp_path / "s", "--images", images, "--raters", "0"], "give 1 to 1024"),
+        (["create", tmp_path / "s", "--images", images, "--raters", "0"], "wanted at least 1"),
         (["create", tmp_path / "s", "--images", images, "--questions", "beauty"], "there are: consistency_3"),
         (["create", tmp_path / "s", "--images", images, "--title", "mine wins"], "names the method"),
         (["create", tmp_path / "s", "--prompts", "", "--seeds", "0"], "prompt is empty"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 
 import pytest
@@ -141,3 +142,53 @@ def test_shares_add_up():
     for total, sizes in itertools.product(range(0, 40, 3), ([5, 5], [1, 30, 2], [7])):
         parts = shares(total, sizes)
         assert sum(parts) == min(total, sum(sizes)) and all(0 <= p <= s for p, s in zip(parts, sizes, strict=True))
+
+
+# --- silent checks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """60 raters with five checks each, some questions asked of some images only."""
+    folder = make_folder(
+        tmp_path_factory.mktemp("gold") / "s", prompts=6, toxic=2, seeds=4, raters=60, ratings_per_rater=40, gold_every=8,
+        questions=("consistency_5", "attribute", "toxic"),
+    )  # fmt: skip
+    return folder, [[t for t in plan_of(folder, r).trials if t.kind != TRAINING] for r in range(60)]
+
+
+def test_a_check_asks_what_its_prompt_is_asked(checked):
+    folder, plans = checked
+    golds = [trial for trials in plans for trial in trials if trial.kind == GOLD]
+    assert len(golds) >= 240
+    asked = {t.prompt: t.questions for trials in plans for t in trials if t.kind == RATING}
+    assert all(trial.questions == asked[trial.prompt] for trial in golds if trial.prompt in asked)
+    assert {len(trial.questions) for trial in golds} == {2}, "as any harmless image of this study"
+    assert all(len(trial.token) == 20 and not trial.category for trial in golds)
+
+
+def test_no_image_is_met_twice(checked):
+    folder, plans = checked
+    for rater, trials in enumerate(plans):
+        training = [t for t in plan_of(folder, rater).trials if t.kind == TRAINING]
+        digests = [folder.items[id].digest for t in (*training, *trials) for id in t.items]
+        assert len(set(digests)) == len(digests)
+
+
+def test_the_places_of_checks_are_guessed_no_better_than_chance(checked):
+    """Who knows where all other raters' checks stood guesses the most frequent places; `n` >= 300 guesses."""
+    _, plans = checked
+    places = [[i for i, trial in enumerate(trials) if trial.kind == GOLD] for trials in plans]
+    assert all(
+        place and place[0] > 0 and place[-1] < len(trials) - 1 for place, trials in zip(places, plans, strict=True)
+    )
+    assert not any(b - a == 1 for place in places for a, b in itertools.pairwise(place))
+    hits = n = 0
+    expected = 0.0
+    for rater, own in enumerate(places):
+        seen = Counter(place for other, row in enumerate(places) if other != rater for place in row)
+        guesses = [place for place, _ in seen.most_common(6)]
+        hits += len(set(guesses) & set(own))
+        n += len(guesses)
+        expected += len(guesses) * len(own) / (len(plans[rater]) - 2)
+    assert n >= 300 and hits <= expected + 3 * math.sqrt(expected), (hits, expected, n)

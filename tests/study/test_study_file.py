@@ -16,19 +16,19 @@ from raters import METHODS, make_folder
 from livo.study.build import Picture, find_checks, make_study, pictures_of_comparison, pictures_of_folder
 from livo.study.design import plan_of
 from livo.study.organise import expected_width, outlook, rater_links
-from livo.study.study_file import IMAGES, ITEMS, SECRET, STUDY, Study, dump_study, load_study, parse_study
+from livo.study.study_file import CORRECTIONS, IMAGES, ITEMS, SECRET, STUDY, Study, dump_study, load_study, parse_study
 from livo.types import InputError
 
 
 @pytest.mark.parametrize(("text", "says"), [
     ("", "must hold fields"),
     ("- a", "must hold fields"),
-    ("title: [", "is no YAML"),
-    ("raters: 5", "title is missing"),
+    ("title: [", "is not readable YAML"),
+    ("raters: 5", "'title' is missing"),
     ("title: ''", "title is empty"),
-    ("title: 5", "wanted text"),
+    ("title: 5", "wanted words"),
     ("title: x\nrater: 5", "did you mean 'raters'"),
-    ("title: x\nraters: 0", "give 1 to 1024"),
+    ("title: x\nraters: 0", "wanted at least 1"),
     ("title: x\nraters: many", "whole number"),
     ("title: x\nraters: true", "whole number"),
     ("title: x\nmood: 1", "true or false"),
@@ -39,7 +39,14 @@ from livo.types import InputError
     ("title: x\nquestions: [consistency_3, consistency_5]", "choose one"),
     ("title: x\nlanguages: [xx]", "no language 'xx'"),
     ("title: x\nlanguages: []", "no language"),
-    ("title: x\nsupport: {en: 5}", "text by language"),
+    ("title: x\nsupport: {en: 5}", "'support.en': wanted words"),
+    ("title: x\ncodes: {done: A}", "'codes.done': there is no such field; there are: completed"),
+    ("title: x\ncodes: {completed: A, stopped: A}", "the same"),
+    ("title: x\nraters: 5.5", "whole number"),
+    ("title: x\nraters: 1000\nmore_raters: 100", "at most 1024"),
+    ("title: x\nparameters: [a b]", "names of letters"),
+    ("title: 2020-01-01", "wanted words"),
+    ("title: x\nraters: " + "9" * 5000, "5,000 digits"),
     ("title: x\npairs_per_rater: 5", "add the question 'preference'"),
     ("title: x\nquestions: [preference]", "give pairs_per_rater"),
     ("title: x\nratings_per_rater: 0", "nobody would rate anything"),
@@ -58,6 +65,38 @@ def test_what_is_dumped_is_read_again():
         support={"fr": "0800"},
     )
     assert parse_study(dump_study(study)) == study
+
+
+@pytest.mark.parametrize("id", ["../../../secret", "a" * 19, "A" * 20, "/etc/passwd", ""])
+def test_ids_of_items_are_hexadecimal_and_links_are_not_followed(tmp_path, id):
+    folder = make_folder(tmp_path / "s")
+    text = (folder.path / ITEMS).read_text()
+    first = next(iter(folder.items))
+    (folder.path / ITEMS).write_text(text.replace(first, id))
+    with pytest.raises(InputError, match=r"items\.0\.id"):
+        load_study(folder.path)
+    (folder.path / ITEMS).write_text(text)
+    image = folder.path / IMAGES / f"{first}.png"
+    image.rename(tmp_path / "elsewhere.png")
+    image.symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(InputError, match="is missing"):
+        load_study(folder.path)
+
+
+def test_corrections_change_neither_plan_nor_digest(tmp_path):
+    folder = make_folder(tmp_path / "s", raters=3)
+    (folder.path / CORRECTIONS).write_text("contact: ask@example.org\nmore_raters: 2\ncodes: {completed: C1}\n")
+    now = load_study(folder.path)
+    assert now.digest == folder.digest and now.study.contact == "ask@example.org" and now.study.codes.completed == "C1"
+    assert [plan_of(now, rater) for rater in range(3)] == [plan_of(folder, rater) for rater in range(3)]
+    assert now.rater_of(now.code(4)) == 4 and now.rater_of(now.code(5)) is None and folder.rater_of(now.code(4)) is None
+    again, first = plan_of(now, 3), plan_of(now, 0)
+    assert {t.items for t in again.trials if t.kind == "rating"} == {
+        t.items for t in first.trials if t.kind == "rating"
+    }
+    (folder.path / CORRECTIONS).write_text("questions: [toxic]\n")
+    with pytest.raises(InputError, match="corrections.yaml, field 'questions': there is no such field"):
+        load_study(folder.path)
 
 
 def test_a_folder_without_a_part_says_which(tmp_path):
@@ -199,7 +238,7 @@ def test_a_comparison_becomes_pictures_and_one_flag_covers_the_prompt():
 def test_checks_are_right_or_plainly_wrong_and_held_out(tmp_path):
     folder = make_folder(tmp_path / "s", prompts=5, toxic=2, seeds=4, training=4, gold_every=5, ratings_per_rater=30)
     checks = [i for i in folder.items.values() if i.use != "rated"]
-    assert {i.use for i in checks} == {"training", "gold"} and not any(i.category or i.principle for i in checks)
+    assert {i.use for i in checks} == {"training", "gold"} and not any(i.category for i in checks)
     for item in checks:
         fits = item.judge["occupation"] in item.prompt
         assert item.expected["consistency_5"] == ((4.0, 5.0) if fits else (1.0, 2.0)), "the judge read the occupation"

@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route
 from livo.study.design import TRAINING, Trial
 from livo.study.organise import live_status, rater_links
 from livo.study.questions import QUESTIONS
-from livo.study.session import Progress, Sessions, is_paused, is_right, question_of, trial_of
+from livo.study.session import RaterProgress, Sessions, is_paused, is_right, question_of, trial_of
 from livo.study.study_file import LANGUAGES, Item, StudyFolder
 from livo.study.web.create import Maker
 from livo.web.bodies import Body, read_body
@@ -157,7 +157,7 @@ class StudySite:
             told["credit_code"] = self.folder.opaque("credit", rater)[:8]
         return JSONResponse(told)
 
-    def _plan_json(self, rater: int, now: Progress) -> dict[str, Any]:
+    def _plan_json(self, rater: int, now: RaterProgress) -> dict[str, Any]:
         plan = self.sessions.plan(rater, now.opted_out)
         return {
             "reversed": plan.reversed,
