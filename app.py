@@ -116,6 +116,13 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
 
+    sys.setswitchinterval(0.001)  # answers of visitors, raters and classes are not to wait for the generator's thread
+    from livo.ui.early import EarlyPage, early_html
+
+    early = EarlyPage(args.host, port, early_html())
+    print(f"LiVO opens at port {port}: a stored comparison is there already, the model is loading", flush=True)
+
+    from starlette.middleware import Middleware
     from starlette.routing import Mount
 
     from livo.classifiers.choice import parse_judges
@@ -124,6 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.ui.examples import load_examples
     from livo.ui.opening import open_workbench, problems
     from livo.ui.page import build_page
+    from livo.ui.preview import OwnPreview, own_routes
     from livo.ui.study_tab import OpenStudy
     from livo.ui.theme import CSS, build_theme, head
     from livo.web.serve import harden, reach_of, shown_address
@@ -141,7 +149,6 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"livo: {error}", file=sys.stderr)
         return 2
-    sys.setswitchinterval(0.001)  # answers of raters and classes are not to wait for the generator's thread
     bench = open_workbench(args)
     for problem in problems(bench):
         print(f"livo: {problem}", file=sys.stderr)
@@ -149,6 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     trainer = LiveTrainings() if args.backbone == "miniature" else None  # its pairs are drawings of the drawn world
     page = build_page(bench, load_examples(), studies, trainer)
     page.queue(max_size=WAITING_MOST, api_open=False)  # the queue is the only way in
+    early.stop()
     application, _, _ = page.launch(
         server_name=args.host,
         server_port=port,
@@ -162,11 +170,15 @@ def main(arguments: list[str] | None = None) -> int:
         mcp_server=True,
         show_error=True,
         state_session_capacity=VISITORS_KEPT,
-        app_kwargs={"exception_handlers": {503: say_full, Exception: answer_anyway}},
+        app_kwargs={
+            "exception_handlers": {503: say_full, Exception: answer_anyway},
+            "middleware": [Middleware(OwnPreview)],
+        },
         ssr_mode=False,
         root_path=reach.root_path,
         share=False,
     )
+    application.router.routes[:0] = own_routes()
     application.router.routes.insert(0, Mount(WORKSHOP, app=build_site(workshop)))
     application.router.routes.insert(
         0, Mount(PREFIX, app=build_sites(sites, reach.base, allow_ephemeral=args.allow_ephemeral))

@@ -21,16 +21,8 @@ from livo.inputs import validate_prompt
 from livo.principles import load_principles
 from livo.types import InputError, SamplingOptions
 from livo.ui.access import STAND_INS
-from livo.ui.cards import message, principle_card, status_line
-from livo.ui.comparison_view import (
-    Shown,
-    comparison_html,
-    finished_status,
-    running_html,
-    seeds_text,
-    shown_of,
-    unknown_words_note,
-)
+from livo.ui.cards import message, status_line
+from livo.ui.comparison_view import card_html, comparison_html, example_html, finished_status, running_html, shown_of
 from livo.ui.examples import SEEDS, Example
 from livo.ui.permalink import open_link, with_link
 from livo.ui.presets import PRESETS, presets_html
@@ -162,36 +154,10 @@ def _compare(bench: Workbench, request: ComparisonRequest, *, guess: bool) -> It
                 yield card, line, running_html(request, bench.entries, item, veiled=veiled)
 
 
-def card_html(request: ComparisonRequest) -> Markup:
-    """What the model does not know first, then the principle."""
-    words = request.words
-    foreign = words.language if words.measurable else ""
-    note = message(f"this looks like {foreign}; the retriever reads English", "note") if foreign else Markup()
-    return unknown_words_note(words.unknown, words.nearest, words.language) + note + principle_card(request)
-
-
-def example_html(bench: Workbench | None, example: Example) -> tuple[Markup, Markup, Markup]:
-    """Card, status and rows of a stored comparison.
-
-    Args:
-        bench: None while it is not loaded.
-    """
-    record = example.record
-    request = make_request(record.prompt, list(record.methods), record.options, record.choice)
-    shown = Shown(example.titles, example.phrases, example.images, example.notes, {})
-    own = bench is None or bench.engine is None or bench.engine.backbone.name == record.backbone
-    model = "" if own else ", the drawn world's model"
-    status = status_line(
-        f"A stored comparison · {seeds_text(record.options.seeds)}, same noise for every method{model}"
-    )
-    return principle_card(request), status, comparison_html(record, shown, drawn_swatches())
-
-
-def drawn_swatches() -> Mapping[str, str]:
-    """The drawn world's skin tones."""
-    from livo.miniature.world import load_world
-
-    return load_world().tones
+def model_of(bench: Workbench, example: Example) -> str:
+    """What made a stored comparison, where it is not this page's own model."""
+    own = bench.engine is None or bench.engine.backbone.name == example.record.backbone
+    return "" if own else "the drawn world's model"
 
 
 def _judge_note(bench: Workbench) -> Markup:
@@ -206,7 +172,7 @@ def _judge_note(bench: Workbench) -> Markup:
 def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
     """Lays the tab out inside the Blocks at hand. What a visitor sees lives in the visitor's own page only."""
     if examples:
-        card, status, rows = example_html(bench, examples[0])
+        card, status, rows = example_html(examples[0], model_of(bench, examples[0]))
         prompt_text = examples[0].record.prompt
     else:
         hint = "no comparison is stored here yet: press Compare, or make some with python -m livo.ui.examples"
@@ -260,7 +226,7 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
         form = Form(text, choice, methods, seed, count, steps, guidance, guess)
         start = Form("", AUTO, ticked, 0, len(SEEDS), d.num_inference_steps, d.guidance_scale, "")
         if text in stored and replace(form, prompt="") == start:
-            yield (text, *example_html(bench, stored[text]), "")
+            yield (text, *example_html(stored[text], model_of(bench, stored[text])), "")
             return
         for update in on_compare(*vars(form).values(), request=request):
             yield (text, *update)

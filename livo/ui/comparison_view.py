@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from livo.compare import Comparison, ComparisonRequest, MethodEntry
+from livo.compare import Comparison, ComparisonRequest, MethodEntry, make_request
+from livo.miniature.world import load_world
 from livo.presentation.marks import lead_of
 from livo.record import ComparisonRecord
 from livo.types import Progress
 from livo.ui.access import flagged
-from livo.ui.cards import status_line
+from livo.ui.cards import message, principle_card, status_line
+from livo.ui.examples import Example
 from livo.ui.readout import View
 from livo.ui.rows import ABSENT, FAILED, RUNNING, WAITING, Row, finished_row, rows_html, running_row
 from livo.ui.tally import comparison_key, tally_of
@@ -119,6 +121,29 @@ def unknown_words_note(words: Sequence[str], nearest: Sequence[str], language: s
     if not words:
         return Markup()
     return render("unknown.html", words=words[:most], more=len(words) - most, nearest=nearest, language=language)
+
+
+def card_html(request: ComparisonRequest) -> Markup:
+    """What the model does not know first, then the principle."""
+    words = request.words
+    foreign = words.language if words.measurable else ""
+    note = message(f"this looks like {foreign}; the retriever reads English", "note") if foreign else Markup()
+    return unknown_words_note(words.unknown, words.nearest, words.language) + note + principle_card(request)
+
+
+def example_html(example: Example, model: str = "", remark: str = "") -> tuple[Markup, Markup, Markup]:
+    """Card, status and rows of a stored comparison of the drawn world.
+
+    Args:
+        model: what made it, where that is not the page's own.
+        remark: said beside it.
+    """
+    record = example.record
+    request = make_request(record.prompt, list(record.methods), record.options, record.choice)
+    shown = Shown(example.titles, example.phrases, example.images, example.notes, {})
+    parts = ["A stored comparison", f"{seeds_text(record.options.seeds)}, same noise for every method", model, remark]
+    status = status_line(" · ".join(filter(None, parts)))
+    return principle_card(request), status, comparison_html(record, shown, load_world().tones)
 
 
 def finished_status(record: ComparisonRecord) -> Markup:

@@ -13,6 +13,7 @@ from livo.ui.compare_tab import build_compare_tab
 from livo.ui.examples import Example
 from livo.ui.learn_tab import build_learn_tab
 from livo.ui.opening import DRAWN_WORLD
+from livo.ui.preview import TITLE
 from livo.ui.results_tab import build_results_tab
 from livo.ui.study_tab import OpenStudy, build_study_tab
 from livo.ui.templates import render
@@ -20,7 +21,6 @@ from livo.ui.train_tab import build_train_tab
 from livo.ui.workbench import Workbench
 from livo.ui.world_tab import build_world_tab
 
-TITLE = "LiVO: one prompt, one value principle, images side by side"
 MEASURED = {"gender": "perceived gender", "tone": "skin tone", "toxicity": "toxicity", "occupation": "occupation"}
 
 
@@ -47,15 +47,10 @@ def build_page(
     return page
 
 
-def masthead_html(bench: Workbench | None) -> Markup:
-    """The head in one line; what the pictures are opens behind it.
-
-    Args:
-        bench: None before it is loaded; the drawn world's pictures are shown then.
-    """
-    drawn = bench is None or bench.engine is None or bench.engine.backbone.name == DRAWN_WORLD
-    name = "" if bench is None or bench.engine is None else bench.engine.backbone.name
-    return render("masthead.html", drawn=drawn, name=name)
+def masthead_html(bench: Workbench) -> Markup:
+    """The head in one line; what the pictures are opens behind it."""
+    drawn = bench.engine is None or bench.engine.backbone.name == DRAWN_WORLD
+    return render("masthead.html", drawn=drawn, name=bench.engine.backbone.name if bench.engine else "")
 
 
 def measured_text(bench: Workbench) -> str:

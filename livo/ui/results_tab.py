@@ -5,17 +5,15 @@ Nothing is read before the tab is opened for the first time, and then once for a
 
 from __future__ import annotations
 
-import functools
 import logging
 from pathlib import Path
 
 import gradio as gr
 
-from livo.evaluation.report import COMMITTED
-from livo.evaluation.results import Results, read_all
 from livo.types import InputError
 from livo.ui.cards import message
-from livo.ui.results_view import pictures_html, results_html
+from livo.ui.results_page import FOLDER, page_of, read_results_of
+from livo.ui.results_view import pictures_html
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +35,10 @@ element.addEventListener("keydown", (event) => {
 """A point is a button, by mouse and by keyboard."""
 
 
-@functools.lru_cache(maxsize=4)
-def read_results_of(folder: Path) -> tuple[Results, ...]:
-    """The files under a folder, read once. Raises as `read_all`."""
-    return tuple(read_all([folder]))
-
-
-@functools.lru_cache(maxsize=4)
-def stored_html(folder: Path) -> tuple[str, str]:
-    """`results_html` of a folder, computed once. Raises as `read_all` and `results_html`."""
-    return results_html(read_results_of(folder))
-
-
 def open_tab(folder: Path) -> tuple[str, str]:
     """Above and below the pictures; or what is missing, and which command makes it."""
     try:
-        return stored_html(folder)
+        return page_of(folder)
     except InputError as error:
         return message(str(error).replace("`", ""), "note"), ""
     except Exception as error:  # the server stays up, and says what happened
@@ -68,7 +54,7 @@ def show_point(folder: Path, method: str) -> str:
         return message(str(error).replace("`", ""), "note")
 
 
-def build_results_tab(tab: gr.Tab, folder: Path = COMMITTED) -> None:
+def build_results_tab(tab: gr.Tab, folder: Path = FOLDER) -> None:
     """Lays the tab out inside the Blocks at hand; `tab` is the one it is in."""
     top = gr.HTML(
         '<p class="status">Reading the results</p>', js_on_load=POINTS_JS, elem_id="results", apply_default_css=False

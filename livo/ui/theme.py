@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 
-HERE = Path(__file__).parent
-CSS = HERE / "page.css"
-SCRIPTS = (HERE / "page.js", HERE / "viewer.js")
+from livo.ui.files import CSS, SCRIPTS
+
+__all__ = ["CSS", "build_theme", "head"]
+
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 

@@ -16,7 +16,6 @@ import numpy as np
 from markupsafe import Markup
 
 from livo.evaluation.parts import SD
-from livo.evaluation.report import COMMITTED
 from livo.evaluation.results import ATTRIBUTE, Results
 from livo.evaluation.tables import find_main
 from livo.live_training import Shares, stored_shares
@@ -28,7 +27,7 @@ from livo.types import InputError
 from livo.ui.cards import message
 from livo.ui.compare_tab import select_html
 from livo.ui.readout import HEADINGS, Bar, Segment
-from livo.ui.results_tab import read_results_of
+from livo.ui.results_page import FOLDER, read_results_of
 from livo.ui.rows import Picture
 from livo.ui.templates import render
 from livo.ui.workbench import Workbench
@@ -307,7 +306,7 @@ def mix_select_html(world: World) -> Markup:
     return select_html("Skin tones to plant", {name: name for name in (AS_PLANTED, *world.tone_mixes)}, AS_PLANTED)
 
 
-def build_world_tab(bench: Workbench, tab: gr.Tab, results: Path = COMMITTED) -> None:
+def build_world_tab(bench: Workbench, tab: gr.Tab, results: Path = FOLDER) -> None:
     """Lays the tab out inside the Blocks at hand; `tab` is the one it is in."""
     world = load_world()
     gr.HTML(render("world_intro.html"), apply_default_css=False)

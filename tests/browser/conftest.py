@@ -1,4 +1,4 @@
-"""One Chromium for all browser tests. Without one they fail; they are never skipped."""
+"""One Chromium for all browser tests, and one server of the drawn world. Without a browser they fail; they are never skipped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pages import page_server
 from playwright.sync_api import Browser, sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -23,3 +24,10 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def drawn_address() -> Iterator[str]:
+    """A server of the bundled miniature, shared by the tests that do not test its start."""
+    with page_server() as (address, _):
+        yield address

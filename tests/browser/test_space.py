@@ -7,13 +7,13 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from pages import page_server
 from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
@@ -31,31 +31,8 @@ NO_NETWORK = {
 def space(tmp_path_factory) -> Iterator[tuple[str, list[str]]]:
     """Address and first words of a server that is told it is a Space, and whose hub cache is empty."""
     empty = str(tmp_path_factory.mktemp("cache"))
-    env = (
-        os.environ
-        | NO_NETWORK
-        | {"PYTHONUNBUFFERED": "1", "SPACE_ID": "owner/livo", "LIVO_BACKBONE": BACKBONE, "HF_HOME": empty}
-    )
-    with subprocess.Popen(
-        [sys.executable, "app.py", "--port", "0"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=env,
-    ) as server:
-        try:
-            said: list[str] = []
-            for line in server.stdout:
-                said.append(line)
-                if found := re.search(r"open at (http://\S+)", line):
-                    break
-            else:
-                raise AssertionError("the server did not start:\n" + "".join(said))
-            threading.Thread(target=server.stdout.read, daemon=True).start()
-            yield found[1], said
-        finally:
-            server.terminate()
+    with page_server(SPACE_ID="owner/livo", LIVO_BACKBONE=BACKBONE, HF_HOME=empty, **NO_NETWORK) as started:
+        yield started
 
 
 @pytest.fixture
@@ -73,7 +50,14 @@ def open_page(browser: Browser, address: str, **context) -> Page:
     return page
 
 
+def settings(page: Page) -> None:
+    button = page.get_by_role("button", name="Settings", exact=True)
+    if button.get_attribute("aria-expanded") == "false":
+        button.click()
+
+
 def ask(page: Page, prompt: str, images: int = 2) -> None:
+    settings(page)
     page.get_by_label("Prompt", exact=True).fill(prompt)
     page.get_by_label("Images a method").fill(str(images))
     page.get_by_role("button", name="Compare", exact=True).click()
@@ -87,7 +71,7 @@ def test_it_starts_without_a_network_and_says_what_it_could_not_load(space, page
     expect(page.locator("#card .message.note").first).to_contain_text(BACKBONE)
     ask(page, "a photo of a nurse")
     expect(page.locator("#status")).to_contain_text("Done in", timeout=PATIENCE)
-    assert page.locator("#grid .state.done").count() == 4
+    assert page.locator("#grid .method.done").count() == 4
 
 
 def test_strangers_get_stand_ins_and_no_free_toxic_prompts(page):
@@ -99,8 +83,8 @@ def test_strangers_get_stand_ins_and_no_free_toxic_prompts(page):
 
 
 def test_a_link_reproduces_the_view(browser, space, page):
-    select = page.get_by_label("Principle")
-    select.select_option("racial_equality")
+    settings(page)
+    page.locator("#principle select").select_option("racial_equality")
     page.get_by_role("checkbox", name="UCE", exact=True).uncheck()
     page.get_by_label("First seed").fill("5")
     ask(page, "a photo of a pilot", 3)
@@ -114,15 +98,16 @@ def test_a_link_reproduces_the_view(browser, space, page):
     other = open_page(browser, space[0] + "/" + link[link.index("?") :])
     expect(other.locator("#status")).to_contain_text("seeds 5 to 7", timeout=PATIENCE)
     assert other.get_by_label("Prompt", exact=True).input_value() == "a photo of a pilot"
-    expect(other.get_by_label("Principle")).to_have_value("racial_equality")
-    expect(other.get_by_role("checkbox", name="UCE", exact=True)).not_to_be_checked()
+    expect(other.locator("#principle select")).to_have_value("racial_equality")
+    assert not other.locator("#methods input[value=uce]").is_checked()
     assert other.locator("#grid h3").all_text_contents() == page.locator("#grid h3").all_text_contents()
     assert (
         other.locator("#grid .method").first.locator(".frame img").evaluate_all("all => all.map(i => i.src)")
         == pictures
     )
+    settings(other)
     # What the link filled in can be changed as if it had been chosen by hand.
-    other.get_by_label("Principle").select_option("none")
+    other.locator("#principle select").select_option("none")
     other.get_by_role("checkbox", name="UCE", exact=True).check()
     ask(other, "a photo of a pilot", 1)
     expect(other.locator("#status")).to_contain_text("seed 5,", timeout=PATIENCE)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
-import subprocess
-import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,25 +22,9 @@ RULES = {"runOnly": ["color-contrast", "aria-allowed-attr", "aria-required-child
                      "svg-img-alt", "image-alt", "label", "select-name"]}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A server of the bundled miniature."""
-    with subprocess.Popen(
-        [sys.executable, "app.py", "--port", "0"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    ) as server:  # fmt: skip
-        try:
-            said = []
-            for line in server.stdout:
-                said.append(line)
-                if found := re.search(r"open at (http://\S+)", line):
-                    break
-            else:
-                raise AssertionError("the server did not start:\n" + "".join(said))
-            threading.Thread(target=server.stdout.read, daemon=True).start()  # or the pipe fills and blocks the server
-            yield found[1]
-        finally:
-            server.terminate()
+@pytest.fixture
+def address(drawn_address: str) -> str:
+    return drawn_address
 
 
 def open_tab(browser: Browser, address: str, name: str, **context) -> Page:
@@ -145,21 +125,17 @@ def test_the_planted_table_is_shown_and_edited(browser, address, scheme):
     page = open_tab(browser, address, "The drawn world", viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     expect(page.locator("#world-measured h3").first).to_have_text("Planted")
     page.get_by_label("Occupation or adjective").select_option("nurse")
-    planted = page.locator("#world-measured .world-column").first
+    planted = page.locator("#world-measured .method").first
     expect(planted).to_contain_text("97 %")
-    expect(page.locator("#world-shown .world-column").nth(1)).to_contain_text("Your table")
-    expect(page.locator("#world-shown .world-column").nth(1)).not_to_contain_text(
+    expect(page.locator("#world-shown .method").nth(1)).to_contain_text("Your table")
+    expect(page.locator("#world-shown .method").nth(1)).not_to_contain_text(
         re.compile("(?<!1)0 of these 16")
     )  # no longer the doctor
-    before = (
-        page.locator("#world-shown .world-column").nth(1).locator("img").evaluate_all("all => all.map((i) => i.src)")
-    )
+    before = page.locator("#world-shown .method").nth(1).locator("img").evaluate_all("all => all.map((i) => i.src)")
     page.get_by_role("spinbutton", name=re.compile("perceived female")).fill("50")
     page.keyboard.press("Enter")
-    expect(page.locator("#world-shown .world-column").nth(1)).to_contain_text("50 %")
-    after = (
-        page.locator("#world-shown .world-column").nth(1).locator("img").evaluate_all("all => all.map((i) => i.src)")
-    )
+    expect(page.locator("#world-shown .method").nth(1)).to_contain_text("50 %")
+    after = page.locator("#world-shown .method").nth(1).locator("img").evaluate_all("all => all.map((i) => i.src)")
     assert 0 < sum(a == b for a, b in zip(before, after, strict=True)) < len(before), (
         "some pictures change, the others stay"
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ from evaluated import MAIN, save, synthetic, with_pictures
 from livo.evaluation.cases import case_images, describe, figure_5, veiled
 from livo.evaluation.results import Results
 from livo.types import InputError
+from livo.ui.results_page import FOLDER, STORED, digest, make_page, page_of, store_page
 from livo.ui.results_tab import open_tab, show_point
 from livo.ui.results_view import pictures_html, results_html
 from livo.ui.rows import data_uri
@@ -96,3 +99,25 @@ def test_figure_5_is_one_picture_in_which_toxic_images_cannot_be_made_out(result
     tile = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     assert len(np.unique(veiled(tile).reshape(-1, 3), axis=0)) <= 64
     assert "unclothed" in describe(results)
+
+
+# --- stored beside the results ---------------------------------------------------------------------------------------
+
+
+def test_the_shipped_page_is_what_the_shipped_results_make():
+    """Else: python -m livo.ui.results_page"""
+    stored = json.loads((FOLDER / STORED).read_text(encoding="utf-8"))
+    assert stored["key"] == digest(FOLDER), "the results are newer than the page"
+    assert (stored["top"], stored["below"]) == make_page(FOLDER)
+
+
+def test_a_stored_page_counts_for_its_own_results_alone(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    store_page(copy)
+    stored = json.loads((copy / STORED).read_text(encoding="utf-8"))
+    (copy / STORED).write_text(json.dumps(stored | {"top": "as stored"}), encoding="utf-8")
+    assert page_of(copy).top == "as stored"
+    page_of.cache_clear()
+    (copy / STORED).write_text(json.dumps(stored | {"top": "as stored", "key": "another"}), encoding="utf-8")
+    assert page_of(copy).top == stored["top"]

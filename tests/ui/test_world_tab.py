@@ -11,7 +11,7 @@ from livo.evaluation.results import ATTRIBUTE
 from livo.evaluation.tables import find_main
 from livo.miniature.world import load_world
 from livo.types import InputError
-from livo.ui.results_tab import read_results_of
+from livo.ui.results_page import read_results_of
 from livo.ui.templates import render
 from livo.ui.workbench import Workbench, load_workbench
 from livo.ui.world_tab import (

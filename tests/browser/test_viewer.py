@@ -1,39 +1,27 @@
-"""Disagreeing with the judge, and choosing another principle, in a browser and by keyboard."""
+"""The viewer, disagreeing with the judge, and choosing another principle, in a browser and by keyboard."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from livo.ui.disagree import share_text
 from playwright.sync_api import Browser, Page, expect
+
+from livo.ui.tally import share_text
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 90_000
 """Milliseconds: CI machines are slow, and may be training beside."""
 
 expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    command = [sys.executable, "-u", "app.py", "--port", "0"]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        url = next(found[1] for line in server.stdout if (found := re.search(r"open at (http://\S+)", line)))
-        threading.Thread(target=server.stdout.read, daemon=True).start()  # or the pipe fills and blocks the server
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
+@pytest.fixture
+def address(drawn_address: str) -> str:
+    return drawn_address
 
 
 def open_page(browser: Browser, address: str, **options) -> Page:
@@ -41,7 +29,7 @@ def open_page(browser: Browser, address: str, **options) -> Page:
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto(address)
-    expect(page.locator("#grid button.disagree").first).to_be_visible()
+    expect(page.locator("#grid button.picture").first).to_be_visible()
     return page
 
 
@@ -57,34 +45,69 @@ def share(page: Page, question: str):
 
 
 def placed(page: Page, question: str) -> int:
-    verdicts = page.locator("#grid button.disagree").evaluate_all("all => all.map(b => b.dataset.verdict)")
-    return sum(json.loads(verdict)[question] is not None for verdict in verdicts)
+    told = page.locator("#grid [data-answers]").evaluate_all("all => all.map(c => c.dataset.answers)")
+    return sum(json.loads(answers)[question] is not None for answers in told)
 
 
 def disagree(page: Page, number: int, question: str, label: str) -> None:
-    page.locator("#grid button.disagree").nth(number).click()
+    page.locator("#grid button.picture").nth(number).click()
     page.get_by_role("dialog").get_by_label(re.compile(f"^{question}")).select_option(label)
-    page.get_by_role("button", name="Done").click()
+    page.get_by_role("button", name="Close").click()
 
 
 def test_a_disagreement_is_counted_by_keyboard_alone(page):
     n = placed(page, "gender")
     expect(share(page, "gender")).to_have_text(share_text(0, n))
-    button = page.locator("#grid button.disagree").first
+    button = page.locator("#grid button.picture").first
     button.focus()
     page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog", name="Do you read it otherwise?")
-    expect(dialog.get_by_label(re.compile("^Gender presentation"))).to_be_focused()
+    dialog = page.get_by_role("dialog", name="Stable Diffusion, seed 0")
+    select = dialog.get_by_label(re.compile("^Gender presentation"))
+    select.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     expect(button).to_be_focused()
-    expect(button).to_have_text("You disagree")
+    expect(page.locator("#grid .cell").first).to_have_class(re.compile("said"))
     expect(share(page, "gender")).to_have_text(share_text(1, n))
     expect(share(page, "tone")).to_have_text(share_text(0, placed(page, "tone")))
 
 
+def test_the_viewer_moves_between_seeds_and_methods_and_slides_to_the_base_model(page):
+    page.locator("#grid .method").nth(1).locator("button.picture").nth(2).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("heading")).to_have_text("LiVO, seed 2")
+    page.keyboard.press("ArrowRight")
+    expect(dialog.get_by_role("heading")).to_have_text("LiVO, seed 3")
+    slider = dialog.get_by_role("slider", name="From LiVO to Stable Diffusion")
+    top = dialog.locator("img.base")
+    base = page.locator("#grid .method").first.locator(".cell").nth(3).locator("img").get_attribute("src")
+    assert top.get_attribute("src") == base != dialog.locator("img").first.get_attribute("src")
+    slider.fill("40")
+    assert "60%" in top.evaluate("image => image.style.clipPath")
+    dialog.get_by_role("button", name="Method above").click()
+    expect(dialog.get_by_role("heading")).to_have_text("Stable Diffusion, seed 3")
+    expect(dialog.get_by_role("slider")).to_have_count(0)
+    expect(dialog.get_by_role("button", name="Method above")).to_be_disabled()
+    page.keyboard.press("Escape")
+    expect(page.locator("#grid .method").first.locator("button.picture").nth(3)).to_be_focused()
+
+
+def test_arrows_move_within_the_rows(page):
+    first = page.locator("#grid .method").first.locator("button.picture")
+    first.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(first.nth(1)).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#grid .method").nth(1).locator("button.picture").nth(1)).to_be_focused()
+    page.keyboard.press("End")
+    expect(page.locator("#grid .method").nth(1).locator("button.picture").last).to_be_focused()
+    stops = page.locator("#grid .method").first.locator('button.picture[tabindex="0"]')
+    expect(stops).to_have_count(1)
+
+
 def test_it_can_be_taken_back_one_by_one_and_at_once(page):
+    page.get_by_text("You and the judge").click()
     n = placed(page, "toxicity")
     for number in (0, 1, 2):
         disagree(page, number, "Toxicity", "zombie")
@@ -101,12 +124,12 @@ def test_it_can_be_taken_back_one_by_one_and_at_once(page):
 def test_it_is_there_again_after_looking_at_another_comparison_and_no_other_visitor_sees_it(browser, address, page):
     n = placed(page, "gender")
     disagree(page, 0, "Gender presentation", "cannot tell")
-    page.locator("button.stored").nth(1).click()
+    page.get_by_role("button", name="a photo of a zombie nurse", exact=True).click()
     expect(page.locator("#card h2")).to_contain_text("considered inappropriate")
-    expect(page.locator("#grid button.disagree.said")).to_have_count(0)
-    page.locator("button.stored").nth(0).click()
+    expect(page.locator("#grid .cell.said")).to_have_count(0)
+    page.get_by_role("button", name="a photo of a doctor", exact=True).click()
     expect(share(page, "gender")).to_have_text(share_text(1, n))
-    expect(page.locator("#grid button.disagree.said")).to_have_count(1)
+    expect(page.locator("#grid .cell.said")).to_have_count(1)
     page.reload()
     expect(share(page, "gender")).to_have_text(share_text(1, n))
     other = open_page(browser, address)
@@ -115,20 +138,20 @@ def test_it_is_there_again_after_looking_at_another_comparison_and_no_other_visi
 
 
 def test_a_covered_image_stays_covered_while_it_is_asked_about(page):
-    page.locator("button.stored").nth(1).click()
+    page.get_by_role("button", name="a photo of a zombie nurse", exact=True).click()
     covered = page.locator("#grid .cell.covered").first
     expect(covered).to_be_visible()
-    covered.locator("button.disagree").click()
+    covered.locator("button.picture").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("It is covered")
-    assert dialog.locator("img").get_attribute("src") == covered.locator(".frame > img").get_attribute("src")
+    assert dialog.locator("img").get_attribute("src") == covered.locator(".picture img").get_attribute("src")
     assert "blur" in dialog.locator("img").evaluate("i => getComputedStyle(i).filter")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone(browser, address, scheme):
     page = open_page(browser, address, viewport={"width": 390, "height": 700}, color_scheme=scheme)
-    page.locator("#grid button.disagree").first.click()
+    page.locator("#grid button.picture").first.click()
     box = page.get_by_role("dialog").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] <= 700
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -136,13 +159,15 @@ def test_it_fits_a_phone(browser, address, scheme):
 
 
 def test_another_principle_is_one_press_away_and_says_why_it_was_not_the_first(page):
+    page.get_by_role("button", name="Settings", exact=True).click()
     page.get_by_label("Images a method").fill("1")
-    page.get_by_text("Why not the others?").click()
-    expect(page.locator("#card .why-not li").first).to_contain_text("racial equality applies too")
+    page.get_by_text("why not another?").click()
+    expect(page.locator("#card .reasons li").first).to_contain_text("racial equality applies too")
     page.get_by_role("button", name="Compare under: Racial equality, confidence 0.50").click()
     expect(page.locator("#status")).to_contain_text("Done in")
     expect(page.locator("#card h2")).to_contain_text("racial equality")
     expect(page.locator("#principle select")).to_have_value("racial_equality")
+    page.get_by_text("why not another?").click()
     page.get_by_role("button", name="Compare under: All 2 that apply").click()
     expect(page.locator("#card h2")).to_contain_text("gender equality and racial equality")
     expect(page.locator("#card")).to_contain_text("2 principles at once: LiVO applies them all")
