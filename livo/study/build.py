@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import random
 import re
@@ -15,20 +16,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from livo.inputs import validate_prompt
+from livo.measures.tables import csv_text
 from livo.principles import find_principle
 from livo.retriever import retrieve
+from livo.study.pictures import canvas_of, fitted
 from livo.study.questions import CONSISTENCY, QUESTIONS
 from livo.study.study_file import IMAGES, ITEMS, STUDY, Item, Study, dump_items, dump_study, opaque, write_secret
 from livo.types import InputError, Principle
 
-SIDE_MOST = 768
-"""Pixels along a side; larger images are reduced."""
 VEIL_SIDE = 6
-"""Pixels along a side of a veiled image: colours, no shapes."""
+"""Pixels along a veiled image's longer side: colours, no shapes."""
 TABLE = "images.csv"
+MADE = "made.csv"
+DELIMITERS = ",;\t|"
 COLUMNS = ("file", "prompt", "method", "seed")
 
 
@@ -87,39 +90,73 @@ def pictures_of_folder(folder: Path) -> list[Picture]:
     """
     table = folder / TABLE
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+        rows = read_table(table.read_bytes(), str(table))
+    except OSError as error:
         raise InputError(
-            f"{table} cannot be read ({error}): list the images there, with columns {', '.join(COLUMNS)}"
+            f"{table} cannot be read ({error.strerror}): list the images there, with columns {', '.join(COLUMNS)}"
         ) from error
     pictures = []
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
         where = f"{table}, line {line}"
-        if missing := [name for name in COLUMNS if not (row.get(name) or "").strip()]:
+        if missing := [name for name in COLUMNS if not row[name]]:
             raise InputError(
                 f"{where}: {missing[0]} is missing; the columns are {', '.join(COLUMNS)}, principle, category"
             )
-        if not re.fullmatch(r"[0-9]{1,10}", row["seed"].strip()):
+        if not re.fullmatch(r"[0-9]{1,10}", row["seed"]):
             raise InputError(
-                f"{where}: seed {row['seed']!r} is no whole number: number the images of a prompt, such as 0, 1, 2"
+                f"{where}: seed {row['seed'][:40]!r} is no whole number: number a prompt's images, such as 0, 1, 2"
             )
-        path = (folder / row["file"].strip()).resolve()
+        path = (folder / row["file"].replace("\\", "/")).resolve()
         if not path.is_relative_to(folder.resolve()) or not path.is_file():
             raise InputError(f"{where}: there is no file {row['file']!r} in {folder}")
         try:
             prompt = validate_prompt(row["prompt"])
-            chosen = (row.get("principle") or "").strip()
+            chosen = row.get("principle", "")
             principle = (
                 retrieve(prompt).principle if not chosen else None if chosen == "none" else find_principle(chosen)
             )
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        category = (row.get("category") or "").strip()
+        category = row.get("category", "")
         if not category and principle and principle.risk == "toxicity":
             category = principle.id
-        pictures.append(Picture(path, prompt, row["method"].strip(), int(row["seed"]), principle, category))
+        pictures.append(Picture(path, prompt, row["method"], int(row["seed"]), principle, category))
     return pictures
+
+
+def read_table(data: bytes, where: str) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a table as people have them, each with its line: UTF-8 or UTF-16, separated by commas, semicolons, tabs or
+    bars, headers in any case; cells without space around them, empty rows left out.
+
+    Raises:
+        InputError: the columns are not those wanted; names those that were found.
+
+    Example:
+        >>> read_table(b"File; Prompt; Method; Seed\\na.png; a cat; one; 0", "x.csv")[0][1]["prompt"]
+        'a cat'
+    """
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is not text in UTF-8: save it as CSV UTF-8") from error
+    first = text.split("\n", 1)[0]
+    delimiter = max(DELIMITERS, key=first.count)
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{where} is no table ({error}): save it as CSV UTF-8") from error
+    head = [name.strip().casefold().replace(" ", "_") for name in rows[0]] if rows else []
+    if set(COLUMNS) - set(head) or len(set(head)) < len(head):
+        found = ", ".join(head)[:200] or "none"
+        raise InputError(f"{where}: columns found: {found}; wanted: {', '.join(COLUMNS)}, each once")
+    out = []
+    for line, cells in enumerate(rows[1:], 2):
+        cells = [cell.strip() for cell in cells]
+        if len(cells) > len(head) and any(cells[len(head) :]):
+            raise InputError(f"{where}, line {line}: {len(cells)} cells, and {len(head)} columns: put texts in quotes")
+        if any(cells):
+            out.append((line, dict(zip(head, cells + [""] * len(head), strict=False))))
+    return out
 
 
 # --- to a study ------------------------------------------------------------------------------------------------------
@@ -149,12 +186,14 @@ def make_study(path: Path, study: Study, pictures: Sequence[Picture], titles: Ma
         prompt, method, seed = next(key for i, key in enumerate(keys) if key in keys[:i])
         raise InputError(f"two images are of {prompt!r}, {method}, seed {seed}: number the images of a prompt apart")
     pictures = _same_cover(pictures)
-    side = min(min(_open(p.path).size) for p in pictures)
-    side = min(side, SIDE_MOST)
+    canvas = canvas_of([p.path for p in pictures])
     try:
         (path / IMAGES).mkdir(parents=True, exist_ok=True)
         secret = write_secret(path)
-        items = [_write_item(path, secret, side, p) for p in pictures]
+        written = [_write_item(path, secret, canvas, p) for p in pictures]
+        rows = [(item.id, p.path.name, "; ".join(done)) for (item, done), p in zip(written, pictures, strict=True)]
+        (path / MADE).write_text(csv_text(("item", "file", "done"), rows), encoding="utf-8")
+        items = [item for item, _ in written]
         held, checks = find_checks(items, study, random.Random(study.seed))
         for check, source in checks:
             for suffix in (".png", ".veil.png"):
@@ -194,41 +233,22 @@ def _same_cover(pictures: Iterable[Picture]) -> list[Picture]:
     return [replace(p, category=category.get(p.prompt, "")) for p in pictures]
 
 
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path} is no image that can be read: give PNG, JPEG or WebP") from error
-
-
-def _write_item(path: Path, secret: bytes, side: int, picture: Picture) -> Item:
-    """The middle square of the image, at the study's size, drawn anew so that nothing of the file's metadata is left."""
-    with _open(picture.path) as image:
-        try:
-            image = image.convert("RGB")
-        except (OSError, SyntaxError) as error:
-            raise InputError(f"{picture.path} is a broken image: make it again") from error
-        least = min(image.size)
-        left, top = (image.width - least) // 2, (image.height - least) // 2
-        image = image.crop((left, top, left + least, top + least))
-        if least != side:
-            image = image.resize((side, side), Image.Resampling.LANCZOS)
-    clean = Image.frombytes("RGB", image.size, image.tobytes())
+def _write_item(path: Path, secret: bytes, canvas: tuple[int, int], picture: Picture) -> tuple[Item, list[str]]:
+    """The picture on the study's canvas, drawn anew, with its veil; and what was done to it."""
+    clean, done = fitted(picture.path, canvas)
     id = opaque(secret, "item", picture.prompt, picture.method, picture.seed)[:20]
-    target = path / IMAGES / f"{id}.png"
-    clean.save(target)
-    clean.resize((VEIL_SIDE, VEIL_SIDE), Image.Resampling.BOX).save(path / IMAGES / f"{id}.veil.png")
-    digest = hashlib.sha256(target.read_bytes()).hexdigest()
-    return Item(
-        id,
-        picture.prompt,
-        picture.method,
-        picture.seed,
-        picture.principle,
-        picture.category,
-        dict(picture.judge),
-        digest,
-    )
+    scale = VEIL_SIDE / max(canvas)
+    veil = clean.resize([max(1, round(side * scale)) for side in canvas], Image.Resampling.BOX)
+    digests = []
+    for image, suffix in ((clean, ""), (veil, ".veil")):
+        target = path / IMAGES / f"{id}{suffix}.png"
+        image.save(target)
+        digests.append(hashlib.sha256(target.read_bytes()).hexdigest())
+    item = Item(
+        id, picture.prompt, picture.method, picture.seed, picture.principle, picture.category, dict(picture.judge),
+        digest=digests[0], veil_digest=digests[1],
+    )  # fmt: skip
+    return item, done
 
 
 def find_checks(items: Sequence[Item], study: Study, rng: random.Random) -> tuple[set[str], list[tuple[Item, Item]]]:

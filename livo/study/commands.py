@@ -164,7 +164,8 @@ def run_create(args: argparse.Namespace, generate: Generate) -> str:
 def _outlook_lines(payload: Mapping[str, Any]) -> list[str]:
     per = payload["raters_per_image"]
     lines = [
-        f"{payload['raters']} raters, {payload['trials_per_rater']} images each, about {payload['minutes_per_rater']} min; "
+        f"{payload['raters']} raters, {payload['trials_per_rater']} images each, "
+        f"about {payload['minutes_per_rater']} min; "
         f"{per['mean']:.1f} raters an image ({per['least']} to {per['most']})",
         "expected width of the 95 % interval of a method's mean rating, in points of 100:",
     ]

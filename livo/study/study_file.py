@@ -347,7 +347,7 @@ def parse_study(text: str) -> Study:
 def dump_study(study: Study) -> str:
     """`study.yaml`, with every field, for a person to read on."""
     head = (
-        "# A human-evaluation study. Change what you like until the first answer; after it, only corrections.yaml with\n"
+        "# A human-evaluation study. Change what you like until the first answer; after it, corrections.yaml with\n"
         f"# {', '.join(Corrections.model_fields)}, or a new study.\n"
     )
     return head + yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)

@@ -157,7 +157,7 @@ def test_metadata_sizes_and_modes_are_evened_out(tmp_path):
     for item in items:
         path = tmp_path / "s" / IMAGES / f"{item.id}.png"
         with Image.open(path) as image:
-            assert (image.mode, image.size, image.info) == ("RGB", (20, 20), {})
+            assert (image.mode, image.size, image.info) == ("RGB", (40, 40), {})
         assert b"LiVO" not in path.read_bytes()
 
 
