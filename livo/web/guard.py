@@ -44,7 +44,8 @@ class Reach:
     """Under which names a server is reached, and who may frame its pages.
 
     Attributes:
-        hosts: names, small letters, without a port; this machine's own (`LOOPBACK`) are always among them.
+        hosts: names, small letters, without a port; one that begins with a dot is the end of names. This machine's own
+            (`LOOPBACK`) are always among them.
         literals: also any numeric address: a name that was bound to this one by an attacker is none.
         base: address for others, such as https://example.org/livo; "" for the one that was asked for.
         root_path: what a proxy in front puts before every path, such as /livo; "" where there is none.
@@ -64,6 +65,8 @@ class Reach:
         except ValueError:
             return False
         if name in LOOPBACK or name in self.hosts:
+            return True
+        if any(name.endswith(host) for host in self.hosts if host.startswith(".")):
             return True
         if not self.literals:
             return False

@@ -79,6 +79,8 @@ def reach_of(
     if everywhere or lan:
         own = socket.gethostname().lower()
         names |= {lan_address(), own, f"{own}.local"}
+    if environment.get("SPACE_ID"):
+        names.add(".hf.space")
     framed_by = SPACES if environment.get("SPACE_ID") else ()
     return Reach(frozenset(name for name in names if name), everywhere, base, root, framed_by)
 

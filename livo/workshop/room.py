@@ -31,9 +31,12 @@ MOST_ANSWERS = 400
 """One visitor's, in a room."""
 IDLE = timedelta(hours=24)
 """After so long without an event a room is over."""
-Act = Literal["start", "close", "next", "back", "rerun", "hide", "show", "cover", "uncover", "lesson", "end"]
+Act = Literal[
+    "start", "close", "next", "back", "rerun", "hide", "show", "cover", "uncover", "lock", "unlock", "remove", "lesson",
+    "end", "reopen",
+]  # fmt: skip
 ACTS: tuple[str, ...] = get_args(Act)
-ALWAYS = ("hide", "show", "cover", "uncover")
+ALWAYS = ("hide", "show", "cover", "uncover", "lock", "unlock")
 """Acts that mean the same wherever the room is: they are never too late."""
 BINS = 10
 
@@ -106,6 +109,10 @@ class Room:
         rounds: of each (run, step), how often it was asked again.
         answers: value by visitor, of each place.
         people: events by visitor.
+        newcomers: those whose first answer is to the question at hand.
+        locked: nobody new may answer.
+        removed: whose answers are gone, and who may give no more.
+        before_end: the phase to which a room that has ended is reopened.
     """
 
     lessons: Mapping[str, Lesson]
@@ -125,6 +132,10 @@ class Room:
     answers: dict[Place, dict[str, Any]] = field(default_factory=dict)
     closed: set[Place] = field(default_factory=set)
     people: Counter[str] = field(default_factory=Counter)
+    newcomers: set[str] = field(default_factory=set)
+    locked: bool = False
+    removed: set[str] = field(default_factory=set)
+    before_end: str = "waiting"
 
     # --- what is ---------------------------------------------------------------------------------------------------
 
@@ -146,7 +157,12 @@ class Room:
     @property
     def over(self) -> bool:
         """Whether it has ended, was left a day ago, or runs a lesson that is no longer there."""
-        if self.phase == "ended" or self.lesson_id not in self.lessons:
+        return self.phase == "ended" or self.left
+
+    @property
+    def left(self) -> bool:
+        """Whether it was left a day ago, or runs a lesson that is no longer there."""
+        if self.lesson_id not in self.lessons:
             return True
         return bool(self.last) and datetime.now(UTC) - datetime.fromisoformat(self.last) > IDLE
 
@@ -163,6 +179,8 @@ class Room:
             self.last = event.at
             if event.kind == "answer":
                 answer = AnswerBody.model_validate(event.body)
+                if event.actor not in self.people:
+                    self.newcomers.add(event.actor)
                 self.people[event.actor] += 1
                 self.answers.setdefault(answer.place, {})[event.actor] = answer.value
                 continue
@@ -174,6 +192,14 @@ class Room:
             else:
                 self._act(ActBody.model_validate(event.body))
 
+    def _remove(self) -> None:
+        """Takes everybody out who came with the question at hand, and lets nobody new in."""
+        self.removed |= self.newcomers
+        self.locked = True
+        for values in self.answers.values():
+            for visitor in self.newcomers & values.keys():
+                del values[visitor]
+
     def _begin(self, lesson: str) -> None:
         self.lesson_id, self.index, self.phase = lesson, 0, "waiting"
         self.run += 1
@@ -181,6 +207,13 @@ class Room:
 
     def _act(self, body: ActBody) -> None:
         act = body.act
+        if act in ("lock", "unlock"):
+            self.locked = act == "lock"
+            return
+        if act == "remove":
+            self._remove()
+        if act in ("start", "next", "back", "rerun", "lesson", "remove"):
+            self.newcomers = set()
         if act == "lesson":
             self._begin(body.lesson or "")
         elif act in ("hide", "show"):
@@ -203,7 +236,9 @@ class Room:
             self.rounds[key] = self.rounds.get(key, 0) + 1
             self.phase = "open"
         elif act == "end":
-            self.phase = "ended"
+            self.before_end, self.phase = self.phase, "ended"
+        elif act == "reopen":
+            self.phase = self.before_end
 
     # --- what may happen -------------------------------------------------------------------------------------------
 
@@ -213,7 +248,7 @@ class Room:
         Raises:
             Refused: it may not, with the reason for the person who sent it.
         """
-        if self.over:
+        if self.left or (self.over and draft.body.get("act") != "reopen"):
             raise Refused(410, "over", "this room is over")
         if draft.kind == "act":
             self._check_act(draft)
@@ -233,6 +268,8 @@ class Room:
             "next": running and self.index + 1 < len(self.lesson.steps),
             "back": running and self.index > 0,
             "rerun": self.phase == "closed",
+            "remove": bool(self.newcomers),
+            "reopen": self.phase == "ended",
         }.get(body.act, True)
         if not allowed:
             raise Refused(409, "not_now", f"“{body.act}” cannot be done now")
@@ -245,7 +282,11 @@ class Room:
             raise Refused(409, "closed", "this question is closed; the answer came too late and was not counted")
         if not check_value(self.step.ask, body.value, pack):
             raise Refused(422, "bad_value", "this is no answer to the question: choose one of what the page offers")
-        if draft.actor not in self.people and len(self.people) >= MOST_PEOPLE:
+        if draft.actor in self.removed:
+            raise Refused(403, "removed", "this device was taken out of the room: ask the facilitator")
+        if draft.actor not in self.people and self.locked:
+            raise Refused(403, "locked", "the room is locked, so that nobody new can answer: ask the facilitator")
+        if draft.actor not in self.people and len(self.people) - len(self.removed) >= MOST_PEOPLE:
             raise Refused(429, "full", f"a room holds {MOST_PEOPLE} people")
         if self.people[draft.actor] >= MOST_ANSWERS:
             raise Refused(429, "too_many", f"one visitor can give {MOST_ANSWERS} answers in a room")

@@ -116,6 +116,8 @@ def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
         "answered": len(room.answers_at(room.place)),
         "here": here,
         "fewest": FEWEST,
+        "locked": room.locked,
+        "newcomers": len(room.newcomers),
         "lessons": [lesson_card(one) for one in room.lessons.values()],
     }
 

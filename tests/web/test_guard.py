@@ -148,6 +148,7 @@ def test_names_come_from_the_command_line_and_the_space() -> None:
     everywhere = reach_of("0.0.0.0", environment=nothing)
     assert everywhere.knows("10.1.2.3") and not everywhere.knows("evil.example")
     space = reach_of("0.0.0.0", environment={"SPACE_ID": "a/b", "SPACE_HOST": "a-b.hf.space"})
+    assert space.knows("x.hf.space") and not space.knows("hf.space.evil.example") and not space.knows("evilhf.space")
     assert space.knows("a-b.hf.space") and space.framed_by == ("https://huggingface.co",)
 
 

@@ -237,3 +237,55 @@ def test_the_summary_holds_counts_of_closed_steps_with_five_answers_only(play):
     assert len([row for row in rows if row[2] == "Where does the habit come from?"]) == 1, (
         "four answers: one row that says so"
     )
+
+
+# --- strangers with the code -----------------------------------------------------------------------------------------
+
+
+def refused(play, who: str) -> str:
+    with pytest.raises(Refused) as raised:
+        play.answer(who, 1)
+    return raised.value.code
+
+
+def test_a_locked_room_takes_answers_of_those_who_were_there_alone(play):
+    play.act("start").answer("ada", 1)
+    play.act("lock")
+    play.answer("ada", 2)
+    assert refused(play, "stranger") == "locked" and play.room.locked
+    play.act("unlock").answer("stranger", 1)
+
+
+def test_a_flood_of_newcomers_is_taken_out_and_the_class_stays(play):
+    play.act("start")
+    for who in ("ada", "ben", "cyd"):
+        play.answer(who, 1)
+    play.act("close").act("rerun")
+    play.answer("ada", 2)
+    for n in range(50):
+        play.answer(f"fake{n}", 9)
+    play.act("remove")
+    assert set(play.room.answers_at(play.room.place)) == {"ada"} and play.room.locked and len(play.room.removed) == 50
+    assert refused(play, "fake3") == "removed" and refused(play, "other") == "locked"
+    play.answer("ben", 3)
+    with pytest.raises(Refused, match="cannot be done now"):
+        play.act("remove")
+
+
+def test_those_taken_out_fill_no_place(play):
+    play.act("start")
+    for n in range(MOST_PEOPLE):
+        play.answer(f"fake{n}", 1)
+    assert refused(play, "ada") == "full"
+    play.act("remove").act("unlock").answer("ada", 1)
+
+
+def test_a_room_that_was_ended_by_mistake_is_reopened_where_it_was(play):
+    play.act("start").answer("ada", 1)
+    place = play.room.place
+    with pytest.raises(Refused, match="cannot be done now"):
+        play.act("reopen")
+    play.act("end")
+    assert play.room.over
+    play.act("reopen").answer("ben", 1)
+    assert play.room.place == place and set(play.room.answers_at(place)) == {"ada", "ben"}

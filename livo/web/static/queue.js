@@ -3,6 +3,7 @@ import { randomWord } from "./dom.js";
 // Events wait in this browser until their receipt is here: through lost networks, restarts of the server, refreshes.
 // One at a time and in order; every event has a key, so that sending it twice stores it once.
 
+const LATER = ["too_fast", "too_many_join", "too_many_guesses"]; // refusals that pass by themselves
 const RETRY = [500, 1000, 2000, 4000, 8000, 15000];
 
 export class Queue {
@@ -55,7 +56,8 @@ export class Queue {
         payload = await reply.json();
       } catch { reply = null; }
       this.paused = reply?.status === 423;
-      if (!reply || reply.status >= 500 || reply.status === 429 || this.paused) { // not now: ask again
+      const later = reply?.status === 429 && LATER.includes(payload?.code);
+      if (!reply || reply.status >= 500 || later || this.paused) { // neither stored nor refused: ask again
         const wait = RETRY[Math.min(this.turns, RETRY.length - 1)];
         this.turns += 1;
         this.timer = setTimeout(() => this.run(), wait);

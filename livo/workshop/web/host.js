@@ -7,7 +7,7 @@ import { renderStep } from "./stage.js";
 const code = decodeURIComponent(location.pathname.split("/room/")[1].split("/")[0]).toUpperCase();
 const secret = location.hash.slice(1) || recall(`host ${code}`) || "";
 const HERE = `rooms/${encodeURIComponent(code)}`;
-const ALWAYS = ["hide", "show", "cover", "uncover"]; // never too late, and never held back by another act
+const ALWAYS = ["hide", "show", "cover", "uncover", "lock", "unlock"]; // never too late, never held back by another act
 const KINDS = { predict: "Predict", observe: "Observe", explain: "Explain", change: "Change" };
 let state = null;
 let etag = "";
@@ -60,13 +60,19 @@ function draw() {
   document.body.classList.toggle("covered", state.covered);
   const answered = document.querySelector(".answered");
   if (answered) answered.textContent = counts();
-  const now = JSON.stringify([state.place, state.phase, state.hidden, state.covered, state.lesson.id, state.tally]);
+  const remove = $("remove");
+  if (remove) {
+    remove.disabled = !state.newcomers;
+    remove.textContent = newcomers();
+  }
+  const now = JSON.stringify(
+    [state.place, state.phase, state.hidden, state.covered, state.locked, state.lesson.id, state.tally]);
   if (now === drawn) return;
   drawn = now;
   const focused = document.activeElement?.id;
   const over = state.phase === "ended";
   show(el("div", { class: "desk" }, el("section", { class: "desk-main" }, controls(over), notes(over), preview(over)),
-    el("aside", { class: "desk-side" }, invitation(), plan(), more(over))));
+    el("aside", { class: "desk-side" }, invitation(), plan(), over ? null : door(), more(over))));
   (focused && $(focused) ? $(focused) : $("next"))?.focus({ preventScroll: true });
 }
 
@@ -125,6 +131,20 @@ function invitation() {
       rel: "noopener" }, "Projector view"));
 }
 
+const newcomers = () => `Take out ${plural(state.newcomers, "newcomer")}`;
+
+// Against strangers who have the code.
+function door() {
+  return el("div", { class: "card" }, el("h2", {}, "Who may answer"),
+    el("p", { class: "row" },
+      button(state.locked ? "Let newcomers in" : "Lock the room", () => act(state.locked ? "unlock" : "lock"), "quiet",
+        { id: "lock", "aria-pressed": String(state.locked) }),
+      button(newcomers(), () => confirm("Their answers go, they can answer no more, and the room is locked. Go on?") &&
+        act("remove"), "quiet", { id: "remove", disabled: !state.newcomers })),
+    el("p", { class: "soft" }, "Newcomers are devices whose first answer is to this question. " +
+      "A locked room takes answers only from those who answered before."));
+}
+
 function plan() {
   return el("div", { class: "card" }, el("h2", {}, "Steps"),
     el("ol", { class: "plan" }, state.steps
@@ -146,7 +166,8 @@ function more(over) {
     el("p", {}, button("Download the class summary", download, "quiet", { id: "download" })),
     !over && el("p", { class: "row" }, select,
       button("Run this lesson", () => act("lesson", { lesson: select.value }), "quiet", { id: "run" })),
-    !over && el("p", {}, button("End the room", () => act("end"), "quiet", { id: "end" })),
+    el("p", {}, over ? button("Reopen the room", () => act("reopen"), "quiet", { id: "reopen" })
+      : button("End the room", () => act("end"), "quiet", { id: "end" })),
     el("p", { class: "row" }, button("Copy my link", copyLink, "quiet", { id: "link" })),
     el("p", { class: "soft" },
       "This browser remembers that you lead the room. For another one, the link is the key: show it to nobody."));
