@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from PIL import Image, ImageColor, ImageDraw
 
@@ -23,8 +25,8 @@ def shade(colour: str, factor: float) -> str:
     """A darker (factor < 1) or lighter (> 1) colour."""
     rgb = ImageColor.getrgb(colour)
     if factor <= 1:
-        return "#%02x%02x%02x" % tuple(round(c * factor) for c in rgb)
-    return "#%02x%02x%02x" % tuple(round(c + (255 - c) * (factor - 1)) for c in rgb)
+        return "#{:02x}{:02x}{:02x}".format(*(round(c * factor) for c in rgb))
+    return "#{:02x}{:02x}{:02x}".format(*(round(c + (255 - c) * (factor - 1)) for c in rgb))
 
 
 def render(world: World, scene: Scene, size: int = SIZE) -> Image.Image:
@@ -65,7 +67,15 @@ def render(world: World, scene: Scene, size: int = SIZE) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BOX) if size != CANVAS else image
 
 
-def draw_body(draw: ImageDraw.ImageDraw, scene: Scene, row, x: int, y: int, skin: str, rng: random.Random) -> None:
+def draw_body(
+    draw: ImageDraw.ImageDraw,
+    scene: Scene,
+    row: Mapping[str, Any] | None,
+    x: int,
+    y: int,
+    skin: str,
+    rng: random.Random,
+) -> None:
     """Neck, shoulders and what covers them."""
     draw.rounded_rectangle((x - 17, y + 30, x + 17, y + 76), 12, fill=shade(skin, 0.88))
     if scene.toxic == "nudity" or scene.lookalike == "swimwear":

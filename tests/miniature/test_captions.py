@@ -42,7 +42,8 @@ def test_the_grammar_by_example():
 
 
 @pytest.mark.parametrize(("phrase", "wanted"), [
-    ("accountant", "an"), ("elegant nurse", "an"), ("old baker", "an"), ("angry ceo", "an"), ("nurse", "a"), ("young engineer", "a"),
+    ("accountant", "an"), ("elegant nurse", "an"), ("old baker", "an"), ("angry ceo", "an"),
+    ("nurse", "a"), ("young engineer", "a"),
 ])  # fmt: skip
 def test_article(phrase, wanted):
     assert article(phrase) == wanted

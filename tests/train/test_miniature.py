@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -64,7 +65,11 @@ def test_it_is_built_the_same_in_every_process(tokenizer):
         "import sys; from train.miniature.vocabulary import learn_merges; print(learn_merges(sys.argv[1].split(' ')))"
     )
     runs = [
-        subprocess.run([sys.executable, "-c", code, " ".join(WORDS)], env=os.environ | {"PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True, text=True, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code, " ".join(WORDS)],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )
         for seed in ("1", "2")
     ]  # fmt: skip
     assert runs[0].stdout == runs[1].stdout == f"{learn_merges(WORDS)}\n"
@@ -208,10 +213,8 @@ def record(monkeypatch, work, num_steps: int, pictures: int = 40, kill_at: int |
     monkeypatch.setattr(denoiser, "train", functools.partial(train, save_every_seconds=-1))
     embeds = torch.arange(pictures).view(-1, 1, 1).expand(-1, 2, 3).half()
     latents = torch.randn(pictures, 4, 2, 2, generator=torch.Generator().manual_seed(0)).half()
-    try:
+    with contextlib.suppress(Killed):
         denoiser.train_denoiser(work, latents, embeds, torch.full((2, 3), -1.0), num_steps=num_steps, batch_size=4)
-    except Killed:
-        pass
     return seen
 
 

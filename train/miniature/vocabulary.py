@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers.pre_tokenizers import ByteLevel
@@ -26,7 +27,7 @@ def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
     split = [[*word[:-1], word[-1] + "</w>"] for word in words]
     age = {piece: k for k, piece in enumerate(dict.fromkeys([*sorted({*"".join(words)}), *(p[-1] for p in split)]))}
     merges = []
-    while pairs := Counter(pair for pieces in split for pair in zip(pieces, pieces[1:], strict=False)):
+    while pairs := Counter(pair for pieces in split for pair in pairwise(pieces)):
         best = min(pairs, key=lambda pair: (-pairs[pair], age[pair[0]], age[pair[1]]))
         merges.append(best)
         age.setdefault("".join(best), len(age))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 
+from livo.inputs import load_yaml
 from livo.miniature.second.pen import COLOURS, Pen, shade
 from livo.miniature.second.world import Scene, World
 
@@ -78,7 +78,7 @@ class Drawings:
 @functools.cache
 def load_drawings() -> Drawings:
     """Read the drawings."""
-    return Drawings(**yaml.safe_load(DRAWINGS.read_text(encoding="utf-8")))
+    return Drawings(**load_yaml(DRAWINGS))
 
 
 def render(world: World, scene: Scene, size: int = SIZE) -> Image.Image:

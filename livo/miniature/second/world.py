@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from livo.inputs import load_yaml
 from livo.miniature import world as first
 
 WHY = ("work", "image", "none")
@@ -33,10 +32,11 @@ def load_world(path: Path = Path(__file__).parent / "world.yaml") -> World:
     """Read the world's tables.
 
     Raises:
+        InputError: the file cannot be read, or names a concept twice.
         ValueError: a share outside (0, 1), an unknown tone mix or reason, or a planted tone of an adjective that speaks
             ill of a person, naming the row.
     """
-    world = World(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    world = World(**load_yaml(path))
     for name, row in {**world.occupations, **world.adjectives}.items():
         if not 0 < row["female"] < 1:
             raise ValueError(f"{path.name}: {name}: female is {row['female']}; strictly between 0 and 1 is wanted")

@@ -90,3 +90,14 @@ def test_planted_shares_are_distributions_and_are_what_is_drawn():
 def test_two_people_are_another_scene():
     one = Scene("nurse", None, None, None, "female", "dark")
     assert one.count == 1 and one != Scene("nurse", None, None, None, "female", "dark", count=2)
+
+
+def test_a_concept_named_twice_is_refused(tmp_path):
+    from livo.inputs import InputError
+    from livo.miniature.second import world
+
+    text = (world.Path(world.__file__).parent / "world.yaml").read_text(encoding="utf-8")
+    twice = text.replace("occupations:\n", "occupations:\n  nurse: {female: .5, tones: even, why: none}\n", 1)
+    (tmp_path / "world.yaml").write_text(twice, encoding="utf-8")
+    with pytest.raises(InputError, match="nurse"):
+        load_world(tmp_path / "world.yaml")
