@@ -10,7 +10,7 @@ The page and the command line are two faces of this function. It knows nothing o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -260,7 +260,7 @@ class Comparison:
 
 def compare(
     request: ComparisonRequest, *, engine: Engine, methods: Mapping[str, MethodEntry], judge: Judge | None = None
-) -> Iterator[Progress | Comparison]:
+) -> Generator[Progress | Comparison, None, None]:
     """Runs the request's methods on one prompt and the same seeds, in one batch.
 
     A method that does not act on the principle, or that fails, says so in its result and never stops the others.
@@ -294,8 +294,8 @@ def compare(
                 all_at_once += [entry.title] * isinstance(entry.method, PlansSeveral)
                 engine.stream({id: plan}).close()  # checks the plan, does no work
                 plans[id] = plan
-                adds = isinstance(entry.method, AddsToModel)
-                artefacts[id] = entry.method.artefact(request.principle) if adds else None
+                method = entry.method
+                artefacts[id] = method.artefact(request.principle) if isinstance(method, AddsToModel) else None
             except InputError:
                 raise
             except Lacking as error:  # known beforehand, such as no edited weights for a new principle
@@ -306,7 +306,7 @@ def compare(
     def look(images: Tensor) -> Verdicts:
         return ask(judge, images, request.words.text) if judge else Verdicts()
 
-    def run() -> Iterator[Progress | Comparison]:
+    def run() -> Generator[Progress | Comparison, None, None]:
         rows = 0
         try:
             if plans:

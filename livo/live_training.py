@@ -9,7 +9,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -162,7 +162,7 @@ class Ended:
 
 Update = Waiting | Preparing | Stepped | Look | Ended
 
-LiveTrainer = Callable[[LiveRequest], Iterator[Update]]
+LiveTrainer = Callable[[LiveRequest], Generator[Update, None, None]]
 """Trains as asked; closing the iterator ends the training at once. The page knows nothing else of it."""
 
 

@@ -191,13 +191,13 @@ def measure(
         shares = without_errors(answer, confusion)
         if question == TOXICITY:
             scores = toxicity_scores(answer)
-            interval = wilson_interval(sum(score > TOXIC_ABOVE for score in scores), len(scores))
+            interval = wilson_interval(len([score for score in scores if score > TOXIC_ABOVE]), len(scores))
             clean = CorrectedToxicity(1 - shares[CLEAN], *_errors(confusion)) if shares and confusion else None
             figures[question] = ToxicityFigures(
                 len(scores), toxicity_ratio(scores), toxicity_score(scores), interval, clean
             )
-        elif question != OCCUPATION and sum(answer.counts):
-            counts, n = answer.counts, sum(answer.counts)
+        elif question != OCCUPATION and any(answer.counts):
+            counts, n = list(answer.counts), sum(answer.counts)
             corrected = None
             if shares and confusion:
                 spread = max(shares.values()) - min(shares.values())
@@ -256,7 +256,7 @@ def agree(verdicts: Verdicts) -> dict[str, TwoJudges]:
             found.n,
             found.share.value,
             Interval(found.share.low, found.share.high),
-            found.kappa and found.kappa.value,
-            found.kappa and Interval(found.kappa.low, found.kappa.high),
+            found.kappa.value if found.kappa else None,
+            Interval(found.kappa.low, found.kappa.high) if found.kappa else None,
         )
     return out

@@ -16,7 +16,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator as Steps
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -193,7 +194,7 @@ class Engine:
         *_, last = self.stream(plans)
         return finished(last)
 
-    def stream(self, plans: Mapping[str, Plan]) -> Iterator[Progress]:
+    def stream(self, plans: Mapping[str, Plan]) -> Steps[Progress, None, None]:
         """Denoises all plans together, reporting after every solver step; the last report has the images.
 
         Plans are checked before this returns; work begins at the first `next`. Closing the iterator stops the run
@@ -219,7 +220,7 @@ class Engine:
 
     def _run(
         self, plans: Mapping[str, Plan], options: SamplingOptions, finish: Callable[[Tensor], Tensor]
-    ) -> Iterator[Progress]:
+    ) -> Steps[Progress, None, None]:
         started = time.perf_counter()
         scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
         scheduler.set_timesteps(options.num_inference_steps, device=self.backbone.device)

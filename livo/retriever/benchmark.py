@@ -177,6 +177,7 @@ def _number(value: float | None, digits: int) -> Cell:
 def _percent(share: dict[str, Any] | None) -> Cell:
     if not share or not share["n"]:
         return Cell("-")
-    found = Estimate(share["count"] / share["n"], *share["interval"], share["n"])
+    low, high = share["interval"]
+    found = Estimate(share["count"] / share["n"], low, high, share["n"])
     bounds = f"{100 * found.low:.0f}-{100 * found.high:.0f}"
     return Cell(f"{100 * found.value:.1f} % ({bounds}; {share['count']} of {share['n']})", found)

@@ -158,7 +158,7 @@ class DenseRetriever:
         """Probability and evidence of every principle that applies, by id; the evidence is the whole prompt."""
         if not self._entries or any(word.text in NEGATORS for word in tokens(prompt)):
             return {}
-        found = {}
+        found: dict[str, tuple[float, tuple[Evidence, ...]]] = {}
         for id, (similarity, exemplar) in self.similarities(prompt).items():
             p = probability(similarity, self._calibration.slope, self._calibration.intercept)
             if p >= self._calibration.threshold:

@@ -88,10 +88,11 @@ def gate_images(result: MethodResult) -> MethodResult:
 
 def flagged(result: MethodResult) -> list[bool]:
     """By image, whether any judge calls it toxic; true where no judge was asked."""
-    answers = [result.classification.get(TOXICITY), result.verdicts.second.get(TOXICITY, (None, None))[1]]
+    _, second = result.verdicts.second.get(TOXICITY, ("", None))
+    answers = [result.classification.get(TOXICITY), second]
     scores = [toxicity_scores(answer) for answer in answers if answer is not None]
     if not scores:
-        return [True] * len(result.images)
+        return [True] * (0 if result.images is None else len(result.images))
     return [any(score > TOXIC_ABOVE for score in by_judge) for by_judge in zip(*scores, strict=True)]
 
 

@@ -217,11 +217,18 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
         form = Form(*given)
         yield from with_link(run_comparison(bench, form), bench, form, request)
 
-    def on_click(prompt, choice, methods, seed, count, steps, guidance, guess, request: gr.Request):
+    # Gradio counts parameters by name, so *given will not do.
+    def on_click(
+        prompt: Any, choice: Any, methods: Any, seed: Any, count: Any, steps: Any, guidance: Any, guess: Any,
+        request: gr.Request,
+    ) -> Iterator[tuple[object, ...]]:  # fmt: skip
         given = (prompt, choice, methods, seed, count, steps, guidance, guess)
         yield from on_compare(*given, request=request)
 
-    def on_preset(choice, methods, seed, count, steps, guidance, guess, request: gr.Request, event: gr.EventData):
+    def on_preset(
+        choice: Any, methods: Any, seed: Any, count: Any, steps: Any, guidance: Any, guess: Any,
+        request: gr.Request, event: gr.EventData,
+    ) -> Iterator[tuple[object, ...]]:  # fmt: skip
         text = str(getattr(event, "prompt", ""))[:1_000]
         form = Form(text, choice, methods, seed, count, steps, guidance, guess)
         start = Form("", AUTO, ticked, 0, len(SEEDS), d.num_inference_steps, d.guidance_scale, "")

@@ -44,11 +44,12 @@ def details_html(view: View, record: MethodRecord) -> Markup:
 def _details_of(question: str, answer: Answer, record: MethodRecord, view: View) -> QuestionDetails:
     figures = record.figures.get(question)
     heading = HEADINGS.get(question, question.replace("_", " ").capitalize())
+    scores: tuple[tuple[str, str], ...]
     if isinstance(figures, ToxicityFigures):
-        known = f"{100 * figures.corrected.toxicity_ratio:.1f} %" if figures.corrected else "not measured"
+        flagged = f"{100 * figures.corrected.toxicity_ratio:.1f} %" if figures.corrected else "not measured"
         scores = (
             ("Toxicity score", f"{100 * figures.toxicity_score:.1f} of 100"),
-            ("Flagged without the judge's errors", known),
+            ("Flagged without the judge's errors", flagged),
         )
         return QuestionDetails(f"{heading}, as the classifier says", ((flagged_bar(figures), ""),), "", scores)
     bars, scores = [], ()

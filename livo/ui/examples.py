@@ -89,7 +89,7 @@ def store_examples(examples: Sequence[Example], folder: Path = FOLDER) -> None:
 def make_example(prompt: str, bench: Workbench, seeds: Sequence[int] = SEEDS) -> Example:
     """Runs one comparison on a workbench: the methods shown first, at the backbone's own settings."""
     from baselines import SHOWN_FIRST
-    from livo.compare import compare, make_request
+    from livo.compare import Comparison, compare, make_request
     from livo.types import SamplingOptions
     from livo.ui.comparison_view import shown_of
 
@@ -99,6 +99,7 @@ def make_example(prompt: str, bench: Workbench, seeds: Sequence[int] = SEEDS) ->
     request = make_request(prompt, ids, options, vocabulary=bench.vocabulary)
     assert bench.engine is not None
     *_, result = compare(request, engine=bench.engine, methods=bench.entries, judge=bench.judge)
+    assert isinstance(result, Comparison)
     shown = shown_of(result, bench.entries)
     return Example(result.record(), shown.titles, shown.phrases, shown.notes, shown.images)
 

@@ -127,7 +127,7 @@ def finished_row(
             cover = "covered" if covered and covered[i] else ""
             pictures.append(Picture(seed, images[i], f"{title}, seed {seed}", None, cover, note=note))
             continue
-        mark = mark_of(answers[view.lead], i) if view.lead in answers else None
+        mark = mark_of(answers[view.lead], i) if view.lead and view.lead in answers else None
         words, flag = f"{title}, {alt_text(seed, answers, i)}", flag_of(answers, i)
         pictures.append(Picture(seed, images[i], words, mark, flag, note=note, answers=answers_about(answers, i)))
     reading = reading_of(view, record, base) if view.measured else None

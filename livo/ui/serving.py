@@ -34,7 +34,7 @@ class Notice:
 def on_this_machine(bench: Workbench) -> Generate:
     """`compare` with these bench."""
 
-    def generate(request: ComparisonRequest) -> Iterator[Progress | Comparison]:
+    def generate(request: ComparisonRequest) -> Generator[Progress | Comparison, None, None]:
         assert bench.engine is not None, "a page without a model refuses before it asks"
         yield from compare(request, engine=bench.engine, methods=bench.entries, judge=bench.judge)
 
@@ -103,11 +103,13 @@ def _serve(bench: Workbench, request: ComparisonRequest) -> Iterator[Notice | Pr
             raise InputError(f"{words} The stored comparisons can be looked at without a GPU.") from error
     yield Notice(f"{words} The drawn world answers instead.")
     d = bench.fallback.defaults
-    own = {"num_inference_steps": d.num_inference_steps, "guidance_scale": d.guidance_scale}
-    options = replace(request.options, **own, height=d.height, width=d.width)
-    words = bench.fallback.vocabulary(request.prompt)
-    if words.refused:
-        raise InputError(words.refused)
-    instead = replace(request, options=options, words=words)
+    options = replace(
+        request.options, num_inference_steps=d.num_inference_steps, guidance_scale=d.guidance_scale, height=d.height,
+        width=d.width,
+    )  # fmt: skip
+    known = bench.fallback.vocabulary(request.prompt)
+    if known.refused:
+        raise InputError(known.refused)
+    instead = replace(request, options=options, words=known)
     bench.fallback.access.check(instead)
     yield from _serve(bench.fallback, instead)

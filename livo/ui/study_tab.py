@@ -56,14 +56,15 @@ def plan_html(
                 raise InputError(f"{said} is no number of {name} that can be planned: give 1 to {MOST:,}")
     except InputError as error:
         return message(str(error))
-    cells = int(prompts * images * methods)
-    seen = min(int(per_rater), cells)
-    ratings = raters * seen / methods
-    width = expected_width(int(raters), int(prompts), max(1.0, ratings))
+    people, texts, pictures, kinds, seen = (int(value) for value in given.values() if value is not None)
+    cells = texts * pictures * kinds
+    seen = min(seen, cells)
+    ratings = people * seen / kinds
+    width = expected_width(people, texts, max(1.0, ratings))
     return render(
         "plan.html",
         half=width / 2,
-        per_image=raters * seen / cells,
+        per_image=people * seen / cells,
         ratings=ratings,
         minutes=seen * SECONDS_A_RATING / 60,
     )

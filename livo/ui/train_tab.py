@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
@@ -36,7 +37,7 @@ from livo.live_training import (
 )
 from livo.miniature.world import load_world
 from livo.principles import find_principle
-from livo.types import InputError
+from livo.types import AtRate, InputError
 from livo.ui.cards import message, status_line
 from livo.ui.compare_tab import SELECT_JS, TICKS_JS, Form, run_comparison, select_html
 from livo.ui.details import duration
@@ -83,16 +84,21 @@ def request_of(
     Raises:
         InputError: a field is blank or out of range.
     """
-    for name, value in (("gamma 1", gamma_1), ("gamma 2", gamma_2), ("number of steps", steps), ("seed", seed)):
+
+    def given(name: str, value: float | None) -> float:
         if value is None:
             raise InputError(f"the {name} is missing: give a number")
+        return value
+
+    gamma_1, gamma_2 = given("gamma 1", gamma_1), given("gamma 2", gamma_2)
+    steps, seed = given("number of steps", steps), given("seed", seed)
     if seed != int(seed) or seed < 0:
         raise InputError(f"a seed of {seed:g} is none: give a whole number from 0")
     chosen = tuple(c for c in (concepts or "").split(",") if c)
     return LiveRequest(chosen, principle, loss, float(gamma_1), float(gamma_2), int(steps), int(seed))
 
 
-def run_training(trainer: LiveTrainer | None, *asked) -> Iterator[Shown]:
+def run_training(trainer: LiveTrainer | None, *asked: Any) -> Iterator[Shown]:
     """Trains, and shows how it goes. Whatever goes wrong is a message; what was learned before stays.
 
     Args:
@@ -101,7 +107,8 @@ def run_training(trainer: LiveTrainer | None, *asked) -> Iterator[Shown]:
     try:
         if trainer is None:
             raise InputError(
-                "what is learned here are drawings of the drawn world: open the page with its own model, by python app.py"
+                "what is learned here are drawings of the drawn world: open the page with its own model, by python "
+                "app.py"
             )
         request = request_of(*asked)
         with closing(trainer(request)) as updates:
@@ -124,7 +131,8 @@ def _show(request: LiveRequest, updates: Iterator) -> Iterator[Shown]:
         charts, strip, state = gr.skip(), gr.skip(), gr.skip()
         match update:
             case Waiting():
-                text = f"Waiting: {update.ahead} training{'s' if update.ahead > 1 else ''} before yours, about {duration(max(1.0, update.seconds))}"
+                trainings = f"{update.ahead} training{'s' if update.ahead > 1 else ''}"
+                text = f"Waiting: {trainings} before yours, about {duration(max(1.0, update.seconds))}"
                 status = status_line(text)
             case Preparing():
                 status = status_line(f"Getting ready, {update.what} ({update.seconds:.0f} s)", share=0)
@@ -151,7 +159,7 @@ def _show(request: LiveRequest, updates: Iterator) -> Iterator[Shown]:
         yield status, strip, charts, state
 
 
-def _step_line(step: Stepped) -> str:
+def _step_line(step: Stepped) -> Markup:
     return status_line(f"Step {step.step} of {step.num_steps}, {step.seconds:.0f} s", share=step.step / step.num_steps)
 
 
@@ -178,7 +186,8 @@ def compare_encoders(
         f"Yours, {trained.step} steps", ("bias", "toxicity"), LiVO(bench.engine, encoder, share)
     )
     shipped = bench.entries["livo"]
-    entries["livo"] = replace(shipped, title="LiVO as shipped", method=shipped.method and shipped.method.at_rate(share))
+    at_rate = shipped.method.at_rate(share) if isinstance(shipped.method, AtRate) else shipped.method
+    entries["livo"] = replace(shipped, title="LiVO as shipped", method=at_rate)
     here = replace(bench, entries=entries, generate=None, fallback=None)
     d = bench.defaults
     ids = ",".join(entries)
@@ -272,10 +281,10 @@ def build_train_tab(bench: Workbench, trainer: LiveTrainer | None) -> None:
             compared = gr.HTML("", elem_id="live-compared")
             grid = gr.HTML("", elem_id="live-grid")
 
-    def on_train(*asked):
+    def on_train(*asked: Any) -> Iterator[Shown]:
         yield from run_training(trainer, *asked)
 
-    def on_compare(trained, prompt, rate, count, seed):
+    def on_compare(trained: Any, prompt: Any, rate: Any, count: Any, seed: Any) -> Iterator[Any]:
         yield from compare_encoders(bench, trained, prompt, rate, count, seed)
 
     training = go.click(

@@ -5,7 +5,7 @@ Nothing here belongs to one visitor, and a file that is missing or broken is a m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from livo.ui.access import Access
 from livo.ui.turn import Turn
 from livo.vocabulary import Vocabulary, everything_known, vocabulary_of
 
-Generate = Callable[[ComparisonRequest], Iterator[Progress | Comparison]]
+Generate = Callable[[ComparisonRequest], Generator[Progress | Comparison, None, None]]
 """Makes a comparison that was asked for."""
 
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -112,8 +112,10 @@ def columns_of(
                 )
             )
         return columns
+    if results is None:
+        return columns
     for method in (method for method in methods if method in results.methods):
-        counts = {}
+        counts: dict[str, dict[str, int]] = {}
         for principle, attribute in ATTRIBUTE.items():
             if results.ran("bias", method, principle):
                 images = results.images("bias", item, method, principle)
@@ -144,14 +146,16 @@ def edited(world: World, concept: str, female: float | None, mix: str) -> World:
     place_of(world, concept)
     if female is None or not 0 < female < 100:
         raise InputError(
-            f"{'nothing' if female is None else f'{female:g} %'} cannot be planted: give a share between 0 and 100 percent, both left out"
+            f"{'nothing' if female is None else f'{female:g} %'} cannot be planted: give a share between 0 and 100 "
+            "percent, both left out"
         )
     if mix != AS_PLANTED and mix not in world.tone_mixes:
         raise InputError(f"there is no tone mix {mix!r}; there are: {', '.join(world.tone_mixes)}")
     table = "occupations" if concept in world.occupations else "adjectives"
     row = dict(getattr(world, table)[concept])
     row |= {"female": female / 100} | ({} if mix == AS_PLANTED else {"tones": mix})
-    return replace(world, **{table: {**getattr(world, table), concept: row}})
+    changed = {**getattr(world, table), concept: row}
+    return replace(world, occupations=changed) if table == "occupations" else replace(world, adjectives=changed)
 
 
 def draw_strip(world: World, concept: str, count: int = DRAWN) -> list[Scene]:
@@ -247,7 +251,11 @@ def show_concept(bench: Workbench, results_folder: Path, concept: str) -> Markup
         except InputError as error:
             missing = message(str(error).replace("`", ""), "note")
         columns = columns_of(
-            world, concept, stored_shares(bench.engine and bench.engine.backbone.folder).shares, results, bench.entries
+            world,
+            concept,
+            stored_shares(bench.engine.backbone.folder if bench.engine else None).shares,
+            results,
+            bench.entries,
         )
         if len(columns) == 1:
             missing += message(
@@ -338,7 +346,7 @@ def build_world_tab(bench: Workbench, tab: gr.Tab, results: Path = FOLDER) -> No
         )
     shown = gr.HTML("", elem_id="world-shown", apply_default_css=False)
 
-    def on_concept(concept, mix):
+    def on_concept(concept: Any, mix: Any) -> tuple[Any, Any, Any]:
         share = planted_percent(concept)
         return show_concept(bench, results, concept), share, show_edit(concept, share, mix)
 

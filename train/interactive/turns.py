@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -53,7 +53,7 @@ class LiveTrainings:
         self._tickets: list[Ticket] = []
         self._pace = STEP_SECONDS
 
-    def __call__(self, request: LiveRequest) -> Iterator[Update]:
+    def __call__(self, request: LiveRequest) -> Generator[Update, None, None]:
         """Waits for its turn, trains, reports; closing the iterator kills the training and frees the place.
 
         Raises:
@@ -106,7 +106,7 @@ class LiveTrainings:
 
     # --- the training ------------------------------------------------------------------------------------------------
 
-    def _train(self, ticket: Ticket) -> Iterator[Update]:
+    def _train(self, ticket: Ticket) -> Generator[Update, None, None]:
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks that the server's threads hold
         ours, theirs = spawn.Pipe(duplex=False)
         with tempfile.TemporaryDirectory(prefix="livo-training-", ignore_cleanup_errors=True) as folder:
@@ -123,7 +123,9 @@ class LiveTrainings:
                 process.kill()
                 process.join()
 
-    def _reports(self, ticket: Ticket, process: BaseProcess, connection: Connection, began: float) -> Iterator[Update]:
+    def _reports(
+        self, ticket: Ticket, process: BaseProcess, connection: Connection, began: float
+    ) -> Generator[Update, None, None]:
         """What the process sends; its seconds count from `began`, so that the start of the process is in them."""
         last: Update = Preparing("starting a process for it")
         first_step = 0.0

@@ -53,6 +53,10 @@ def training_wordings(world: World) -> list[int]:
     return [w for w in range(4) if w != world.held_out["toxic_wording"]]
 
 
+def _plain(shares: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, dict[str, int]]]:
+    return {concept: {a: dict(counts) for a, counts in by.items()} for concept, by in shares.items()}
+
+
 def measure_shares(
     engine: Engine, judge: ClipJudge, concepts: Mapping[str, str], path: Path, *, images: int = 24, num_steps: int = 12
 ) -> dict[str, dict[str, dict[str, int]]]:
@@ -79,7 +83,7 @@ def measure_shares(
         "guidance_scale": defaults.guidance_scale,
     }
     stored = [stored_shares(folder, name) for folder, name in ((path.parent, path.name), (backbone.folder, SHARES))]
-    shares = next((dict(known.shares) for known in stored if known.made_by == made_by), {})
+    shares = next((_plain(known.shares) for known in stored if known.made_by == made_by), {})
     missing = [item for item in concepts.items() if item[0] not in shares]
     for concept, prompt in tqdm(missing, desc="shares", disable=not missing):
         seeds = tuple(random.Random(concept).sample(range(MAX_SEED), images))
