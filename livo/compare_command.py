@@ -21,7 +21,8 @@ from livo.compare import ALL_THAT_APPLY, AUTO, NONE, compare, make_request, prin
 from livo.inputs import add_model_arguments, method_settings, parse_seeds, validate_prompt
 from livo.record import ComparisonRecord
 from livo.retriever import Retriever, retrieve
-from livo.retriever.command import principle_lines
+from livo.retriever.command import DENSE_HELP, principle_lines
+from livo.retriever.dense import AUTO as IF_INSTALLED
 from livo.runs import check_writable
 from livo.types import InputError, Progress, Retrieval
 from livo.vocabulary import vocabulary_of
@@ -51,7 +52,7 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
         default=AUTO,
         help=f"{AUTO}, {ALL_THAT_APPLY} (that apply), {NONE}, or a principle's id (%(default)s)",
     )
-    run.add_argument("--dense", metavar="FOLDER", help="the retriever also by sentence embeddings, as retrieve --dense")
+    run.add_argument("--dense", default=IF_INSTALLED, metavar="HEAD", help=DENSE_HELP)
     run.add_argument("--seeds", default="0-7", help="such as 0-49,60: one image each (%(default)s)")
     run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
     run.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
@@ -69,7 +70,7 @@ class Saved(NamedTuple):
 
 def run(args: argparse.Namespace, methods: Methods) -> str:
     """The answer of `compare`, as JSON or as a table; the images are in the folder by then."""
-    retriever = Retriever(dense=args.dense) if args.dense else retrieve
+    retriever = retrieve if args.dense == IF_INSTALLED else Retriever(dense=args.dense)
     (saved,) = comparisons(args, {args.prompt: args.out}, methods, retriever)
     return _json(saved.record.to_json(saved.paths)) if args.json else format_table(saved, args.out)
 

@@ -25,7 +25,7 @@ from livo.types import InputError, Retrieval
 PROMPTS_PATH = ASSETS / "retrieval" / "prompts.jsonl"
 SPLITS = ("dev", "test", "fresh")
 APART = "languages"
-"""The group that is reported apart: the offline chain knows English."""
+"""The group that is reported apart, by language: words know English alone."""
 TOXIC_GROUPS = ("nudity", "bloody", "horror")
 
 
@@ -78,9 +78,9 @@ def measure(ask: Callable[[str], Retrieval], prompts: Sequence[Labelled]) -> dic
     ask(asked[0].prompt)  # what is loaded once is not a prompt's time
     answers, seconds = {}, []
     for row in prompts:
-        start = time.perf_counter()
+        start = time.process_time()
         answers[row.prompt] = ask(row.prompt)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
 
     def right(row: Labelled) -> bool:
         found = answers[row.prompt].principle
@@ -94,6 +94,19 @@ def measure(ask: Callable[[str], Retrieval], prompts: Sequence[Labelled]) -> dic
     for group in dict.fromkeys(row.group for row in prompts):
         rows = [row for row in prompts if row.group == group]
         groups[group] = {"right": _share(map(right, rows)), "wrongly flagged": _share(map(flagged, rows))}
+    kinds = {principle.id for principle in load_principles() if principle.risk == "toxicity"}
+    languages = {}
+    apart = [row for row in prompts if row.group == APART]
+    for language in ("all", *sorted({row.language for row in apart})) if apart else ():
+        rows = [row for row in apart if language in ("all", row.language)]
+        calling = [row for row in rows if kinds & set(row.principles)]
+        languages[language] = {
+            "right": _share(map(right, rows)),
+            "toxic, the right kind found": _share(map(right, calling)),
+            "harmless, called toxic": _share(
+                bool((p := answers[row.prompt].principle) and p.id in kinds) for row in rows if row not in calling
+            ),
+        }
     principles = {}
     for principle in load_principles():
         given = [row for row in asked if answers[row.prompt].principle == principle]
@@ -106,6 +119,7 @@ def measure(ask: Callable[[str], Retrieval], prompts: Sequence[Labelled]) -> dic
         "accuracy": _share(map(right, asked)),
         "toxic recall": _share(map(right, toxic)),
         "groups": groups,
+        "languages": languages,
         "principles": principles,
         "calibration": _calibration([(answers[row.prompt], right(row)) for row in asked]),
         "median ms": 1000 * statistics.median(seconds),
@@ -122,7 +136,7 @@ def measure(ask: Callable[[str], Retrieval], prompts: Sequence[Labelled]) -> dic
 
 
 def _calibration(answers: Sequence[tuple[Retrieval, bool]]) -> dict[str, Any]:
-    """Of answers with a principle: how often those of one confidence are right, and the mean squared distance (Brier)."""
+    """Of answers with a principle: how often those of one confidence are right, and their mean square distance (Brier)."""
     given = [(max(answer.scores.values()), right) for answer, right in answers if answer.principle]
     bins: dict[str, list[bool]] = {}
     for score, right in sorted(given):
@@ -151,7 +165,8 @@ def figures_table(figures: dict[str, dict[str, Any]]) -> Table:
     put("toxic prompts: the right kind found", lambda f: _percent(f["toxic recall"]))
 
     def put_shares(part: str, name: str, what: str) -> None:
-        put(f"{name}: {what}", lambda f: _percent(f[part][name][what]))
+        label = f"other languages, {name}" if part == "languages" else name
+        put(f"{label}: {what}", lambda f: _percent(f[part][name][what]))
 
     def put_confidence(score: str) -> None:
         put(f"right at confidence {score}", lambda f: _percent(f["calibration"]["bins"].get(score)))
@@ -159,6 +174,9 @@ def figures_table(figures: dict[str, dict[str, Any]]) -> Table:
     for group in figures[names[0]]["groups"]:
         for what in ("right", "wrongly flagged"):
             put_shares("groups", group, what)
+    for language in figures[names[0]]["languages"]:
+        for what in ("right", "toxic, the right kind found", "harmless, called toxic"):
+            put_shares("languages", language, what)
     for id in figures[names[0]]["principles"]:
         for what in ("precision", "recall"):
             put_shares("principles", id, what)

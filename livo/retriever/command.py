@@ -11,9 +11,15 @@ from typing import Any
 from livo.inputs import validate_prompt
 from livo.retriever import Retriever, retrieve, retrieve_legacy
 from livo.retriever.benchmark import SPLITS, figures_table, load_prompts, measure
+from livo.retriever.dense import AUTO, OFF, find_head
 from livo.retriever.endpoint import Endpoint
 from livo.retriever.language_model import DEADLINE, RETRIES, TIMEOUT, LanguageModelRetriever
 from livo.types import InputError, Retrieval
+
+DENSE_HELP = (
+    "sentence embeddings: use, a folder that python -m train.retriever wrote, none, or auto: use where its package is "
+    "installed (%(default)s)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", choices=(*SPLITS, "all"), default="fresh", help="prompts of the benchmark (%(default)s)"
     )
     parser.add_argument("--legacy", action="store_true", help="the official keyword rule, for comparison only")
-    parser.add_argument(
-        "--dense",
-        metavar="FOLDER",
-        help="also by sentence embeddings, as python -m train.retriever calibrated them there",
-    )
+    parser.add_argument("--dense", default=AUTO, metavar="HEAD", help=DENSE_HELP)
     parser.add_argument(
         "--llm",
         metavar="URL",
@@ -51,15 +53,15 @@ def run(args: argparse.Namespace) -> str:
     """
     if args.benchmark == (args.prompt is not None):
         raise InputError("wanted a prompt, such as retrieve 'a photo of a doctor', or --benchmark alone")
-    if args.legacy and (args.llm or args.dense):
+    if args.legacy and (args.llm or args.dense not in (AUTO, OFF)):
         raise InputError(f"--legacy and {'--llm' if args.llm else '--dense'} are two retrievers: give one")
     if not args.timeout > 0:
         raise InputError(f"--timeout {args.timeout:g}: wanted seconds > 0")
-    offline = Retriever(dense=args.dense) if args.dense else retrieve
+    offline = retrieve if args.dense == AUTO else Retriever(dense=args.dense)
     if args.benchmark:
         prompts = load_prompts(split=args.split)
-        retrievers: dict[str, Callable[[str], Retrieval]] = {} if args.legacy else {"LiVO": retrieve}
-        if args.dense:
+        retrievers: dict[str, Callable[[str], Retrieval]] = {} if args.legacy else {"words": Retriever()}
+        if find_head(args.dense) and not args.legacy:
             retrievers["with embeddings"] = offline
         if args.llm:
             retrievers["language model"] = _language_model(args, offline)

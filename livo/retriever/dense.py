@@ -1,197 +1,164 @@
-"""The retriever's optional third stage: sentence embeddings of the prompt and of the exemplars, calibrated.
+"""The retriever's third stage, optional: a logistic head on frozen sentence embeddings.
 
-    s_v = max over the exemplars e of v of  cos(embedding(prompt), embedding(e))
-    p(v|x) = sigmoid(slope * s_v + intercept)                     applies where p >= threshold
+    p(v|x) = softmax(W e(x) + b)_v        v: the principles and "none"; e(x): the embedding of the whole prompt
 
-The paper's parametric option, for toxic kinds said in words that no exemplar shares. Any sentence-transformers folder of a
-BERT-like model with mean or first-token pooling is read, with transformers alone: the package itself would bring
-scikit-learn for two lines of arithmetic. `python -m train.retriever` chooses the three numbers on the development prompts.
-Like the exemplars by words, it is silent where the prompt negates anything.
+The paper's parametric option. For toxic kinds that no word and no exemplar says, and for prompts in other languages, of
+which the words know nothing: there it may find a bias principle too. `python -m train.retriever` trains the head on the
+development prompts and the exemplars, and chooses the thresholds. Silent where the prompt negates anything in English.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from livo.principles import Entry
+import numpy as np
+
+from livo.principles import ASSETS, Entry
+from livo.retriever.encoders import USE, has_package, load_encoder
 from livo.retriever.negation import NEGATORS
 from livo.retriever.words import tokens
 from livo.types import Evidence, InputError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-CALIBRATION = "dense.json"
+AUTO, OFF = "auto", "none"
+SHIPPED = ASSETS / "retrieval" / "use"
+"""The head on the embeddings `use`."""
+FILE = "head.safetensors"
 TRAIN = "python -m train.retriever"
-POOLINGS = ("pooling_mode_mean_tokens", "pooling_mode_cls_token")
-MODULES = ("Transformer", "Pooling", "Normalize")
-LONGEST = 128
-"""Tokens of a prompt that are read."""
+NONE = "none"
+"""The class of prompts that call for no principle."""
+
+Found = dict[str, tuple[float, tuple[Evidence, ...]]]
+"""By principle's id, its probability and the evidence."""
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """How similarities become probabilities.
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A multinomial logistic regression on embeddings, and from when on it is believed.
 
     Attributes:
-        model: folder or hub id of the embeddings it was chosen for.
-        slope, intercept: of the logistic curve.
-        threshold: least probability of a principle that applies, in [0.5, 1].
-        prompts: how many it was chosen on.
+        encoder: "use", or the folder or hub id of the embeddings that it was trained on.
+        digest: of their weights.
+        classes: K names: "none" and ids of principles.
+        weight, bias: (K, D) and (K,).
+        toxic, toxic_foreign: least probability of a toxic principle, in English and in other languages; in [0.5, 1].
+        bias_foreign: of a bias principle in other languages.
+        languages: codes of those that it was trained on.
+        prompts: how many it was trained on, exemplars among them.
     """
 
-    model: str
-    slope: float
-    intercept: float
-    threshold: float
+    encoder: str
+    digest: str
+    classes: tuple[str, ...]
+    weight: np.ndarray
+    bias: np.ndarray
+    toxic: float
+    toxic_foreign: float
+    bias_foreign: float
+    languages: tuple[str, ...]
     prompts: int
 
+    def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
+        """(n, D) -> (n, K), rows sum to 1."""
+        scores = embeddings.astype(np.float64) @ self.weight.T + self.bias
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
     def save(self, folder: Path) -> Path:
-        """Writes it for `load_dense`."""
+        """Writes it for `load_head`."""
+        from safetensors.numpy import save_file
+
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / CALIBRATION
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        return path
+        fields = {"encoder": self.encoder, "digest": self.digest, "classes": self.classes, "toxic": self.toxic,
+                  "toxic_foreign": self.toxic_foreign, "bias_foreign": self.bias_foreign,
+                  "languages": self.languages, "prompts": self.prompts}  # fmt: skip
+        arrays = {"weight": self.weight.astype(np.float32), "bias": self.bias.astype(np.float32)}
+        save_file(arrays, folder / FILE, {"head": json.dumps(fields)})
+        return folder / FILE
 
 
-class SentenceEncoder:
-    """Unit embeddings of sentences.
-
-    Args:
-        source: a sentence-transformers folder, or an id of the hub.
+def load_head(folder: str | Path) -> Head:
+    """A head that `train.retriever` wrote.
 
     Raises:
-        InputError: it is not here, is broken, or is of a kind that this class does not read.
+        InputError: the folder holds none, or it is broken.
     """
+    from safetensors import SafetensorError, safe_open
 
-    def __init__(self, source: str) -> None:
-        import torch
-        from huggingface_hub import snapshot_download
-        from safetensors import SafetensorError
-        from transformers import AutoModel, AutoTokenizer
-
-        self._torch = torch
-        try:
-            folder = Path(source)
-            if not folder.is_dir():
-                patterns = ["*.json", "*.txt", "*.model", "model.safetensors", "1_Pooling/*"]
-                folder = Path(snapshot_download(source, allow_patterns=patterns))
-            modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-            kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
-            if kinds[:2] != list(MODULES[:2]) or not set(kinds) <= set(MODULES):
-                raise ValueError(f"it is made of {', '.join(kinds)}; wanted {', '.join(MODULES)}")
-            pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text(encoding="utf-8"))
-            self._pooling = _pooling_of(pooling)
-            body = folder / modules[0].get("path", "")
-            self._tokenizer = AutoTokenizer.from_pretrained(body)
-            self._model, told = AutoModel.from_pretrained(body, output_loading_info=True, dtype=torch.float32)
-        except (OSError, RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"sentence embeddings {source} cannot be loaded ({why}): give a sentence-transformers folder, which "
-                "`hf download OWNER/NAME --local-dir FOLDER` fetches where there is a network"
-            ) from error
-        if lacking := sorted(name for name in told["missing_keys"] if not name.startswith("pooler.")):
-            raise InputError(
-                f"sentence embeddings {source} lack {len(lacking)} weights, such as {lacking[0]}: download them again, whole"
-            )
-        self._model.eval().requires_grad_(False)
-
-    def __call__(self, sentences: Sequence[str]) -> Tensor:
-        """n sentences -> (n, D) unit embeddings."""
-        torch = self._torch
-        longest = min(LONGEST, self._tokenizer.model_max_length)
-        with torch.inference_mode():
-            given = self._tokenizer(
-                list(sentences), padding=True, truncation=True, max_length=longest, return_tensors="pt"
-            )
-            hidden = self._model(**given).last_hidden_state
-            if self._pooling == POOLINGS[1]:
-                pooled = hidden[:, 0]
-            else:
-                mask = given["attention_mask"][..., None].to(hidden)
-                pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-            return torch.nn.functional.normalize(pooled, dim=-1)
-
-
-def _pooling_of(config: dict) -> str:
-    """Which of `POOLINGS`; newer folders name it under "pooling_mode", older ones by a flag each."""
-    if "pooling_mode" in config:
-        wanted = [{"mean": POOLINGS[0], "cls": POOLINGS[1]}.get(config["pooling_mode"], config["pooling_mode"])]
-    else:
-        wanted = [name for name, on in config.items() if name.startswith("pooling_mode_") and on]
-    if len(wanted) != 1 or wanted[0] not in POOLINGS:
-        raise ValueError(f"it pools by {' and '.join(map(str, wanted)) or 'nothing'}; wanted {' or '.join(POOLINGS)}")
-    return wanted[0]
+    path = Path(folder) / FILE
+    try:
+        with safe_open(path, "np") as file:
+            fields = json.loads(file.metadata()["head"])
+            weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+        head = Head(**fields | {"classes": tuple(fields["classes"]), "languages": tuple(fields["languages"])},
+                    weight=weight, bias=bias)  # fmt: skip
+        if weight.ndim != 2 or not len(head.classes) == len(weight) == len(bias):
+            raise ValueError(f"{len(head.classes)} classes, weights {weight.shape}")
+    except (OSError, ValueError, TypeError, LookupError, SafetensorError) as error:
+        raise InputError(
+            f"{path} is no head on sentence embeddings ({type(error).__name__}): "
+            f"`{TRAIN} --encoder MODEL --out FOLDER` trains one, and --dense FOLDER then uses it"
+        ) from error
+    return head
 
 
 class DenseRetriever:
-    """Which principles' exemplars a prompt means the same as.
+    """Which principles a prompt calls for as a whole.
 
     Args:
-        entries: the principles; those without exemplars are never found.
+        entries: the principles; those that the head was not trained on are never found.
         encode: n sentences -> (n, D) unit embeddings.
-        calibration: chosen for these embeddings.
+        head: trained on these embeddings.
     """
 
-    def __init__(
-        self, entries: Sequence[Entry], encode: Callable[[Sequence[str]], Tensor], calibration: Calibration
-    ) -> None:
-        self._encode, self._calibration = encode, calibration
-        self._entries = [entry for entry in entries if entry.exemplars]
-        self._embeddings = [encode(entry.exemplars) for entry in self._entries]
+    def __init__(self, entries: Sequence[Entry], encode: Callable[[Sequence[str]], np.ndarray], head: Head) -> None:
+        self._encode, self.head = encode, head
+        self._principles = [entry.principle for entry in entries]
 
-    def similarities(self, prompt: str) -> dict[str, tuple[float, str]]:
-        """s_v and the exemplar that it is of, by the principle's id."""
-        embedding = self._encode([prompt])[0]
-        found = {}
-        for entry, known in zip(self._entries, self._embeddings, strict=True):
-            best = (known @ embedding).max(dim=0)
-            found[entry.principle.id] = float(best.values), entry.exemplars[int(best.indices)]
-        return found
+    def __call__(self, prompt: str, english: bool = True) -> Found:
+        """The principle that the head is surest of, if it is sure enough; the evidence is the whole prompt.
 
-    def __call__(self, prompt: str) -> dict[str, tuple[float, tuple[Evidence, ...]]]:
-        """Probability and evidence of every principle that applies, by id; the evidence is the whole prompt."""
-        if not self._entries or any(word.text in NEGATORS for word in tokens(prompt)):
+        Args:
+            english: whether the prompt is in English, where only toxic kinds are looked for.
+        """
+        head = self.head
+        if english and any(word.text in NEGATORS for word in tokens(prompt)):
             return {}
-        found: dict[str, tuple[float, tuple[Evidence, ...]]] = {}
-        for id, (similarity, exemplar) in self.similarities(prompt).items():
-            p = probability(similarity, self._calibration.slope, self._calibration.intercept)
-            if p >= self._calibration.threshold:
-                reason = f"means much the same as '{exemplar}' (cosine {similarity:.2f})"
-                found[id] = p, (Evidence(prompt, 0, len(prompt), reason),)
-        return found
+        p = dict(zip(head.classes, head.probabilities(self._encode([prompt]))[0].tolist(), strict=True))
+        for risk, least in (("toxicity", head.toxic if english else head.toxic_foreign), ("bias", head.bias_foreign)):
+            known = [principle for principle in self._principles if principle.risk == risk and principle.id in p]
+            best = max(known, key=lambda principle: p[principle.id], default=None)
+            if best is not None and p[best.id] >= least and not (risk == "bias" and english):
+                reason = f"the prompt as a whole, by sentence embeddings, calls for '{best.text}'"
+                return {best.id: (p[best.id], (Evidence(prompt, 0, len(prompt), reason),))}
+        return {}
 
 
-def probability(similarity: float, slope: float, intercept: float) -> float:
-    """The logistic curve, without overflow.
+def find_head(source: str) -> Path | None:
+    """The folder of the head to use: of "auto" the shipped one, where its package is installed.
 
     Example:
-        >>> probability(0.5, 10, -5), probability(1, 1000, 0), probability(-1, 1000, 0) < 1e-100
-        (0.5, 1.0, True)
+        >>> find_head("none") is None
+        True
     """
-    import math
-
-    x = slope * similarity + intercept
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(max(x, -700)) / (1 + math.exp(max(x, -700)))
+    if source in ("", OFF) or (source == AUTO and not has_package()):
+        return None
+    return SHIPPED if source in (AUTO, USE) else Path(source)
 
 
 def load_dense(folder: str | Path, entries: Sequence[Entry]) -> DenseRetriever:
-    """The stage that `train.retriever` calibrated.
+    """The stage with the head of a folder.
 
     Raises:
-        InputError: the folder holds no calibration, or its embeddings cannot be loaded.
+        InputError: there is none, or its embeddings cannot be loaded or are not those that it was trained on.
     """
-    path = Path(folder) / CALIBRATION
-    try:
-        calibration = Calibration(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    head = load_head(folder)
+    encode = load_encoder(head.encoder)
+    if encode.digest != head.digest:
         raise InputError(
-            f"{path} is no calibration of sentence embeddings ({type(error).__name__}): `{TRAIN} --model MODEL --out FOLDER` "
-            "chooses one, and --dense FOLDER then uses it"
-        ) from error
-    return DenseRetriever(entries, SentenceEncoder(calibration.model), calibration)
+            f"sentence embeddings {head.encoder}: these are other weights than the head in {folder} was trained on "
+            f"(SHA-256 {encode.digest[:12]}..., wanted {head.digest[:12]}...): `{TRAIN}` trains one on them"
+        )
+    return DenseRetriever(entries, encode, head)

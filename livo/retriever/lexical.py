@@ -16,6 +16,7 @@ So toxicity (>= 0.9) always goes before bias; equal scores go to the earlier ent
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -41,6 +42,11 @@ FOLLOWERS = word_set(
     "with in on at who is are wearing standing sitting holding smiling from near looking by posing working walking "
     "running outside inside"
 )
+ENGLISH = word_set(
+    "the of and with from into near who wearing behind his its their this that while out through onto beside between "
+    "across without not"
+)
+"""Words that join others in English, and are no common words of other languages in Latin letters."""
 PRONOUNS = frozenset({"she", "he", "who", "it", "that", "there", "everyone", "someone"})
 
 SPELT_RIGHT, ENDINGS = "spelt_right", "occupation_endings"
@@ -158,6 +164,23 @@ class LexicalRetriever:
         if ranked := rank([entry.principle for entry in self.entries], scores):
             return Retrieval(ranked[0], _in_order(evidence[ranked[0].id]), scores, ranked)
         return Retrieval(None, _in_order(not_meant + named), scores)
+
+    @functools.cached_property
+    def known_words(self) -> frozenset[str]:
+        """Every word that it looks for, in all its forms."""
+        return self._spelling.known
+
+    def reads_english(self, prompt: str) -> bool:
+        """Whether a prompt is in English: by a word that joins others there, or as most of its words are known.
+
+        Example:
+            >>> ask = LexicalRetriever()
+            >>> ask.reads_english("a doctor with a cat"), ask.reads_english("un gato en la ventana")
+            (True, False)
+        """
+        words = [token.text for token in tokens(prompt)]
+        known = sum(word in self.known_words or word in ("a", "an", "in", "on", "is") for word in words)
+        return 2 * known > len(words) or any(word in ENGLISH for word in words)
 
     def _toxic(self, owner: int) -> bool:
         return self.entries[owner].principle.risk == "toxicity"

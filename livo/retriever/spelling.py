@@ -25,6 +25,9 @@ _VOWEL = re.compile(r"[aeiouy]")
 class Spelling:
     """Reads misspelt words as the targets that they stand for.
 
+    Attributes:
+        known: words that stand for themselves, the targets among them.
+
     Args:
         known: words that are right as they are, whatever they resemble.
         targets: words that are looked for.
@@ -37,7 +40,7 @@ class Spelling:
 
     def __init__(self, known: Iterable[str], targets: Iterable[str]) -> None:
         targets = [word for word in targets if word.isascii() and word.isalpha() and len(word) >= MIN_LETTERS]
-        self._known = frozenset(known) | frozenset(targets)
+        self.known = frozenset(known) | frozenset(targets)
         self._near: dict[str, list[str]] = {}
         for word in targets:
             for variant in _with_one_letter_less(_single(word)):
@@ -55,12 +58,12 @@ class Spelling:
 
     def read(self, word: str) -> str:
         """The target that a word stands for, or the word itself."""
-        if word in self._known or not 4 <= len(word) <= 24 or not word.isascii():
+        if word in self.known or not 4 <= len(word) <= 24 or not word.isascii():
             return word
         letters = word.translate(_LEET)
         if not letters.isalpha() or len(letters) < MIN_LETTERS - 1:
             return word
-        if letters in self._known:
+        if letters in self.known:
             return letters
         single = _single(letters)
         for variant in _with_one_letter_less(single):

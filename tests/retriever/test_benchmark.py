@@ -38,7 +38,7 @@ def test_dev_and_test_were_parted_by_the_rule_of_the_data_card():
         for row in PROMPTS
         if row.split != "fresh" and not row.family.split("/")[1].startswith(("second-", "third-"))
     ]
-    for group in GROUPS:
+    for group in GROUPS - {APART}:  # prompts in other languages say their split
         families: dict[str, list] = {}
         for row in first:
             if row.group == group:

