@@ -133,6 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.ui.page import build_page
     from livo.ui.preview import OwnPreview, own_routes
     from livo.ui.study_tab import OpenStudy
+    from livo.ui.take_along import Shelf, take_routes
     from livo.ui.theme import CSS, build_theme, head
     from livo.web.serve import harden, reach_of, shown_address
     from livo.workshop.web.serve import PREFIX as WORKSHOP
@@ -154,7 +155,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"livo: {problem}", file=sys.stderr)
     studies = [OpenStudy(site.folder.study.title, f"{PREFIX.lstrip('/')}/{site.folder.name}/") for site in sites]
     trainer = LiveTrainings() if args.backbone == "miniature" else None  # its pairs are drawings of the drawn world
-    page = build_page(bench, load_examples(), studies, trainer)
+    shelf = Shelf()
+    page = build_page(bench, load_examples(), studies, trainer, shelf)
     page.queue(max_size=WAITING_MOST, api_open=False)  # the queue is the only way in
     early.stop()
     application, _, _ = page.launch(
@@ -178,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
         root_path=reach.root_path,
         share=False,
     )
-    application.router.routes[:0] = own_routes()
+    application.router.routes[:0] = [*own_routes(), *take_routes(shelf)]
     application.router.routes.insert(0, Mount(WORKSHOP, app=build_site(workshop)))
     application.router.routes.insert(
         0, Mount(PREFIX, app=build_sites(sites, reach.base, allow_ephemeral=args.allow_ephemeral))

@@ -17,8 +17,9 @@ from livo.classifiers.choice import AUTO as ANY_JUDGE
 from livo.classifiers.choice import load_judges, parse_judges
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.panel import OCCUPATION, TOXICITY
-from livo.compare import ALL_THAT_APPLY, AUTO, NONE, compare, make_request, principle_of_choice
+from livo.compare import ALL_THAT_APPLY, AUTO, NONE, Comparison, compare, make_request, principle_of_choice
 from livo.inputs import add_model_arguments, method_settings, parse_seeds, validate_prompt
+from livo.presentation.card import Pictures, card_png
 from livo.record import ComparisonRecord
 from livo.retriever import Retriever, retrieve
 from livo.retriever.command import DENSE_HELP, principle_lines
@@ -57,6 +58,9 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
     run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
     run.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
     run.add_argument("--out", type=Path, default=Path("comparison"), help="folder for the images (%(default)s)")
+    run.add_argument(
+        "--card", action="store_true", help="also card.png in the folder: all of it as one picture to share"
+    )
     run.add_argument("--json", action="store_true", help="JSON alone on standard output")
 
 
@@ -127,10 +131,21 @@ def comparisons(
                 print(line, end="", file=sys.stderr, flush=True)
             else:
                 saved = Saved(item.record(), item.save_images(out), titles)
+                if getattr(args, "card", False):  # a study's images have none
+                    (out / "card.png").write_bytes(card_of(item, titles))
         print(file=sys.stderr)
         text = _json(saved.record.to_json(saved.paths))
         (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
         yield saved
+
+
+def card_of(comparison: Comparison, titles: Mapping[str, str]) -> bytes:
+    """The card; pictures of words that the model never saw are covered on it, whatever they show."""
+    made = {id: result.images for id, result in comparison.methods.items() if result.images is not None}
+    images = {id: tiles.permute(0, 2, 3, 1).contiguous().numpy() for id, tiles in made.items()}
+    unknown = not comparison.request.words.measurable
+    covered = {id: [True] * len(tiles) for id, tiles in images.items()} if unknown else {}
+    return card_png(comparison.record(), Pictures(titles, images, covered))
 
 
 def _judge(choice: str, backbone: Any) -> Any:

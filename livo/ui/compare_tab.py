@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,10 +24,11 @@ from livo.ui.access import STAND_INS
 from livo.ui.cards import message, status_line
 from livo.ui.comparison_view import card_html, comparison_html, example_html, finished_status, running_html, shown_of
 from livo.ui.examples import SEEDS, Example
-from livo.ui.permalink import open_link, with_link
+from livo.ui.permalink import link_to, open_link
 from livo.ui.presets import PRESETS, presets_html
-from livo.ui.recipe import Recipe
+from livo.ui.recipe import Recipe, link_html
 from livo.ui.serving import Notice, serve
+from livo.ui.take_along import Shelf, kept_comparison, kept_example
 from livo.ui.templates import render
 from livo.ui.workbench import Workbench
 
@@ -66,15 +67,18 @@ class Form:
     guess: str | None = ""
 
 
-def run_comparison(bench: Workbench, form: Form) -> Iterator[Update]:
+def run_comparison(bench: Workbench, form: Form, done: Callable[[Comparison], None] | None = None) -> Iterator[Update]:
     """Compares, and shows how it gets there. Whatever goes wrong is a message; what stood there stays.
 
     An empty prompt clears what stood there, so that no picture stands under words that did not make it.
+
+    Args:
+        done: told the finished comparison, as the visitor may see it.
     """
     try:
         if bench.engine is None:
             raise InputError(f"no image can be made: {bench.problem}")
-        yield from _compare(bench, request_of(bench, form), guess=form.guess == "on")
+        yield from _compare(bench, request_of(bench, form), done, guess=form.guess == "on")
     except InputError as error:
         rows = "" if not (form.prompt or "").strip() else gr.skip()
         yield message(str(error)), status_line("Nothing was generated", stopped=True), rows
@@ -126,7 +130,9 @@ def sampling_options(bench: Workbench, form: Form) -> SamplingOptions:
     return SamplingOptions(seeds, int(form.steps), float(form.guidance), d.height, d.width)
 
 
-def _compare(bench: Workbench, request: ComparisonRequest, *, guess: bool) -> Iterator[Update]:
+def _compare(
+    bench: Workbench, request: ComparisonRequest, done: Callable[[Comparison], None] | None, *, guess: bool
+) -> Iterator[Update]:
     # Also where the visitor chose another principle: previews must not shock.
     toxic = any(p.risk == "toxicity" for p in (*request.principles, *request.found.principles))
     veiled = toxic or guess or bench.access.veils_previews or not request.words.measurable
@@ -147,6 +153,8 @@ def _compare(bench: Workbench, request: ComparisonRequest, *, guess: bool) -> It
                 remarks = [text for text in record.remarks if text != request.found.note and request.words.measurable]
                 notes = Markup().join(message(text, "note") for text in remarks)
                 rows = comparison_html(record, shown_of(item, bench.entries), bench.swatches, guess=guess)
+                if done:
+                    done(item)
                 yield card + notes + _judge_note(bench), finished_status(record), rows
             elif (now := time.monotonic()) - shown >= REPORT_EVERY:
                 shown = now
@@ -169,8 +177,9 @@ def _judge_note(bench: Workbench) -> Markup:
 # --- the tab ---------------------------------------------------------------------------------------------------------
 
 
-def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
-    """Lays the tab out inside the Blocks at hand. What a visitor sees lives in the visitor's own page only."""
+def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shelf) -> None:
+    """Lays the tab out inside the Blocks at hand. What a visitor sees lives in the visitor's own page, and for a while on
+    the shelf, under a name that only this page knows."""
     if examples:
         card, status, rows = example_html(examples[0], model_of(bench, examples[0]))
         prompt_text = examples[0].record.prompt
@@ -184,6 +193,7 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
         card = message(bench.notice, "note") + card
     d = bench.defaults
     stored = {example.record.prompt: example for example in examples}
+    names = {prompt: shelf.put(kept_example(example)) for prompt, example in stored.items()}
     with gr.Row(elem_classes="ask-row"):
         prompt = gr.Textbox(
             prompt_text, label="Prompt", show_label=False, lines=1, max_lines=4, elem_id="prompt", scale=1,
@@ -209,13 +219,24 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
         guess = own_input("", render("guess_switch.html"), SWITCH_JS, "guess")
     card_box = gr.HTML(card, elem_id="card", padding=False, apply_default_css=False)
     rows_box = gr.HTML(rows, elem_id="grid", padding=False, apply_default_css=False)
-    link_box = gr.HTML("", elem_id="link", padding=False, apply_default_css=False)
+    link_box = gr.HTML(
+        link_html("", names.get(prompt_text, "")), elem_id="link", padding=False, apply_default_css=False
+    )
     shown = [card_box, status_box, rows_box]
     asked = [prompt, choice, methods, seed, count, steps, guidance, guess]
 
     def on_compare(*given: Any, request: gr.Request) -> Iterator[tuple[object, ...]]:
         form = Form(*given)
-        yield from with_link(run_comparison(bench, form), bench, form, request)
+        link, names = link_to(bench, form, request), []
+        stay = [gr.skip()] * 3
+
+        def keep(comparison: Comparison) -> None:
+            names.append(shelf.put(kept_comparison(comparison, bench.entries, link)))
+
+        for i, update in enumerate(run_comparison(bench, form, keep)):
+            yield *update, link_html(link) if i == 0 else gr.skip()
+        if names:
+            yield *stay, link_html(link, names[0])
 
     # Gradio counts parameters by name, so *given will not do.
     def on_click(
@@ -233,7 +254,7 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example]) -> None:
         form = Form(text, choice, methods, seed, count, steps, guidance, guess)
         start = Form("", AUTO, ticked, 0, len(SEEDS), d.num_inference_steps, d.guidance_scale, "")
         if text in stored and replace(form, prompt="") == start:
-            yield (text, *example_html(stored[text], model_of(bench, stored[text])), "")
+            yield (text, *example_html(stored[text], model_of(bench, stored[text])), link_html("", names[text]))
             return
         for update in on_compare(*vars(form).values(), request=request):
             yield (text, *update)

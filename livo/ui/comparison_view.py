@@ -141,7 +141,7 @@ def example_html(example: Example, model: str = "", remark: str = "") -> tuple[M
     record = example.record
     request = make_request(record.prompt, list(record.methods), record.options, record.choice)
     shown = Shown(example.titles, example.phrases, example.images, example.notes, {})
-    parts = ["A stored comparison", f"{seeds_text(record.options.seeds)}, same noise for every method", model, remark]
+    parts = ["A stored comparison", seeds_text(record.options.seeds), model, remark]
     status = status_line(" · ".join(filter(None, parts)))
     return principle_card(request), status, comparison_html(record, shown, load_world().tones)
 
@@ -149,7 +149,7 @@ def example_html(example: Example, model: str = "", remark: str = "") -> tuple[M
 def finished_status(record: ComparisonRecord) -> Markup:
     """That it is done, and with which seeds."""
     seconds = max((method.seconds or 0 for method in record.methods.values()), default=0)
-    return status_line(f"Done in {seconds:.1f} s · {seeds_text(record.options.seeds)}, same noise for every method")
+    return status_line(f"Done in {seconds:.1f} s · {seeds_text(record.options.seeds)}")
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

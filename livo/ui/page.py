@@ -16,6 +16,7 @@ from livo.ui.opening import DRAWN_WORLD
 from livo.ui.preview import TITLE
 from livo.ui.results_tab import build_results_tab
 from livo.ui.study_tab import OpenStudy, build_study_tab
+from livo.ui.take_along import Shelf
 from livo.ui.templates import render
 from livo.ui.train_tab import build_train_tab
 from livo.ui.workbench import Workbench
@@ -25,13 +26,23 @@ MEASURED = {"gender": "perceived gender", "tone": "skin tone", "toxicity": "toxi
 
 
 def build_page(
-    bench: Workbench, examples: Sequence[Example], studies: Sequence[OpenStudy] = (), trainer: LiveTrainer | None = None
+    bench: Workbench,
+    examples: Sequence[Example],
+    studies: Sequence[OpenStudy] = (),
+    trainer: LiveTrainer | None = None,
+    shelf: Shelf | None = None,
 ) -> gr.Blocks:
-    """The page, not yet launched; `studies` are those that the same server serves, `trainer` trains for its visitors."""
+    """The page, not yet launched.
+
+    Args:
+        studies: those that the same server serves.
+        trainer: trains for its visitors.
+        shelf: keeps what they may take along; the server serves `take_routes` of it.
+    """
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(masthead_html(bench), padding=False, apply_default_css=False)
         with gr.Tab("Compare"):
-            build_compare_tab(bench, examples)
+            build_compare_tab(bench, examples, shelf or Shelf())
             gr.HTML(render("reading.html", measured=measured_text(bench)), padding=False, apply_default_css=False)
         with gr.Tab("Train your own"):
             build_train_tab(bench, trainer)

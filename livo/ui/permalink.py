@@ -9,7 +9,7 @@ import gradio as gr
 
 from livo.types import InputError
 from livo.ui.cards import message
-from livo.ui.recipe import PARAMETER, Recipe, address, decode, link_html
+from livo.ui.recipe import PARAMETER, Recipe, address, decode
 from livo.ui.workbench import Workbench
 
 CLICK_JS = """
@@ -37,17 +37,8 @@ class Asked(Protocol):
     def guidance(self) -> float: ...
 
 
-def with_link(
-    updates: Iterator[tuple[object, ...]], bench: Workbench, form: Asked, request: gr.Request | None
-) -> Iterator[tuple[object, ...]]:
-    """The updates of a comparison, each with one more: the link to it, which is there from the first picture on."""
-    link = link_html(_link(bench, form, request))
-    for i, update in enumerate(updates):
-        yield *update, link if i == 0 else gr.skip()
-
-
-def _link(bench: Workbench, form: Asked, request: gr.Request | None) -> str:
-    """Empty where the form holds nothing that could be asked again."""
+def link_to(bench: Workbench, form: Asked, request: gr.Request | None) -> str:
+    """The link to what the form asks for; empty where it holds nothing that could be asked again."""
     if request is None or bench.engine is None or form.seed is None or form.images is None:
         return ""
     ids = tuple(id for id in (form.methods or "").split(",") if id)

@@ -104,6 +104,10 @@ def address(recipe: Recipe, base: str, environment: Mapping[str, str] = os.envir
     return f"{page}?{urlencode({PARAMETER: recipe.encode()})}"
 
 
-def link_html(link: str) -> Markup:
-    """A field to copy the link from; nothing without one. The page's script does the copying."""
-    return render("link.html", link=link) if link else Markup()
+def link_html(link: str, name: str = "") -> Markup:
+    """A field to copy the link from, and what can be taken along; nothing without either.
+
+    Args:
+        name: of the comparison on the shelf.
+    """
+    return render("link.html", link=link, name=name) if link or name else Markup()

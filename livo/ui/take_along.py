@@ -1,0 +1,102 @@
+"""What a visitor takes along: the card and the archive of a comparison, kept for a while under a name nobody guesses."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from livo.compare import Comparison, MethodEntry
+from livo.presentation.card import Pictures, archive_zip, card_png
+from livo.record import ComparisonRecord
+from livo.ui.comparison_view import shown_of
+from livo.ui.examples import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.routing import Route
+
+MOST_BYTES = 256_000_000
+"""Of pictures that are kept; the comparison that was longest not made goes first."""
+PREFIX = "/take"
+GONE = "this comparison is no longer kept: press Compare again, and take the new one along"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A comparison that can be taken along; `link` leads to the same view, empty where there is none."""
+
+    record: ComparisonRecord
+    pictures: Pictures
+    link: str = ""
+
+    @property
+    def bytes(self) -> int:
+        return sum(images.nbytes for images in self.pictures.images.values())
+
+
+def kept_comparison(comparison: Comparison, entries: Mapping[str, MethodEntry], link: str = "") -> Kept:
+    """A comparison that was just made."""
+    shown = shown_of(comparison, entries)
+    return Kept(comparison.record(), Pictures(shown.titles, shown.images, shown.covered), link)
+
+
+def kept_example(example: Example) -> Kept:
+    """A stored comparison."""
+    return Kept(example.record, Pictures(example.titles, example.images, {}))
+
+
+class Shelf:
+    """Comparisons by name, up to so many bytes of pictures; safe to use from several threads."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most = most_bytes
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, kept: Kept) -> str:
+        """Keeps it; returns its name."""
+        name = secrets.token_urlsafe(12)
+        with self._lock:
+            self._kept[name] = kept
+            while sum(one.bytes for one in self._kept.values()) > self._most and len(self._kept) > 1:
+                self._kept.popitem(last=False)
+        return name
+
+    def get(self, name: str) -> Kept | None:
+        """None where it was never there, or is no longer."""
+        with self._lock:
+            return self._kept.get(name)
+
+
+def take_routes(shelf: Shelf) -> list[Route]:
+    """Where cards and archives are fetched."""
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
+    from starlette.routing import Route
+
+    def make(kind: str, pack: Callable[[Kept], bytes]) -> Callable:
+        async def answer(request: Request) -> Response:
+            kept = shelf.get(request.path_params["name"])
+            if kept is None:
+                return PlainTextResponse(GONE, 404)
+            headers = {"Cache-Control": "private, no-store"}
+            return Response(await run_in_threadpool(pack, kept), media_type=kind, headers=headers)
+
+        return answer
+
+    def card(kept: Kept) -> bytes:
+        return card_png(kept.record, kept.pictures, kept.link)
+
+    return [
+        Route(f"{PREFIX}/{{name}}/livo-card.png", make("image/png", card)),
+        Route(
+            f"{PREFIX}/{{name}}/livo-comparison.zip",
+            make("application/zip", lambda kept: archive_zip(kept.record, kept.pictures, card(kept))),
+        ),
+    ]
