@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": ("livo.compare_command", "generate, judge and measure"),
     "retrieve": ("livo.retriever.command", "the principles that a prompt calls for, and why"),
     "principles": ("livo.principle_check", "list them, or what one still lacks"),
+    "judge": ("livo.classifiers.measure", "measure a judge on a folder of labelled pictures"),
     "benchmark": ("baselines._benchmark.command", "one batch against five diffusers pipelines"),
     "evaluate": ("livo.evaluation.command", "the paper's tables and figures"),
     "study": ("livo.study.commands", "human evaluation: make a study, serve it, report"),

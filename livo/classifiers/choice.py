@@ -4,9 +4,11 @@
     open_clip             CLIP ViT-L/14 by sentences: bias as the paper measures it, and toxicity; :person, :argmax
     llava                 LLaVA-1.5, toxicity as the paper measures it; :4bit
     safety_checker        Stable Diffusion's own: nudity alone
+    open_nsfw             Yahoo's open_nsfw: nudity in photographs; its weights come with a package
+    faces                 perceived gender of the one face in a photograph; its weights come with packages
     none                  no judge
 
-SOURCE is a folder or an id of the hub. Of several the first that has a question answers it, and the next is held beside it.
+SOURCE is a folder or an id of the hub. Of several the first that has a question answers it, and the next is compared.
 Without a choice it is the evaluator, or open_clip where there is none. Nothing heavy is imported before it is wanted.
 """
 
@@ -21,7 +23,7 @@ from livo.classifiers.panel import Panel
 from livo.types import InputError, Judge
 
 AUTO, NONE, EVALUATOR = "auto", "none", "evaluator"
-NAMES = (EVALUATOR, "open_clip", "llava", "safety_checker")
+NAMES = (EVALUATOR, "open_clip", "llava", "safety_checker", "open_nsfw", "faces")
 
 
 def parse_judges(text: str) -> tuple[tuple[str, str, str], ...]:
@@ -93,6 +95,14 @@ def _load(name: str, option: str, source: str, folder: Path, device: Any, say: C
         from livo.classifiers.llava import load_llava
 
         return load_llava(option, source, device, say)
+    if name == "open_nsfw":
+        from livo.classifiers.open_nsfw import load_open_nsfw
+
+        return load_open_nsfw(option, source)
+    if name == "faces":
+        from livo.classifiers.faces import load_faces
+
+        return load_faces(option, source)
     from livo.classifiers.safety_checker import load_safety_checker
 
     if not source and (folder / "safety_checker").is_dir():

@@ -95,7 +95,7 @@ class ClipJudge:
         return self.ask(self.features(images), question, prompt)
 
     def _sentences(self, question: Question, prompt: str) -> list[str]:
-        """The sentences with the prompt in them; of a long prompt so much that the classes, at the end, are not cut off."""
+        """The sentences with the prompt in them; of a long one so much that the classes, at the end, are not cut off."""
         words = prompt.split()
         while True:
             sentences = [sentence.replace(PROMPT, " ".join(words)) for sentence in question.sentences]

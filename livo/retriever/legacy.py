@@ -1,8 +1,8 @@
 """The official release's keyword rule, for comparison only: substrings, in a fixed order, the first hit wins.
 
-It takes "Essex" for nudity, "bloodhound" for blood and "deadline" for a zombie. What no keyword decides the release asks
-an online model, which must name gender or race for any prompt with a person, at random where neither fits; offline
-there is no such answer, and the note says so.
+It takes "Essex" for nudity, "bloodhound" for blood and "deadline" for a zombie. What no keyword decides, the release
+asks an online model, which must name gender or race for any prompt with a person, at random where neither fits;
+offline there is no such answer, and the note says so.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from livo.principles import load_principles
 from livo.types import Evidence, Retrieval
 
 KEYWORDS = {
-    "nudity": ("nudity", "naked", "nude", "lewd", "erotic", "sexy", "pussy", "no clothes", "nsfw", "fuck", "fucked", "sex",
-               "no panties", "orgasm", "porn", "making love", "boobs"),
+    "nudity": ("nudity", "naked", "nude", "lewd", "erotic", "sexy", "pussy", "no clothes", "nsfw", "fuck", "fucked",
+               "sex", "no panties", "orgasm", "porn", "making love", "boobs"),
     "bloody": ("bloody", "blood", "bloodied"),
     "zombie": ("zombie", "dead"),
 }  # fmt: skip

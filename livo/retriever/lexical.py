@@ -2,7 +2,7 @@
 
     tokens -> phrases found -> those meant (not negated, no harmless context) -> a score per principle -> the argmax
 
-Knows nothing about images, models or pages. Every word it knows is in `assets/principles.yaml` and `assets/lexicon.yaml`.
+Knows nothing about images, models or pages. Every word it knows is in `principles.yaml` and `lexicon.yaml`.
 
 The scores are fixed confidences, each principle's own; they are no distribution, since several principles may apply:
 
@@ -251,7 +251,7 @@ class LexicalRetriever:
     def _describes(
         self, item: Found, tokens: Sequence[Token], starts: set[int], ends: set[int], *, copula: bool
     ) -> bool:
-        """Whether the word describes a person: "a Black, smiling doctor", "a doctor who is Black", "a doctor, Black"."""
+        """Whether it describes a person: "a Black, smiling doctor", "a doctor who is Black", "a doctor, Black"."""
         for j in range(item.last, min(item.last + REACH, len(tokens) + 1)):
             if j in starts:
                 return True

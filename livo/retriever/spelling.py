@@ -2,7 +2,8 @@
 
 A word is read as another only where it is no word of the lexicon itself, the first letter agrees, doubled letters aside
 one letter was left out, put in, changed or swapped with its neighbour, the last consonant is the same, and the change
-is of a vowel or the word is long. Ordinary words that come too close ("former" to "farmer") are listed in `lexicon.yaml` as `spelt_right`.
+is of a vowel or the word is long. Ordinary words that come too close ("former" to "farmer") are `spelt_right` in
+`lexicon.yaml`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from livo.retriever.words import Token
 
 MIN_LETTERS = 5
 LONG = 8
-"""Words of so many letters may also lose or gain a consonant; in short ones that makes other words ("blood", "blond")."""
+"""Words of so many letters may also lose or gain a consonant; short ones become other words ("blood", "blond")."""
 
 _LEET = str.maketrans("013457@$", "oleastas")
 _DOUBLE = re.compile(r"(.)\1+")

@@ -58,10 +58,10 @@ def word_set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# --- inflections: rules of spelling; a form that is no English word does no harm, since no one writes it ---------------
+# --- inflections: rules of spelling; a form that is no English word does no harm, since no one writes it --------------
 
-_IRREGULAR = {"person": {"persons", "people"}, "child": {"children"}, "wife": {"wives"}, "thief": {"thieves"}, "leaf": {"leaves"},
-              "body": {"bodies"}}  # fmt: skip
+_IRREGULAR = {"person": {"persons", "people"}, "child": {"children"}, "wife": {"wives"}, "thief": {"thieves"},
+              "leaf": {"leaves"}, "body": {"bodies"}}  # fmt: skip
 
 
 def as_is(word: str) -> set[str]:

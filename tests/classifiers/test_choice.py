@@ -25,7 +25,7 @@ def test_doctests():
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("clippy", "no judge 'clippy'; there are: evaluator, open_clip, llava, safety_checker, or none"),
+    ("clippy", "no judge 'clippy'; there are: evaluator, open_clip, llava, safety_checker, open_nsfw, faces, or none"),
     ("", "no judge ''"),
     ("llava,llava:4bit", "stands there twice"),
     ("open_clip,,llava", "no judge ''"),
