@@ -204,6 +204,8 @@ class Visitor:
     def answer(self, trial: dict, i: int = 0, value=None, **event):
         question = trial["questions"][i]
         value = question["values"][0] if value is None else value
+        if question["look"] and trial["category"] and trial["trial"] not in self.session["revealed"]:
+            self.send("reveal", trial=trial["trial"])
         return self.send(
             "answer", trial=trial["trial"], question=question["id"], body={"value": value, "ms": 5}, **event
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from livo.study.design import GOLD, RATING, TRAINING
+from livo.study.questions import NOT_LOOKED
 from livo.study.session import RaterProgress, Sessions
 from livo.study.study_file import Item, StudyFolder
 from livo.web.events import Store
@@ -48,12 +49,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Missing:
-    """What became of the images that raters were to see, by method."""
+    """What became of the images that raters were to see, by method; and questions not answered of a covered one."""
 
     answered: int = 0
     skipped: int = 0
     opted_out: int = 0
     open: int = 0
+    not_looked: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ def read_answers(folder: StudyFolder, store: Store) -> Answers:
                 if answer is None:
                     continue
                 value, ms = answer.body["value"], answer.body.get("ms", 0)
+                if value == NOT_LOOKED:
+                    for item in items:
+                        missing[item.method]["not_looked"] += 1
+                    continue
                 seen = trial.token in now.revealed
                 rows.append(
                     Answer(

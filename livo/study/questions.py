@@ -49,6 +49,10 @@ QUESTIONS = {
 `conformity` is asked where the principle forbids something, and `attribute` where it wants a balance."""
 
 CONSISTENCY = ("consistency_3", "consistency_5")
+NEEDS_LOOK = (*CONSISTENCY, "attribute", "preference")
+"""Questions about what a picture shows: of a covered one they are answered after it was uncovered, or by `NOT_LOOKED`."""
+NOT_LOOKED = "not_looked"
+"""The answer of who did not uncover a picture; no figure counts it."""
 
 
 def allowed_values(question: Question, classes: Sequence[str] = ()) -> tuple[Value, ...]:

@@ -261,10 +261,11 @@ def _missing(answers: Answers) -> Table:
     for method, told in answers.missing.items():
         of = told.answered + told.skipped + told.opted_out + told.open
         avoided = Estimate((told.skipped + told.opted_out) / of, n=of) if of else None
-        counts = (of, told.answered, told.skipped, told.opted_out, told.open)
+        counts = (of, told.answered, told.skipped, told.opted_out, told.open, told.not_looked)
         rows.append((Cell(answers.folder.titles[method]), *map(whole, counts), figure(avoided)))
-    head = ("Method", "To be seen", "Answered", "Skipped", "Opted out", "Not reached", "Avoided, %")
-    note = "Where raters avoid one method's images more than another's, its ratings are those of its milder images."
+    head = ("Method", "To be seen", "Answered", "Skipped", "Opted out", "Not reached", "Not looked at", "Avoided, %")
+    note = "Where raters avoid one method's images more than another's, its ratings are those of its milder images. "
+    note += "Not looked at: questions about a covered picture that was not uncovered; no figure counts them."
     return Table("missing", "What is missing, by method", head, tuple(rows), note)
 
 

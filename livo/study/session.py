@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from livo.study.design import TRAINING, RaterPlan, Trial, plan_of
-from livo.study.questions import QUESTIONS
+from livo.study.questions import NEEDS_LOOK, NOT_LOOKED, QUESTIONS
 from livo.study.study_file import StudyFolder
 from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused
 
@@ -212,14 +212,21 @@ class Sessions:
         if now.answered(trial, question, self.folder):
             raise Refused(409, "answered", "this was answered; undo the answer first")
         value = body.get("value")
+        blurred = bool(trial.category) and trial.token not in now.revealed and question in NEEDS_LOOK
+        if blurred != (value == NOT_LOOKED):
+            raise Refused(
+                422, "not_looked", "of a covered picture this is answered after it was uncovered, or not at all"
+            )
         allowed = self.folder.items[trial.items[0]].allowed(QUESTIONS[question])
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or value not in allowed:
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or value not in (*allowed, NOT_LOOKED):
             raise Refused(422, "bad_value", f"the answers are {', '.join(map(str, allowed))}")
         ms = body.get("ms", 0)
-        if set(body) - {"value", "ms", "grey"} or isinstance(ms, bool) or not isinstance(ms, int | float):
+        if set(body) - {"value", "ms", "grey", "shown"} or isinstance(ms, bool) or not isinstance(ms, int | float):
             raise Refused(422, "bad_value", "an answer is a value and the milliseconds it took")
         if not math.isfinite(ms) or not 0 <= ms <= LONGEST_MS or body.get("grey") not in (None, True, False):
             raise Refused(422, "bad_value", "an answer is a value and the milliseconds it took")
+        if body.get("shown") not in (None, True):
+            raise Refused(422, "not_shown", "what was not on the screen cannot be rated")
 
 
 def is_paused(events: Sequence[Event]) -> bool:

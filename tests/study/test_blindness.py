@@ -8,6 +8,7 @@ import re
 from PIL import Image
 from raters import METHODS, Visitor
 
+from livo.study.design import GOLD
 from livo.study.study_file import LANGUAGES
 from livo.study.web.server import STATIC
 
@@ -67,3 +68,20 @@ def test_two_raters_never_see_each_other(rater, client, site):
     assert other.session == before
     tokens = [{t["trial"] for t in visitor.session["trials"]} for visitor in (rater, other)]
     assert not tokens[0] & tokens[1]
+
+
+def test_nothing_that_a_browser_receives_tells_a_check_from_a_rating(site, client):
+    """Every field of a trial, its place aside, takes the same values for checks as for ratings of the same prompts."""
+    checks, others = [], []
+    for rater in range(site.folder.study.raters):
+        visitor = Visitor(client, site, site.folder.code(rater)).consent()
+        kinds = {trial.token: trial.kind for trial in site.sessions.plan(rater).trials}
+        trials = [t for t in visitor.trials() if t["sides"] == 1]
+        for trial in trials:
+            seen = {name: value for name, value in trial.items() if name != "trial"}
+            (checks if kinds[trial["trial"]] == GOLD else others).append(seen)
+    assert len(checks) >= 4
+    for check in checks:
+        alike = [other for other in others if other["prompt"] == check["prompt"]]
+        assert check in alike or not alike, check
+        assert any(len(other["questions"]) == len(check["questions"]) for other in others)

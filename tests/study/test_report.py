@@ -56,6 +56,8 @@ class Script:
         rng = random.Random(rater)
         for trial in self.sessions.plan(rater).trials[trials]:
             items = [self.folder.items[id] for id in trial.items]
+            if trial.category:
+                self.send(rater, "reveal", trial=trial.token)
             for question in trial.questions:
                 self.send(
                     rater,

@@ -11,6 +11,7 @@ from PIL import Image
 from raters import Visitor, make_folder
 from starlette.testclient import TestClient
 
+from livo.study.answers import read_answers
 from livo.study.session import is_right
 from livo.study.web.server import StudySite, build_site
 from livo.web.bodies import LARGEST_BODY
@@ -310,3 +311,43 @@ def test_the_organiser_gets_report_and_exports(rater, client, site):
     text = "".join(files.read(name).decode() for name in files.namelist())
     assert site.folder.code(0) not in text and site.folder.secret.hex() not in text
     assert "<h1>Rating pictures: results" in client.get(f"/{site.folder.name}/api/organise/report", headers=head).text
+
+
+# --- what was not seen is not rated ----------------------------------------------------------------------------------
+
+
+def covered(rater, question: str) -> dict:
+    """A trial of a covered picture that asks the question, not yet uncovered."""
+    return next(
+        t for t in rater.trials() if t["category"] and t["sides"] == 1 and question in {q["id"] for q in t["questions"]}
+    )
+
+
+def test_a_blur_is_not_rated_for_what_it_shows(rater, site):
+    trial = covered(rater, "consistency_5")
+
+    def say(value) -> int:
+        told = {"trial": trial["trial"], "question": "consistency_5", "body": {"value": value, "ms": 5}}
+        return rater.send("answer", **told).status_code
+
+    assert {q["id"]: q["look"] for q in trial["questions"]}["consistency_5"] is True
+    assert say(4) == 422 and say("not_looked") == 200
+    assert rater.send("undo", body={"of": site.store.events(0)[-1].key}).status_code == 200
+    assert rater.send("reveal", trial=trial["trial"]).status_code == 200
+    assert say("not_looked") == 422 and say(4) == 200
+    answers = read_answers(site.folder, site.store)
+    assert [row.value for row in answers.of("consistency_5")] == [4]
+
+
+def test_not_looked_is_counted_and_in_no_figure(rater, site):
+    trial = covered(rater, "consistency_5")
+    body = {"value": "not_looked", "ms": 5, "shown": True}
+    assert rater.send("answer", trial=trial["trial"], question="consistency_5", body=body).status_code == 200
+    answers = read_answers(site.folder, site.store)
+    assert answers.of("consistency_5") == [] and sum(m.not_looked for m in answers.missing.values()) == 1
+
+
+def test_not_looked_is_no_answer_about_an_open_picture_nor_what_was_not_shown_one_at_all(rater):
+    trial = next(t for t in rater.trials() if not t["category"])
+    for body in ({"value": "not_looked", "ms": 5}, {"value": 3, "ms": 5, "shown": False}):
+        assert rater.send("answer", trial=trial["trial"], question="consistency_5", body=body).status_code == 422

@@ -2,6 +2,7 @@
 import { $, announce, BASE, button, el, recall, remember, show } from "./dom.js";
 import { Queue } from "./queue.js";
 
+const BOUNCE = 350; // milliseconds
 const AHEAD = 3; // images fetched before they are needed
 const LETTERS = { a: "left", b: "right", t: "tie", n: "neither" };
 let words = {};
@@ -231,7 +232,7 @@ function showRating() {
   if (!state.feedback && dueBreak()) return showBreak();
   const { trial, question } = state.feedback ?? at;
   state.at = { trial, question };
-  state.asked = performance.now();
+  state.opened = false;
   state.picked = null;
   const all = counted();
   const heading = trial.training ? t("training.title") : trial.sides === 2 ? t("pair.title") : t("rate.title");
@@ -243,8 +244,7 @@ function showRating() {
       : t("progress.text", { n: Math.min(done() + 1, all.length), of: all.length, minutes })),
     el("progress", { max: all.length || 1, value: done(), "aria-label": t("progress.label") }));
   show(head, el("div", { class: `trial${trial.sides === 2 ? " pairs" : ""}` }, stage(trial), panel(trial, question)));
-  const first = $("main").querySelector(".panel input, .panel button.main");
-  first?.focus({ preventScroll: true });
+  $("main").querySelector(".feedback button.main")?.focus({ preventScroll: true });
   prefetch();
 }
 
@@ -254,23 +254,54 @@ function median(numbers) {
 
 function stage(trial) {
   const covered = trial.category && !state.shown.has(trial.trial);
+  const waits = [];
   const frames = Array.from({ length: trial.sides }, (_, side) => {
     const name = trial.sides === 2 ? t(side ? "pair.right" : "pair.left") : "";
     const picture = el("img", { alt: covered ? t("image.covered", { name }) : t("image.alt", { name }),
       class: state.grey ? "grey" : "" });
-    load(trial, side, Boolean(covered)).then((url) =>
-      { if (url) { picture.src = url; frame.classList.add("there"); } });
     const frame = el("div", { class: `frame${covered ? " covered" : ""}` }, picture);
+    waits.push(place(trial, side, Boolean(covered), picture, frame));
     return el("figure", {}, frame, name && el("figcaption", {}, name));
   });
+  Promise.all(waits).then((there) => { if (there.every(Boolean)) opened(trial); });
   const tools = trial.category && el("div", { class: "image-tools" },
-    button(t(covered ? "image.show" : "image.cover"), toggleCover, "quiet", { "aria-keyshortcuts": "r", id: "reveal" }),
+    !unseen(trial, state.at.question) && button(t(covered ? "image.show" : "image.cover"), toggleCover, "quiet",
+      { "aria-keyshortcuts": "r", id: "reveal" }),
     button(t("image.grey"), toggleGrey, "quiet", { "aria-keyshortcuts": "g", "aria-pressed": String(state.grey) }),
     button(t("image.hide", { kind: kind(trial.category) }), () => hideKind(trial.category), "quiet"));
   return el("section", { class: "stage", "aria-label": t("image.region") },
     trial.category && covered && el("p", { class: "soft" }, t("image.why", { kind: kind(trial.category) })),
     el("div", { class: "pictures" }, frames), tools);
 }
+
+// Shows a picture once it has decoded; where it cannot be had, offers another try in its place.
+async function place(trial, side, covered, picture, frame) {
+  try {
+    picture.src = await load(trial, side, covered);
+    await picture.decode();
+    frame.classList.add("there");
+    return true;
+  } catch {
+    images.delete(imageName(trial, side, covered));
+    frame.replaceChildren(el("div", { class: "failed", role: "alert" },
+      el("p", {}, t("image.failed", { name: "" })), button(t("image.retry"), () => restage(trial), "main")));
+    return false;
+  }
+}
+
+// What was not on the screen is not rated, and the clock begins with it.
+function opened(trial) {
+  if (state.at?.trial !== trial || state.opened || state.feedback) return;
+  state.opened = true;
+  state.asked = performance.now();
+  const form = $("main").querySelector(".panel");
+  form.querySelector("fieldset").disabled = false;
+  for (const main of form.querySelectorAll("button.main")) main.disabled = false;
+  if (document.activeElement === document.body || document.activeElement === $("main"))
+    form.querySelector("input, button.main")?.focus({ preventScroll: true });
+}
+
+const unseen = (trial, question) => question.look && trial.category && !state.revealed.has(trial.trial);
 
 function panel(trial, question) {
   const feedback = state.feedback?.verdict;
@@ -281,18 +312,23 @@ function panel(trial, question) {
   const options = values.map(({ value, i }) => option(question, value, i));
   const form = el("form", { class: "panel", onsubmit: (event) => { event.preventDefault(); save(); } },
     el("div", { class: "prompt" }, el("span", {}, t("prompt.label")), el("p", {}, el("bdi", {}, trial.prompt))),
-    el("fieldset", { disabled: Boolean(feedback) },
+    el("fieldset", { disabled: true },
       el("legend", {}, steps && el("span", { class: "step" }, steps), t(`question.${question.id}`)),
       question.principle && el("p", { class: "principle" }, el("span", {}, t("principle.label")),
         el("bdi", {}, question.principle)),
       words[`question.${question.id}.hint`] && el("p", { class: "soft" }, t(`question.${question.id}.hint`)),
-      el("div", { class: `options ${question.kind}` }, options)));
+      unseen(trial, question) ? el("p", { class: "look" }, t("look.text"))
+        : el("div", { class: `options ${question.kind}` }, options)));
   if (feedback) form.append(feedbackBox(question, feedback));
   else {
     form.append(
       el("p", { class: "why", role: "status", id: "why" }),
       el("div", { class: "actions" },
-        el("button", { type: "submit", class: "main" }, t("rate.save"), el("kbd", {}, "Enter")),
+        unseen(trial, question)
+          ? [button([t("image.show"), el("kbd", {}, "R")], toggleCover, "main",
+            { "aria-keyshortcuts": "r", id: "reveal", disabled: true }),
+            button(t("look.no"), () => again() || keepAnswer("not_looked"), "quiet", { id: "unseen" })]
+          : el("button", { type: "submit", class: "main", disabled: true }, t("rate.save"), el("kbd", {}, "Enter")),
         button([t("rate.skip"), el("kbd", {}, "S")], skip, "quiet", { "aria-keyshortcuts": "s" }),
         button([t("rate.undo"), el("kbd", {}, "U")], undo, "quiet",
           { "aria-keyshortcuts": "u", disabled: !state.acts.length })));
@@ -332,7 +368,7 @@ function leaveFeedback() {
 function pick(i) {
   const inputs = $("main").querySelectorAll("input[name=answer]");
   const input = [...inputs].find((each) => each.value === String(i));
-  if (!input) return;
+  if (!input || !state.opened) return;
   input.checked = true;
   input.focus({ preventScroll: true });
   state.picked = i;
@@ -344,14 +380,20 @@ function pick(i) {
 function save() {
   if (state.feedback) return leaveFeedback();
   const { trial, question } = state.at;
+  if (!state.opened || unseen(trial, question)) return;
   if (state.picked === null) {
     $("why").textContent = t("rate.choose");
     $("main").querySelector("input[name=answer]")?.focus();
     return;
   }
-  const value = question.values[state.picked];
+  keepAnswer(question.values[state.picked]);
+}
+
+function keepAnswer(value) {
+  const { trial, question } = state.at;
+  if (!state.opened) return;
   const ms = Math.round(performance.now() - state.asked);
-  const body = { value, ms, ...(state.grey ? { grey: true } : {}) };
+  const body = { value, ms, shown: true, ...(state.grey ? { grey: true } : {}) };
   const { key, answer } = queue.put({ kind: "answer", trial: trial.trial, question: question.id, body });
   if (trial.training) {
     $("main").querySelector("button.main").disabled = true;
@@ -370,8 +412,16 @@ function save() {
   showRating();
 }
 
+// A double click, or a key that bounces, is one act: the second would hit what came after.
+function again() {
+  const now = performance.now();
+  const soon = now - (state.acted ?? -Infinity) < BOUNCE;
+  if (!soon) state.acted = now;
+  return soon;
+}
+
 function skip() {
-  if (state.feedback) return;
+  if (state.feedback || again()) return;
   const { trial } = state.at;
   const { key, answer } = queue.put({ kind: "skip", trial: trial.trial });
   state.skipped.add(trial.trial);
@@ -382,8 +432,8 @@ function skip() {
 }
 
 function undo() {
+  if (state.feedback || !state.acts.length || again()) return;
   const act = state.acts.pop();
-  if (!act || state.feedback) return;
   if (act.question) state.answers.delete(`${act.trial} ${act.question}`);
   else state.skipped.delete(act.trial);
   queue.put({ kind: "undo", body: { of: act.key } }).answer.then(confirmed, refused);
@@ -421,6 +471,7 @@ async function toggleCover() {
       state.revealed.add(trial.trial);
     }
     state.shown.add(trial.trial);
+    if (state.at?.trial === trial && $("unseen")) return showRating(); // now it can be asked
   }
   restage(trial);
 }
@@ -447,8 +498,10 @@ function hideKind(category) {
 
 // --- images -----------------------------------------------------------------------------------------------------
 
+const imageName = (trial, side, covered) => `${trial.trial} ${side} ${covered ? "veil" : "clear"}`;
+
 function load(trial, side, covered) {
-  const name = `${trial.trial} ${side} ${covered ? "veil" : "clear"}`;
+  const name = imageName(trial, side, covered);
   if (!images.has(name)) {
     const wanted = fetchImage(trial.trial, side, covered);
     images.set(name, wanted);
@@ -457,7 +510,7 @@ function load(trial, side, covered) {
   return images.get(name);
 }
 
-async function fetchImage(token, side, covered, turns = 20) {
+async function fetchImage(token, side, covered, turns = 4) {
   for (let turn = 0; turn < turns; turn += 1) {
     try {
       const reply = await ask(`image/${token}/${side}`);

@@ -27,7 +27,7 @@ from starlette.routing import Mount, Route
 
 from livo.study.design import TRAINING, Trial
 from livo.study.organise import live_status, rater_links
-from livo.study.questions import QUESTIONS
+from livo.study.questions import NEEDS_LOOK, QUESTIONS
 from livo.study.session import RaterProgress, Sessions, is_paused, is_right, question_of, trial_of
 from livo.study.study_file import LANGUAGES, Item, StudyFolder
 from livo.study.web.create import Maker
@@ -187,7 +187,12 @@ class StudySite:
 
     def _question_json(self, id: str, item: Item) -> dict[str, Any]:
         question = QUESTIONS[id]
-        told: dict[str, Any] = {"id": id, "kind": question.kind, "values": list(item.allowed(question))}
+        told: dict[str, Any] = {
+            "id": id,
+            "kind": question.kind,
+            "values": list(item.allowed(question)),
+            "look": id in NEEDS_LOOK,
+        }
         if question.shows_principle and item.principle:
             told["principle"] = item.principle.text
         return told
