@@ -38,12 +38,12 @@ def tile_of(card: np.ndarray, row: int, column: int) -> np.ndarray:
 def test_the_card_shows_the_pictures_of_every_method_and_the_same_words_as_the_page(stored):
     record, pictures = stored[0]
     card = opened(card_png(record, pictures, "http://x/?r=y", DAY))
-    for row, id in enumerate(pictures.images):
+    for row, id in enumerate(id for id in record.methods if id in pictures.images):
         for column in (1, 7):
             small = Image.fromarray(pictures.images[id][column]).resize((TILE - 8, TILE - 8), Image.Resampling.BICUBIC)
             different = np.abs(tile_of(card, row, column) - np.asarray(small).astype(int)).mean()
             assert different < 12, (id, column)
-    assert [verdict_of(record, id).word for id in pictures.images][:2] == ["all one way", "even"]
+    assert [verdict_of(record, id).word for id in record.methods if id in pictures.images][:2] == ["all one way", "even"]
 
 
 def test_flagged_pictures_are_covered_on_the_card(stored):
