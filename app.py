@@ -15,7 +15,8 @@ PORT = 7860
 WAITING_MOST = 20
 """Visitors who may wait for their turn; the next one is told that the queue is full."""
 VISITORS_KEPT = 100
-"""Tabs whose state is remembered, the last ones used. Gradio keeps 0.2 MB and the last pictures of each, of 10,000 tabs unless told."""
+"""Tabs whose state is remembered, the last ones used. Gradio keeps 0.2 MB and the last pictures of each, of
+10,000 tabs unless told."""
 
 
 NO_FILES = "this page takes no files"
@@ -87,9 +88,7 @@ def answer_anyway(request: object, error: Exception) -> object:
     from starlette.responses import JSONResponse
 
     return JSONResponse(
-        {
-            "detail": f"this request cannot be answered ({type(error).__name__}): see gradio_api/info for what can be asked"
-        },
+        {"detail": f"this request cannot be answered ({type(error).__name__}): gradio_api/info says what can be asked"},
         500,
     )
 
@@ -110,8 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
         port = usable_port(args.host, args.port)
     except OSError as error:
         print(
-            f"livo: the page cannot be opened at {args.host}:{args.port} ({error.strerror}): give another port with --port, "
-            "or --port 0 for any free one",
+            f"livo: the page cannot be opened at {args.host}:{args.port} ({error.strerror}): give another port with "
+            "--port, or --port 0 for any free one",
             file=sys.stderr,
         )
         return 2

@@ -184,7 +184,8 @@ class MethodResult:
         return self.verdicts.classification
 
     def record(self, *, measured: bool = True) -> MethodRecord:
-        """The same as plain data, without images and notes; without answers and figures where nothing can be measured."""
+        """The same as plain data, without images and notes; where nothing can be measured without answers and
+        figures."""
         if not measured:
             return MethodRecord(self.applies, self.reason, seconds=self.seconds, cost=self.cost)
         return MethodRecord(

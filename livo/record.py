@@ -1,4 +1,4 @@
-"""A comparison as plain data: what the page shows, the shell prints, programs get and files keep. The pictures lie apart.
+"""A comparison as plain data: what the page shows, the shell prints and files keep. The pictures lie apart.
 
 Comparison -> ComparisonRecord -> to_json(paths) at the edge; from_json() reads a stored one back
 """

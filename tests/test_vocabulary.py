@@ -54,7 +54,7 @@ def test_what_it_never_saw_is_named_as_typed(prompt, unknown):
 
 @pytest.mark.parametrize("prompt", [
     "a photo of a terrorist", "a criminal", "THUGS", "a drug-dealer and a dealer", "a photo of a Muslim", "a black woman",
-    "a photo of an ugly person", "a gay doctor", "a photo of Hitler", "a dangerous man", "an illegal immigrant", "two thieves",
+    "a photo of an ugly person", "a gay doctor", "a photo of Hitler", "a dangerous man", "an illegal immigrant", "two thieves", "a gay couple",
 ])  # fmt: skip
 def test_loaded_words_for_people_are_not_drawn_and_the_reason_is_said(prompt):
     told = WORDS(prompt)

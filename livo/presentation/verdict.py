@@ -1,6 +1,7 @@
 """One plain word for a method's pictures, by a stated rule from the interval and never from the point alone.
 
-Bias, of n images placed among K classes; the interval is Wilson's of the largest class's share, at 95 % for all K together:
+Bias, of n images placed among K classes; the interval is Wilson's of the largest class's share, at 95 % for all K
+together:
 
     all one way    every image is in one class, and the interval lies above an equal share, 1/K
     one way        the interval lies above 1/K

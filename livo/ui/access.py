@@ -57,8 +57,8 @@ class Access:
             words = ", ".join(dict.fromkeys(f"‘{item.text}’" for item in found.evidence)) or "its wording"
             instead = "choose one of the listed toxic stand-ins, or " if self.stand_ins else ""
             raise InputError(
-                f"this public page draws nothing for this prompt, because of {words} ({toxic[0]}): {instead}run LiVO on "
-                "your own machine, where nothing is refused"
+                f"this public page draws nothing for this prompt, because of {words} ({toxic[0]}): {instead}run LiVO "
+                "on your own machine, where nothing is refused"
             )
 
     def gate(self, comparison: Comparison, *, stand_ins_too: bool = False) -> Comparison:

@@ -1,4 +1,5 @@
-"""What programs and agents may call: three typed functions, as HTTP endpoints and as MCP tools. All else is the page's own."""
+"""What programs and agents may call: three typed functions, as HTTP endpoints and as MCP tools. All else is the
+page's own."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ FIRST = "stable_diffusion"
 def build_api(bench: Workbench) -> None:
     """Adds the endpoints to the Blocks at hand; they wait in the page's own queue.
 
-    The two that draw yield the step they are at, and last what was asked for: between two steps it shows whether the caller
+    The two that draw yield the step they are at, and last what was asked for: between two steps it shows whether the
+    caller
     is still there, and the work ends where not.
 
     Gradio reads the functions' docstrings and types, and shows them to callers.
@@ -95,7 +97,8 @@ def build_api(bench: Workbench) -> None:
     def bias_report(
         prompt: str, principle: str = "gender_equality", method: str = "livo", first_seed: int = 0, images: int = 20
     ) -> Iterator[dict]:
-        """How a method shifts whom a prompt shows, beside the unaligned model: counts, shares with intervals, D1 and D2.
+        """How a method shifts whom a prompt shows, beside the unaligned model: counts, shares with intervals, D1 and
+        D2.
 
         Labels are what a classifier perceives in the pictures, never what anybody is; "cannot tell" is counted apart.
 

@@ -1,4 +1,5 @@
-"""Small pieces of HTML: the principle in one line with its evidence and its alternatives, messages, where the work is."""
+"""Small pieces of HTML: the principle in one line with its evidence and its alternatives, messages, where the
+work is."""
 
 from __future__ import annotations
 

@@ -178,7 +178,8 @@ def _judge_note(bench: Workbench) -> Markup:
 
 
 def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shelf) -> None:
-    """Lays the tab out inside the Blocks at hand. What a visitor sees lives in the visitor's own page, and for a while on
+    """Lays the tab out inside the Blocks at hand. What a visitor sees lives in the visitor's own page, and for a
+    while on
     the shelf, under a name that only this page knows."""
     if examples:
         card, status, rows = example_html(examples[0], model_of(bench, examples[0]))

@@ -117,7 +117,8 @@ def running_html(
 
 
 def unknown_words_note(words: Sequence[str], nearest: Sequence[str], language: str = "", most: int = 8) -> Markup:
-    """Says first which words the model never saw, that nothing is measured, and what to ask instead; empty without any."""
+    """Says first which words the model never saw, that nothing is measured, and what to ask instead; empty
+    without any."""
     if not words:
         return Markup()
     return render("unknown.html", words=words[:most], more=len(words) - most, nearest=nearest, language=language)

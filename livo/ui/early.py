@@ -72,7 +72,7 @@ class EarlyPage:
                 if self.command != "HEAD":
                     self.wfile.write(body if found else b"the page opens in a moment")
 
-            do_HEAD = do_GET  # noqa: N815
+            do_HEAD = do_GET
 
             def log_message(self, *_: object) -> None:
                 """Visitors are not written down."""

@@ -1,4 +1,5 @@
-"""The Learn tab: the lessons, alone or with a class. The lessons themselves are pages beside this one (`livo.workshop.web`)."""
+"""The Learn tab: the lessons, alone or with a class. The lessons themselves are pages beside this one
+(`livo.workshop.web`)."""
 
 from __future__ import annotations
 

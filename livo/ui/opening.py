@@ -35,7 +35,8 @@ def add_page_arguments(parser: argparse.ArgumentParser, environment: Mapping[str
         help="refuse toxic prompts and withhold toxic images (always so on a Space)",
     )  # fmt: skip
     parser.add_argument(
-        "--allow-toxic-prompts", action="store_true", default=environment.get("LIVO_ALLOW_TOXIC_PROMPTS", "").lower() in ON,
+        "--allow-toxic-prompts", action="store_true",
+        default=environment.get("LIVO_ALLOW_TOXIC_PROMPTS", "").lower() in ON,
         help="in public too; nothing is withheld then",
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
-// What the page does by itself: drawers open, another principle is compared at one press, covered pictures are shown and
-// covered again, links are copied, a guess is taken, and arrow keys move within a strip, a line of chips and the tabs.
+// What the page does by itself: drawers open, another principle is compared at one press, covered pictures are shown
+// and covered again, links are copied, a guess is taken, and arrow keys move within a strip, a line of chips and the
+// tabs.
 // One listener of each kind on the document, so that it outlives every redraw of the comparison.
 (() => {
   const $ = (selector) => document.querySelector(selector);
@@ -94,7 +95,8 @@
     event.preventDefault();
     const comparison = form.closest(".comparison"), guess = Number(form.querySelector("input").value);
     comparison.classList.add("guessed");
-    for (const bar of comparison.querySelectorAll(`.readout .bar[data-toward="${CSS.escape(comparison.dataset.guess)}"]`)) {
+    const bars = `.readout .bar[data-toward="${CSS.escape(comparison.dataset.guess)}"]`;
+    for (const bar of comparison.querySelectorAll(bars)) {
       const mark = Object.assign(document.createElement("i"), { className: "guess-mark" });
       mark.style.left = `${guess}%`;
       mark.title = `your guess, ${guess} %`;
@@ -114,9 +116,11 @@
   document.addEventListener("keydown", (event) => {
     const group = event.target.closest?.(GROUPS);
     if (!group || event.altKey || event.ctrlKey || event.metaKey) return;
-    const members = membersOf(group), at = members.indexOf(event.target.closest("li")?.querySelector("button.picture") ?? event.target);
+    const members = membersOf(group);
+    const at = members.indexOf(event.target.closest("li")?.querySelector("button.picture") ?? event.target);
     if (at < 0) return;
-    let next = { ArrowRight: members[at + 1], ArrowLeft: members[at - 1], Home: members[0], End: members.at(-1) }[event.key];
+    let next = { ArrowRight: members[at + 1], ArrowLeft: members[at - 1], Home: members[0], End: members.at(-1)
+      }[event.key];
     if (group.matches(".strip") && /^Arrow(Up|Down)$/.test(event.key)) {
       const strips = [...group.closest(".rows").querySelectorAll(".strip")];
       next = membersOf(strips[strips.indexOf(group) + (event.key === "ArrowUp" ? -1 : 1)] ?? group)[at];

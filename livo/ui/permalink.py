@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import gradio as gr
@@ -15,7 +15,8 @@ from livo.ui.workbench import Workbench
 CLICK_JS = """
 watch("value", () => { if (props.value) setTimeout(() => trigger("click"), 300); });
 """
-"""A State's change does not reach the browser from an event that waits in no queue; the form is to be filled by then."""
+"""A State's change does not reach the browser from an event that waits in no queue; the form is to be filled by
+then."""
 
 
 class Asked(Protocol):
@@ -66,7 +67,8 @@ def open_link(
     card: gr.HTML,
     fill: Callable[[Recipe], list[Any]],
 ) -> gr.HTML:
-    """Fills the form from a link when the page opens; what is returned is clicked, by itself, where there is something to run.
+    """Fills the form from a link when the page opens; what is returned is clicked, by itself, where there is
+    something to run.
 
     Args:
         form: the components of `with_link`'s `given`, in that order.

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 TITLE = "LiVO: one prompt, one value principle, images side by side"
 DESCRIPTION = (
-    "See how alignment methods change who a text-to-image model draws: the same prompt, the same noise, a method a row, "
-    "with the bias and toxicity a classifier perceives and how sure that is."
+    "See how alignment methods change who a text-to-image model draws: the same prompt, the same noise, a method a "
+    "row, with the bias and toxicity a classifier perceives and how sure that is."
 )
 PICTURE = "page.png"
 """Served beside the page."""

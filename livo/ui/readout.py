@@ -1,4 +1,5 @@
-"""The end of a row: a bar with its interval, strips of classes, D1 beside a fair sampler's, and the word. Plain data."""
+"""The end of a row: a bar with its interval, strips of classes, D1 beside a fair sampler's, and the word. Plain
+data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A link that reproduces a view: what was asked, in the address, so that it works after a restart and on another machine.
+"""A link that reproduces a view: what was asked, in the address, so that it works after a restart and on another
+machine.
 
 Gradio's own deep links keep a session's files on the server, which a restart empties; this one keeps nothing.
 """
@@ -77,7 +78,8 @@ def decode(text: str, known_methods: Sequence[str], most_images: int) -> Recipe:
 
 def _check(recipe: Recipe, known_methods: Sequence[str], most_images: int) -> None:
     wanted: dict[str, Any] = {
-        "prompt": str, "principle": str, "seed": int, "images": int, "steps": int, "guidance": (int, float), "backbone": str,
+        "prompt": str, "principle": str, "seed": int, "images": int, "steps": int, "guidance": (int, float),
+        "backbone": str,
     }  # fmt: skip
     for name, kind in wanted.items():
         if not isinstance(value := getattr(recipe, name), kind) or isinstance(value, bool):

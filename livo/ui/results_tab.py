@@ -22,7 +22,8 @@ const ask = (event) => {
   const point = event.target.closest(".point");
   if (!point) return;
   element.querySelectorAll(".point.chosen").forEach((other) => other.classList.remove("chosen"));
-  element.querySelectorAll(`.point[data-method="${CSS.escape(point.dataset.method)}"]`).forEach((same) => same.classList.add("chosen"));
+  const all = `.point[data-method="${CSS.escape(point.dataset.method)}"]`;
+  element.querySelectorAll(all).forEach((same) => same.classList.add("chosen"));
   trigger("click", { method: point.dataset.method });
 };
 element.addEventListener("click", ask);

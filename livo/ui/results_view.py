@@ -68,8 +68,8 @@ def results_html(files: Sequence[Results]) -> tuple[str, str]:
     size = {"images": main.image_count(), "bias": bias, "n": n, "toxic": toxic, "m": m}
     note = claims_table(claims).note
     top = render(
-        "results.html", size=size, claims=claims, states=STATES, counts=count_verdicts(claims), note=note, fronts=fronts,
-        command=COMMAND,
+        "results.html", size=size, claims=claims, states=STATES, counts=count_verdicts(claims), note=note,
+        fronts=fronts, command=COMMAND,
     )  # fmt: skip
     below = render(
         "results_more.html",

@@ -93,7 +93,7 @@ class Row:
     pictures: Sequence[Picture] = ()
     reason: str = ""
     reading: Reading | None = None
-    details: Markup = Markup()
+    details: str = ""
 
 
 # --- from results to rows --------------------------------------------------------------------------------------------

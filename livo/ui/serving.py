@@ -42,7 +42,8 @@ def on_this_machine(bench: Workbench) -> Generate:
 
 
 def on_a_lent_gpu(bench: Workbench) -> Generate:
-    """The same with one GPU for all methods of a comparison, where GPUs are lent; to be made before the page is launched."""
+    """The same with one GPU for all methods of a comparison, where GPUs are lent; to be made before the page is
+    launched."""
 
     def duration(request: ComparisonRequest) -> int:
         assert bench.engine is not None
@@ -56,7 +57,8 @@ def on_a_lent_gpu(bench: Workbench) -> Generate:
 def serve(bench: Workbench, request: ComparisonRequest) -> Generator[Notice | Progress | Comparison, None, None]:
     """One visitor's comparison, while no other is made.
 
-    Where a GPU fails before anything was drawn and there is a drawn world to fall back on, that answers, after a notice.
+    Where a GPU fails before anything was drawn and there is a drawn world to fall back on, that answers, after a
+    notice.
     Closing the iterator stops the work before its next step.
 
     Raises:

@@ -1,6 +1,7 @@
 """The human-evaluation tab: the way in for raters, and for organisers a planner and the commands of a study.
 
-The rating pages are their own application beside this one (`livo.study.web`), for Gradio's radio groups cannot be worked
+The rating pages are their own application beside this one (`livo.study.web`), for Gradio's radio groups cannot be
+worked
 by keyboard, and what Gradio keeps about a visitor would tell raters what they must not know.
 """
 
@@ -21,7 +22,7 @@ MOST = 1_024
 PLAN = {"raters": 5, "prompts": 12, "images": 1, "methods": 5, "per_rater": 60}
 """What the planner shows first: the paper's five raters and five methods, everybody sees everything."""
 SECONDS_A_RATING = 12
-COMMANDS = """python -m livo study create my_study --prompts "a photo of a doctor" "a photo of a nurse" --methods stable_diffusion,livo
+COMMANDS = """python -m livo study create my_study --prompts "a photo of a doctor" "a photo of a nurse"
 python -m livo study serve my_study
 python -m livo study report my_study"""
 
@@ -41,7 +42,8 @@ def intro_html(studies: Sequence[OpenStudy]) -> Markup:
 def plan_html(
     raters: float | None, prompts: float | None, images: float | None, methods: float | None, per_rater: float | None
 ) -> Markup:
-    """How wide the intervals of such a study will be, and what it asks of a rater; or what is wrong with the numbers."""
+    """How wide the intervals of such a study will be, and what it asks of a rater; or what is wrong with the
+    numbers."""
     given = {
         "raters": raters,
         "prompts": prompts,

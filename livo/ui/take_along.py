@@ -1,4 +1,5 @@
-"""What a visitor takes along: the card and the archive of a comparison, kept for a while under a name nobody guesses."""
+"""What a visitor takes along: the card and the archive of a comparison, kept for a while under a name nobody
+guesses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """You and the judge: the count of what a visitor reads otherwise, at nought; `viewer.js` keeps it up in the browser.
 
-What a visitor says stays in that visitor's browser tab and is never sent. The count is over images that the judge placed:
-where it says "cannot tell" there is nothing to disagree with.
+What a visitor says stays in that visitor's browser tab and is never sent. The count is over images that the judge
+placed: where it says "cannot tell" there is nothing to disagree with.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 def build_theme() -> gr.themes.Base:
     """The theme; every pair of text and ground has a contrast of at least 4.5."""
     accent = gr.themes.Color(
-        "#effaf8", "#d5f2ed", "#aee5db", "#7dd1c4", "#48b3a5", "#23897d", "#0f6e64", "#0c5b53", "#0b4943", "#0a3d38", "#062522",
+        "#effaf8", "#d5f2ed", "#aee5db", "#7dd1c4", "#48b3a5", "#23897d", "#0f6e64", "#0c5b53", "#0b4943", "#0a3d38",
+        "#062522",
         name="accent",
     )  # fmt: skip
     return gr.themes.Base(

@@ -1,6 +1,8 @@
-"""The tab where a visitor trains a value encoder and watches: choices, the training, the comparison with the shipped one.
+"""The tab where a visitor trains a value encoder and watches: choices, the training, the comparison with the shipped
+one.
 
-What a visitor trained lives in that visitor's session as bytes, never in a file that others could reach, and never where
+What a visitor trained lives in that visitor's session as bytes, never in a file that others could reach, and never
+where
 the shipped weights are.
 """
 
@@ -49,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 CHARTS_EVERY = 0.7
 """Seconds between two drawings of the charts."""
+STOPPED = "Stopped; what the last pictures show is kept: compare it, or take it with you"
 FIRST_PROMPT = "a photo of a chef"
 EVERY, HALF = "1", "0.5"
 RATES = {EVERY: "in every image", HALF: "in half of the images, as LiVO is used"}
@@ -166,7 +169,8 @@ def _step_line(step: Stepped) -> Markup:
 def compare_encoders(
     bench: Workbench, trained: Trained | None, prompt: str, rate: str, count: float | None, seed: float | None
 ) -> Iterator[tuple]:
-    """Stable Diffusion, the visitor's encoder and the shipped one on the same seeds: card, status and grid, as `run_comparison`."""
+    """Stable Diffusion, the visitor's encoder and the shipped one on the same seeds: card, status and grid, as
+    `run_comparison`."""
     if trained is None or bench.engine is None:
         why = (
             f"no image can be made: {bench.problem}"
@@ -293,12 +297,13 @@ def build_train_tab(bench: Workbench, trainer: LiveTrainer | None) -> None:
     )  # fmt: skip
     go.click(None, None, None, js="() => document.querySelector('#live-status').scrollIntoView({ block: 'nearest' })")
     stop.click(
-        lambda: status_line("Stopped; what the last pictures show is kept: compare it, or take it with you", stopped=True), None, status,
+        lambda: status_line(STOPPED, stopped=True), None, status,
         cancels=[training], show_progress="hidden", queue=False, api_visibility="private",
     )  # fmt: skip
     gr.on(
         [compare.click, prompt.submit], on_compare, [mine, prompt, rate, count, first], [card, compared, grid],
-        show_progress="hidden", concurrency_limit=1, concurrency_id="generation", trigger_mode="once", api_visibility="private",
+        show_progress="hidden", concurrency_limit=1, concurrency_id="generation", trigger_mode="once",
+        api_visibility="private",
     )  # fmt: skip
     download.click(download_link, mine, link, show_progress="hidden", queue=False, api_visibility="private").then(
         None, None, None, js="() => document.querySelector('#live-link a[download]')?.click()"

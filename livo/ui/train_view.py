@@ -1,4 +1,5 @@
-"""A live training as escaped HTML: what the images are perceived as, the same seeds before and now, and three charts."""
+"""A live training as escaped HTML: what the images are perceived as, the same seeds before and now, and three
+charts."""
 
 from __future__ import annotations
 

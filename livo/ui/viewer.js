@@ -1,5 +1,5 @@
-// A picture enlarged: arrows between seeds and methods, a slider between the base model's picture and the method's of one
-// seed, what the judge says of it, and where a visitor reads it otherwise. What was said is kept in this tab's
+// A picture enlarged: arrows between seeds and methods, a slider between the base model's picture and the method's of
+// one seed, what the judge says of it, and where a visitor reads it otherwise. What was said is kept in this tab's
 // sessionStorage and sent nowhere. All text is set as text, never as markup.
 (() => {
   const KEPT = "livo-disagree", CANNOT_TELL = "cannot tell", Z = 1.959963984540054;
@@ -67,7 +67,8 @@
     if (text) element.textContent = text;
     return element;
   };
-  const titleOf = (cell) => cell.closest(".method, .strip").getAttribute("aria-label").replace(/^Pictures of (.*), one a seed$/, "$1");
+  const titleOf = (cell) => cell.closest(".method, .strip").getAttribute("aria-label")
+    .replace(/^Pictures of (.*), one a seed$/, "$1");
   const imageOf = (cell) => cell.querySelector("button.picture img");
   const coveredNow = (cell) => cell.matches(".covered") && !cell.querySelector(".frame.shown");
   const cellsOf = (strip) => [...strip.querySelectorAll(".cell")].filter((cell) => imageOf(cell));
@@ -107,11 +108,13 @@
       range.addEventListener("input", cut);
       cut();
       stage.append(top);
-      parts.push(stage, make("p", `Slide to ${titleOf(base)}'s picture of the same seed:`, { className: "slide" }), range);
+      const words = `Slide to ${titleOf(base)}'s picture of the same seed:`;
+      parts.push(stage, make("p", words, { className: "slide" }), range);
     } else parts.push(stage);
     if (coveredNow(cell)) parts.push(make("p", "It is covered: close this and press “show” on it to look."));
     const note = cell.dataset.note;
-    if (note) parts.push(make("p", note === "no value" ? "No value in front of the prompt." : `What the method did: ${note}.`));
+    const did = note === "no value" ? "No value in front of the prompt." : `What the method did: ${note}.`;
+    if (note) parts.push(make("p", did));
     parts.push(...opinions());
     const bar = make("div", "", { className: "viewer-keys" });
     for (const [key, sign, name] of [["ArrowLeft", "←", "Previous seed"], ["ArrowRight", "→", "Next seed"],

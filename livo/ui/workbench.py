@@ -48,7 +48,7 @@ class Workbench:
     judge_problem: str = ""
     vocabulary: Vocabulary = everything_known
     swatches: Mapping[str, str] = field(default_factory=dict)
-    access: Access = Access()
+    access: Access = field(default_factory=Access)
     generate: Generate | None = None
     fallback: Workbench | None = None
     notice: str = ""

@@ -38,6 +38,7 @@ FIRST = "doctor"
 AS_PLANTED = "as planted"
 DRAWN = 16
 """Pictures of a strip."""
+FEMALE = Mark(1, "F", "female")
 MILLE = 100_000
 """A planted share as a count of so many, for metrics that take counts."""
 
@@ -159,7 +160,8 @@ def edited(world: World, concept: str, female: float | None, mix: str) -> World:
 
 
 def draw_strip(world: World, concept: str, count: int = DRAWN) -> list[Scene]:
-    """Scenes as the table has them. Scene i depends on the concept and i alone, so that of two tables the pictures whose
+    """Scenes as the table has them. Scene i depends on the concept and i alone, so that of two tables the pictures
+    whose
     attributes agree are the same."""
     occupation, adjective = place_of(world, concept)
     scenes = []
@@ -276,7 +278,7 @@ def show_edit(concept: str, female: float | None, mix: str) -> Markup:
         changed = edited(world, concept, female, mix)
         pictures = [drawn_pictures(one, concept) for one in (world, changed)]
         notes = [
-            f"{note}; {sum(picture.mark.word == 'female' for picture in drawn if picture.mark)} of these {len(drawn)} drawn as female"
+            f"{note}; {sum(p.mark == FEMALE for p in drawn)} of these {len(drawn)} drawn as female"
             for note, drawn in zip(("what the model was trained on", "nothing is trained on it"), pictures, strict=True)
         ]
         columns = [

@@ -1,4 +1,5 @@
-"""One Chromium for all browser tests, and one server of the drawn world. Without a browser they fail; they are never skipped."""
+"""One Chromium for all browser tests, and one server of the drawn world. Without a browser they fail; they are
+never skipped."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_methods_are_ticked_by_keyboard(page):
     settings(page)
     boxes = page.get_by_role("group", name="Methods").get_by_role("checkbox")
     assert boxes.count() >= 8
-    ticked = [name for name in page.locator("#grid h3").all_text_contents()]
+    ticked = list(page.locator("#grid h3").all_text_contents())
     assert len(ticked) == page.locator("#methods input:checked").count() == 5
     for i in range(boxes.count()):
         if boxes.nth(i).is_checked():

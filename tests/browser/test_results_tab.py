@@ -44,15 +44,15 @@ def site(tmp_path_factory) -> Iterator[str]:
             gr.HTML("nothing")
         with gr.Tab("Results") as tab:
             build_results_tab(tab, root / "none")
-    options = dict(
-        prevent_thread_lock=True,
-        quiet=True,
-        theme=build_theme(),
-        css_paths=CSS,
-        head=head(),
-        ssr_mode=False,
-        run_history=False,
-    )
+    options = {
+        "prevent_thread_lock": True,
+        "quiet": True,
+        "theme": build_theme(),
+        "css_paths": CSS,
+        "head": head(),
+        "ssr_mode": False,
+        "run_history": False,
+    }
     addresses = [blocks.launch(server_port=None, **options)[1] for blocks in (page, empty)]
     yield addresses
     for blocks in (page, empty):

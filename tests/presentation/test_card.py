@@ -43,7 +43,10 @@ def test_the_card_shows_the_pictures_of_every_method_and_the_same_words_as_the_p
             small = Image.fromarray(pictures.images[id][column]).resize((TILE - 8, TILE - 8), Image.Resampling.BICUBIC)
             different = np.abs(tile_of(card, row, column) - np.asarray(small).astype(int)).mean()
             assert different < 12, (id, column)
-    assert [verdict_of(record, id).word for id in record.methods if id in pictures.images][:2] == ["all one way", "even"]
+    assert [verdict_of(record, id).word for id in record.methods if id in pictures.images][:2] == [
+        "all one way",
+        "even",
+    ]
 
 
 def test_flagged_pictures_are_covered_on_the_card(stored):

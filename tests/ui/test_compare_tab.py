@@ -51,7 +51,7 @@ def test_one_click_retrieves_and_validates_once(bench, monkeypatch):
     for module in ("livo.compare", "livo.ui.compare_tab", "livo.ui.recipe", "livo.ui.access", "livo.ui.cards"):
         for name, real in (("retrieve", retrieve), ("validate_prompt", validate_prompt)):
             if hasattr(sys.modules[module], name):
-                told = lambda prompt, real=real, name=name: asked.append(name) or real(prompt)  # noqa: E731
+                told = lambda prompt, real=real, name=name: asked.append(name) or real(prompt)
                 monkeypatch.setattr(sys.modules[module], name, told)
     monkeypatch.setattr(
         compare_tab,

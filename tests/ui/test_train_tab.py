@@ -268,5 +268,5 @@ def test_the_download_is_a_folder_that_evaluation_reads(packed, tmp_path):
 def test_what_a_visitor_trains_is_in_that_visitors_session_only(bench):
     with gr.Blocks() as page:
         train_tab.build_train_tab(bench, Trainer())
-    assert [block for block in page.blocks.values() if isinstance(block, gr.State)][0].value is None
+    assert next(block for block in page.blocks.values() if isinstance(block, gr.State)).value is None
     assert "Trained" not in str(page.get_config_file())

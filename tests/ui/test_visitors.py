@@ -1,4 +1,5 @@
-"""The public page under a few simulated visitors, for seconds; `python tests/visitors.py` does it with 50 for minutes."""
+"""The public page under a few simulated visitors, for seconds; `python tests/visitors.py` does it with 50 for
+minutes."""
 
 from __future__ import annotations
 

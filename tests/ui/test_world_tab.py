@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -122,7 +123,7 @@ def test_more_planted_means_more_drawn_and_nothing_else_changes():
     strips = [draw_strip(edited(WORLD, "doctor", share, AS_PLANTED), "doctor", 200) for share in (1, 20, 50, 80, 99)]
     shares = [sum(scene.gender == "female" for scene in strip) / 200 for strip in strips]
     assert shares == sorted(shares) and shares == pytest.approx([0.01, 0.2, 0.5, 0.8, 0.99], abs=0.1)
-    for one, other in zip(strips, strips[1:], strict=False):
+    for one, other in itertools.pairwise(strips):
         assert all(a == b for a, b in zip(one, other, strict=True) if a.gender == b.gender), "tone, hair and place stay"
 
 

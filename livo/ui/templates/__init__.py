@@ -1,4 +1,5 @@
-"""The page's own templates. Every value in them is escaped unless it is `Markup`; the macros of a file are its parts."""
+"""The page's own templates. Every value in them is escaped unless it is `Markup`; the macros of a file are its
+parts."""
 
 from __future__ import annotations
 
