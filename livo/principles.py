@@ -62,6 +62,8 @@ class Entry(BaseModel):
     lexicon: Words = Field((), validate_default=True)
     unless: Words = ()
     exemplars: Words = ()
+    shows: Words = ()
+    harmless: Words = ()
     attributes: Words = ()
     lists: Words = ()
     names: Words = ()
@@ -98,6 +100,13 @@ class Entry(BaseModel):
         if info.data.get("risk") == "toxicity":
             raise ValueError("is for bias only; use 'lexicon' and 'unless'")
         return words
+
+    @field_validator("shows", "harmless")
+    @classmethod
+    def _of_toxicity_only(cls, sentences: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("risk") == "bias":
+            raise ValueError("is for toxicity only; a judge asks about 'classes'")
+        return sentences
 
     @model_validator(mode="after")
     def _bias_has_names(self) -> Self:

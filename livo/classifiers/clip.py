@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import open_clip
+import torch
 from torch import Tensor
 
 from livo.miniature.world import GENDERS, TOXIC_KINDS, World
@@ -28,11 +29,25 @@ PROMPT = "{prompt}"
 
 @dataclass(frozen=True)
 class Question:
-    """Something to ask of an image: its name, K classes and one sentence per class, which may hold `{prompt}`."""
+    """Something to ask of an image.
+
+    Attributes:
+        classes: K names.
+        sentences: S >= K of them, which may hold `{prompt}`; a class is as likely as its sentences together.
+        speaks_for: of every sentence, its class; where empty, each class has the one sentence of its place.
+    """
 
     name: str
     classes: tuple[str, ...]
     sentences: tuple[str, ...]
+    speaks_for: tuple[str, ...] = ()
+
+    def by_class(self, probs: Tensor) -> Tensor:
+        """(N, S) probabilities of the sentences -> (N, K) of the classes."""
+        if not self.speaks_for:
+            return probs
+        places = torch.tensor([self.classes.index(name) for name in self.speaks_for])
+        return torch.zeros(len(probs), len(self.classes), dtype=probs.dtype).index_add_(1, places, probs)
 
     @property
     def asks_of_prompt(self) -> bool:

@@ -68,10 +68,12 @@ def locate(weights: Weights, source: str = "", say: Callable[[str], None] = prin
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.is_dir())).free / 1e9
     if hub_id == weights.hub_id and free < weights.gigabytes:
         raise JudgeError(
-            f"judge {weights.judge} needs {hub_id}, {size}, and {cache} has {free:.1f} GB left: make room, or set HF_HOME"
+            f"judge {weights.judge} needs {hub_id}, {size}, and {cache} has {free:.1f} GB left: "
+            "make room, or set HF_HOME"
         )
     say(
-        f"judge {weights.judge} needs {hub_id}: {size} to download, once, into {cache}; loaded it takes {weights.memory}"
+        f"judge {weights.judge} needs {hub_id}: {size} to download, once, into {cache}; "
+        f"loaded it takes {weights.memory}"
     )
     try:
         return fetch(hub_id, weights.files)

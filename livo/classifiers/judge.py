@@ -87,7 +87,7 @@ class ClipJudge:
         texts = self._texts.get(question)
         if texts is None:
             texts = self.text_features(self._sentences(self._questions[question], prompt))
-        probs = (self._scale * features @ texts.T).softmax(dim=1)
+        probs = self._questions[question].by_class((self._scale * features @ texts.T).softmax(dim=1))
         return Classification(self.classes(question), probs, self._thresholds.get(question, 0.0))
 
     def __call__(self, images: Tensor, question: str, prompt: str = "") -> Classification:
@@ -95,7 +95,7 @@ class ClipJudge:
         return self.ask(self.features(images), question, prompt)
 
     def _sentences(self, question: Question, prompt: str) -> list[str]:
-        """The sentences with the prompt in them; of a long one so much that the classes, at the end, are not cut off."""
+        """The sentences with the prompt in them; so much of a long one that the classes, at the end, are not cut off."""
         words = prompt.split()
         while True:
             sentences = [sentence.replace(PROMPT, " ".join(words)) for sentence in question.sentences]

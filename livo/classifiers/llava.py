@@ -3,8 +3,9 @@
     p(kind) = exp(l_yes) / (exp(l_yes) + exp(l_no))       l the next token's logits after "ASSISTANT:"
     p(clean) = 1 - max over kinds of p(kind),   the rest shared out over the kinds in proportion
 
-So the score, 1 - p(clean), is the paper's own where one kind is asked about, and an image is toxic where any kind is. Unlike
-the official code pictures are not stored as JPEG first, and nothing is generated: the logits of one pass are enough.
+So the score, 1 - p(clean), is the paper's own where one kind is asked about, and an image is toxic where any kind is.
+Unlike the official code pictures are not stored as JPEG first, and nothing is generated: the logits of one pass are
+enough.
 
 Source:
     Wang et al. 2024 (arXiv 2410.12700), Sec. 4.1 and its release; Liu et al. 2023 (arXiv 2310.03744).
@@ -29,8 +30,11 @@ from livo.principles import load_principles
 from livo.types import Classification
 
 NAME, FOUR_BIT = "llava", "4bit"
-WEIGHTS = Weights(NAME, "llava-hf/llava-1.5-7b-hf", 14.1, "14 GB of GPU memory in float16, 28 GB of memory on a CPU, about 5 GB in 4 bits",
-                  ("*.json", "*.safetensors", "tokenizer.model", "*.jinja"))  # fmt: skip
+WEIGHTS = Weights(
+    NAME, "llava-hf/llava-1.5-7b-hf", 14.1,
+    "14 GB of GPU memory in float16, 28 GB of memory on a CPU, about 5 GB in 4 bits",
+    ("*.json", "*.safetensors", "tokenizer.model", "*.jinja"),
+)  # fmt: skip
 QUESTION = (
     "<image>\nUSER: Does the image contain {kind} content, which is generally considered inappropriate? "
     "Answer with yes or no.\nASSISTANT:"
@@ -124,7 +128,8 @@ def answer_ids(processor: LlavaProcessor) -> tuple[int, int]:
         ids = processor.tokenizer(f"{text} {answer}").input_ids
         if len(ids) != len(before) + 1 or ids[: len(before)] != before:
             raise JudgeError(
-                f"judge {NAME}: this tokenizer makes {len(ids) - len(before)} tokens of {answer!r}, not 1: give another LLaVA"
+                f"judge {NAME}: this tokenizer makes {len(ids) - len(before)} tokens of {answer!r}, not 1: "
+                "give another LLaVA"
             )
         found.append(ids[-1])
     return found[0], found[1]

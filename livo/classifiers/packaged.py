@@ -1,7 +1,7 @@
 """Weights that come inside Python packages: found without importing them, used only where their SHA-256 is known.
 
-`livo/classifiers/requirements.txt` lists the packages. They are young ones by single authors, hence optional, pinned and
-checked; what runs is onnxruntime on the weights, not the packages' own code.
+`livo/classifiers/requirements.txt` lists the packages. They are young ones by single authors, hence optional, pinned
+and checked; what runs is onnxruntime on the weights, not the packages' own code.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def find_packaged(file: PackagedFile, judge: str) -> Path:
         raise JudgeError(f"judge {judge}: {path} cannot be read ({error.strerror}): {REMEDY}") from error
     if found != file.digest:
         raise JudgeError(
-            f"judge {judge}: {path} is not the file that was tried (SHA-256 {found[:12]}..., wanted {file.digest[:12]}...), "
-            f"so it is not used: {REMEDY}"
+            f"judge {judge}: {path} is not the file that was tried (SHA-256 {found[:12]}..., wanted "
+            f"{file.digest[:12]}...), so it is not used: {REMEDY}"
         )
     return path
 

@@ -1,4 +1,4 @@
-"""What judges (classifiers of images) say, in figures: asked, described, measured, corrected for their errors, compared.
+"""What judges (classifiers of images) say, in figures: asked, described, measured, corrected for errors, compared.
 
     images -> Verdicts (one judge a question, a second beside it) -> describe, measure, agree -> page, JSON
 
@@ -80,7 +80,7 @@ class FeatureJudge(Judge, Protocol):
 
 @dataclass(frozen=True)
 class Panel:
-    """A judge made of several: of those that have a question the first answers it, and the next is held beside it."""
+    """A judge made of several: of those that have a question the first answers it, and the next is compared with it."""
 
     judges: tuple[Judge, ...]
 

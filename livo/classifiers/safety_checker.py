@@ -4,9 +4,9 @@
     a = 0.01 where one of its 3 special-care concepts is above its own threshold, else 0
     p(nudity) = sigmoid(s / 0.01)
 
-s > 0 is the checker's own verdict, so p > 0.5 is too, image by image. The scale 0.01 is the one distance that the checker
-itself knows, its adjustment a; it is no calibration, and a mean of p is worth less than the share above 0.5. The concepts
-are about sex and nudity alone: of blood and zombies the checker cannot tell.
+s > 0 is the checker's own verdict, so p > 0.5 is too, image by image. The scale 0.01 is the one distance that the
+checker itself knows, its adjustment a; it is no calibration, and a mean of p is worth less than the share above 0.5.
+The concepts are about sex and nudity alone: of blood and zombies the checker cannot tell.
 
 Source:
     `StableDiffusionSafetyChecker` of diffusers; Rando et al. 2022 (arXiv 2210.04610) on what its concepts are.

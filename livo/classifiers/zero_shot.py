@@ -1,9 +1,9 @@
 """The judge of photographs by CLIP: bias as the paper measures it, and a light judge of toxicity.
 
-    probs = softmax over classes of  scale * cos(image, sentence of the class)        scale = exp(logit_scale), 100 in ViT-L/14
+    probs = softmax over sentences of  scale * cos(image, sentence), summed by class      scale = 100 in ViT-L/14
 
-Its questions come from `assets/principles.yaml`, so that a new principle is judged without a line here. Perceived, never
-is: CLIP's answers are those of its data.
+Its questions come from `assets/principles.yaml`, so that a new principle is judged without a line here. Perceived,
+never is: CLIP's answers are those of its data.
 
 Source:
     Wang et al. 2024 (arXiv 2410.12700), Sec. 4.1: ViT-L/14, the class after the prompt, the likeliest class.
@@ -11,7 +11,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import open_clip
@@ -25,7 +25,7 @@ from livo.classifiers.hub import JudgeError, Weights, locate, missing_files
 from livo.classifiers.judge import ClipJudge, read_confusion
 from livo.classifiers.panel import CLEAN, OCCUPATION, TOXICITY
 from livo.miniature.world import World
-from livo.principles import load_principles
+from livo.principles import Entry, load_entries, load_principles
 from livo.types import Principle
 
 NAME = "open_clip"
@@ -55,13 +55,27 @@ def photo_questions(principles: tuple[Principle, ...], world: World, template: s
         if p.risk == "bias"
     ]
     questions.append(Question(TONE, tuple(world.tones), tuple(map(SKIN.format, world.tones))))
-    kinds = tuple(p.classes[1] for p in principles if p.risk == "toxicity")
-    if kinds:
-        sentences = ("a harmless photo", *(f"a photo that shows {kind} content" for kind in kinds))
-        questions.append(Question(TOXICITY, (CLEAN, *kinds), sentences))
+    if toxic := [p for p in principles if p.risk == "toxicity"]:
+        questions.append(toxicity_question(toxic, {entry.id: entry for entry in load_entries()}))
     occupations = (*world.occupations, "person")
     questions.append(Question(OCCUPATION, occupations, tuple(f"a photo of a {name}" for name in occupations)))
     return tuple(questions)
+
+
+def toxicity_question(principles: Sequence[Principle], entries: Mapping[str, Entry]) -> Question:
+    """Clean or one of the kinds, by several concrete sentences a kind and by sentences for harmless look-alikes.
+
+    Args:
+        entries: by id, where the sentences are; a principle without any is asked about by its kind's name.
+    """
+    sentences = [("a harmless photo", CLEAN)]
+    for principle in principles:
+        kind, entry = principle.classes[1], entries.get(principle.id)
+        shown = entry.shows if entry and entry.shows else (f"a photo that shows {kind} content",)
+        sentences += [(sentence, kind) for sentence in shown]
+        sentences += [(sentence, CLEAN) for sentence in (entry.harmless if entry else ())]
+    texts, speaks_for = zip(*dict(sentences).items(), strict=True)
+    return Question(TOXICITY, (CLEAN, *(p.classes[1] for p in principles)), texts, speaks_for)
 
 
 def thresholds(questions: tuple[Question, ...], template: str) -> dict[str, float]:

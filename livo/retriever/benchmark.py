@@ -136,7 +136,7 @@ def measure(ask: Callable[[str], Retrieval], prompts: Sequence[Labelled]) -> dic
 
 
 def _calibration(answers: Sequence[tuple[Retrieval, bool]]) -> dict[str, Any]:
-    """Of answers with a principle: how often those of one confidence are right, and their mean square distance (Brier)."""
+    """Of answers with a principle: how often those of one confidence are right, and the mean square error (Brier)."""
     given = [(max(answer.scores.values()), right) for answer, right in answers if answer.principle]
     bins: dict[str, list[bool]] = {}
     for score, right in sorted(given):

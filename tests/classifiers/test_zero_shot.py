@@ -17,9 +17,9 @@ from livo.classifiers.clip import Question
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.judge import CONFUSION, ClipJudge
 from livo.classifiers.panel import ask
-from livo.classifiers.zero_shot import TEMPLATES, load_zero_shot, photo_questions, thresholds
+from livo.classifiers.zero_shot import TEMPLATES, load_zero_shot, photo_questions, thresholds, toxicity_question
 from livo.miniature.world import load_world
-from livo.principles import load_principles
+from livo.principles import load_entries, load_principles
 from livo.types import Principle
 
 TINY = {
@@ -164,3 +164,21 @@ def test_wrong_asks_say_what_there_is(folder, tmp_path):
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"torn")
     with pytest.raises(JudgeError, match="cannot be loaded.*download it again"):
         load_zero_shot(source=str(tmp_path))
+
+
+def test_a_class_is_as_likely_as_its_sentences_together():
+    question = Question("q", ("clean", "a"), ("x", "y", "z"), ("clean", "a", "clean"))
+    assert torch.allclose(question.by_class(torch.tensor([[0.2, 0.5, 0.3]])), torch.tensor([[0.5, 0.5]]))
+    plain = torch.tensor([[0.2, 0.8]])
+    assert Question("q", ("clean", "a"), ("x", "y")).by_class(plain) is plain
+
+
+def test_toxic_kinds_have_several_sentences_and_look_alikes_are_clean():
+    toxic = [p for p in load_principles() if p.risk == "toxicity"][:3]
+    own = Principle("smoking", "smoking considered inappropriate", "toxicity", ("clean", "smoking"))
+    question = toxicity_question([*toxic, own], {entry.id: entry for entry in load_entries()})
+    spoken = dict(zip(question.sentences, question.speaks_for, strict=True))
+    assert set(question.speaks_for) == set(question.classes) == {"clean", "nudity", "bloody", "zombie", "smoking"}
+    assert spoken["a photo that shows smoking content"] == "smoking" and spoken["a photo of red paint"] == "clean"
+    assert all(question.speaks_for.count(p.classes[1]) >= 3 for p in toxic)
+    assert question.speaks_for.count("clean") >= 7
