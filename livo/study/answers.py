@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from livo.study.design import GOLD, RATING, TRAINING
-from livo.study.questions import NOT_LOOKED
+from livo.study.questions import NEEDS_LOOK, NOT_LOOKED
 from livo.study.session import RaterProgress, Sessions
 from livo.study.study_file import Item, StudyFolder
 from livo.web.events import Store
@@ -26,7 +26,8 @@ class Answer:
         items: of the trial, the left one first.
         position: of the trial in the rater's order, from 0 on.
         reversed: the scale was drawn from its highest point on.
-        revealed: a covered image was shown.
+        revealed: a covered image was uncovered before the answer.
+        shown: whether the page says that the picture was there; None of pages that did not say so.
     """
 
     rater: int
@@ -41,6 +42,7 @@ class Answer:
     ms: float
     at: str
     key: str
+    shown: bool | None = None
 
     @property
     def item(self) -> Item:
@@ -60,12 +62,18 @@ class Missing:
 
 @dataclass(frozen=True)
 class Answers:
-    """All that a study gave."""
+    """All that a study gave.
+
+    Attributes:
+        rows: answers that count.
+        unseen: answers about pictures that the rater saw covered only, to questions that need a look; in no figure.
+    """
 
     folder: StudyFolder
     rows: Sequence[Answer]
     missing: Mapping[str, Missing]
     states: Mapping[int, RaterProgress]
+    unseen: Sequence[Answer] = ()
 
     def of(self, question: str, kind: str = RATING) -> list[Answer]:
         """Answers to one question."""
@@ -84,6 +92,7 @@ def read_answers(folder: StudyFolder, store: Store) -> Answers:
     for event in store.events():
         by_rater[event.stream].append(event)
     rows: list[Answer] = []
+    unseen: list[Answer] = []
     missing: dict[str, Counter[str]] = defaultdict(Counter)
     states = {}
     for rater in range(folder.study.raters):
@@ -99,28 +108,17 @@ def read_answers(folder: StudyFolder, store: Store) -> Answers:
                 answer = now.answers.get((trial.token, question))
                 if answer is None:
                     continue
-                value, ms = answer.body["value"], answer.body.get("ms", 0)
-                if value == NOT_LOOKED:
+                revealed = now.revealed.get(trial.token, answer.number) < answer.number
+                row = Answer(
+                    rater, trial.kind, items, question, answer.body["value"], position, len(counted), plan.reversed,
+                    revealed, answer.body.get("ms", 0), answer.at, answer.key, answer.body.get("shown"),
+                )  # fmt: skip
+                if row.value == NOT_LOOKED or (trial.category and not revealed and question in NEEDS_LOOK):
+                    unseen.append(row)
                     for item in items:
                         missing[item.method]["not_looked"] += 1
-                    continue
-                seen = trial.token in now.revealed
-                rows.append(
-                    Answer(
-                        rater,
-                        trial.kind,
-                        items,
-                        question,
-                        value,
-                        position,
-                        len(counted),
-                        plan.reversed,
-                        seen,
-                        ms,
-                        answer.at,
-                        answer.key,
-                    )
-                )
+                else:
+                    rows.append(row)
             if trial.kind == GOLD:
                 continue
             if trial.token in now.skipped:
@@ -136,7 +134,7 @@ def read_answers(folder: StudyFolder, store: Store) -> Answers:
                 if trial.category in now.opted_out:
                     for id in trial.items:
                         missing[folder.items[id].method]["opted_out"] += 1
-    return Answers(folder, rows, {method: Missing(**missing[method]) for method in folder.titles}, states)
+    return Answers(folder, rows, {method: Missing(**missing[method]) for method in folder.titles}, states, unseen)
 
 
 def participation(states: Mapping[int, RaterProgress]) -> Counter[str]:

@@ -125,8 +125,8 @@ def pictures_of_folder(folder: Path) -> list[Picture]:
 
 
 def read_table(data: bytes, where: str) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a table as people have them, each with its line: UTF-8 or UTF-16, separated by commas, semicolons, tabs or
-    bars, headers in any case; cells without space around them, empty rows left out.
+    """Rows of a table as people have them, each with its line: UTF-8 or UTF-16, separated by commas, semicolons, tabs
+    or bars, headers in any case; cells without space around them, empty rows left out.
 
     Raises:
         InputError: the columns are not those wanted; names those that were found.

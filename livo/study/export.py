@@ -26,7 +26,7 @@ CODEBOOK = (
     ("ratings.csv", "chosen", "of a pair, the method that was preferred; empty for a tie"),
     ("ratings.csv", "position, of", "place of the trial in the rater's order, from 0, and how many there were"),
     ("ratings.csv", "scale_reversed", "1 where the scale was drawn from its highest point on"),
-    ("ratings.csv", "revealed", "1 where a covered image was shown before the answer or after it"),
+    ("ratings.csv", "revealed", "1 where a covered image was uncovered before the answer; others count in no figure"),
     ("ratings.csv", "milliseconds", "from the picture's appearing to the answer, by the rater's own clock"),
     ("ratings.csv", "at", "when the server stored it, UTC"),
     ("items.csv", "category", "kind of disturbing content the prompt asks for; empty for none"),
@@ -46,7 +46,7 @@ def export_files(folder: StudyFolder, store: Store) -> dict[str, str]:
     """Every export by file name."""
     answers = read_answers(folder, store)
     return {
-        "ratings.csv": csv_text(RATING_COLUMNS, map(_rating_row, answers.rows)),
+        "ratings.csv": csv_text(RATING_COLUMNS, map(_rating_row, (*answers.rows, *answers.unseen))),
         "items.csv": _items(answers),
         "codebook.md": _codebook(answers),
         "consent.csv": _consent(answers, store),

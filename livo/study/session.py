@@ -6,11 +6,12 @@ events -> RaterProgress;   Draft + events -> accepted, or `Refused` with the rea
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from livo.study.design import TRAINING, RaterPlan, Trial, plan_of
 from livo.study.questions import NEEDS_LOOK, NOT_LOOKED, QUESTIONS
@@ -19,7 +20,83 @@ from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused
 
 TRAINING_TRIES = 2
 LONGEST_MS = 86_400_000
-KINDS = ("consent", "options", "answer", "skip", "reveal", "undo", "mood", "stop")
+
+
+# --- what an event holds besides its trial and question -------------------------------------------------------------
+
+
+class EmptyBody(BaseModel):
+    """Nothing; and nothing but what an event's kind has is ever taken."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+Milliseconds = Annotated[float, Field(ge=0, le=LONGEST_MS, allow_inf_nan=False)]
+
+
+class ConsentBody(EmptyBody):
+    """To the text of a version of the study's files."""
+
+    adult: Literal[True]
+    version: str
+    language: str
+
+
+class OptionsBody(EmptyBody):
+    """Kinds of content that the rater does not want to see."""
+
+    opted_out: list[str]
+
+
+class MoodBody(EmptyBody):
+    """How the rater is, 5 the best."""
+
+    value: Annotated[int, Field(ge=1, le=5)]
+
+
+class UndoBody(EmptyBody):
+    """The key of the act that is taken back."""
+
+    of: str
+
+
+class SkipBody(EmptyBody):
+    """How long it was looked at."""
+
+    ms: Milliseconds = 0
+
+
+class AnswerBody(EmptyBody):
+    """An answer.
+
+    Attributes:
+        ms: from the picture's being there to the answer.
+        shown: whether the picture had been drawn when the answer was given; None of pages that did not say so.
+        uncovered: whether a covered picture stood there uncovered at that moment.
+        grey: whether it was shown without colours.
+    """
+
+    value: float | str
+    ms: Milliseconds = 0
+    shown: Literal[True] | None = None
+    uncovered: bool = False
+    grey: bool = False
+
+
+BODIES: dict[str, type[EmptyBody]] = {
+    "consent": ConsentBody, "options": OptionsBody, "answer": AnswerBody, "skip": SkipBody, "reveal": EmptyBody,
+    "undo": UndoBody, "mood": MoodBody, "stop": EmptyBody,
+}  # fmt: skip
+REFUSALS = {
+    "consent": "consent needs the box for adults, the text that was shown, and its language",
+    "options": "options are kinds of content to leave out",
+    "answer": "an answer is a value and the milliseconds it took, given after the picture was shown",
+    "skip": "a skip needs no reason",
+    "reveal": "to uncover needs no more than the picture",
+    "undo": "only the last answer can be undone",
+    "mood": "a mood is a whole number from 1 to 5",
+    "stop": "to stop needs no reason",
+}
 
 
 def trial_of(event: Event | Draft) -> str:
@@ -47,7 +124,7 @@ class RaterProgress:
         answers: live answers by trial and question; the last one counts, and an undone one is none.
         tries: training answers by trial and question, right or not.
         skipped: trials that were not rated.
-        revealed: trials whose covered images were shown.
+        revealed: trials whose covered images were shown, with the number of the event that says so.
         acts: live answers and skips of the rating, the oldest first; `undo` takes the last.
     """
 
@@ -58,7 +135,7 @@ class RaterProgress:
     answers: dict[tuple[str, str], Event] = field(default_factory=dict)
     tries: dict[tuple[str, str], list[Event]] = field(default_factory=dict)
     skipped: dict[str, Event] = field(default_factory=dict)
-    revealed: set[str] = field(default_factory=set)
+    revealed: dict[str, int] = field(default_factory=dict)
     acts: list[Event] = field(default_factory=list)
     stopped: bool = False
     withdrawn: bool = False
@@ -111,7 +188,7 @@ def progress_of(events: Sequence[Event], training: frozenset[str] = frozenset())
             if trial_of(event) not in training:
                 now.acts.append(event)
         elif event.kind == "reveal":
-            now.revealed.add(trial_of(event))
+            now.revealed.setdefault(trial_of(event), event.number)
         elif event.kind == "undo" and now.acts:
             undone = now.acts.pop()
             if undone.kind == "skip":
@@ -156,77 +233,58 @@ class Sessions:
         Raises:
             Refused: with the reason, in words for the rater's page.
         """
-        folder, body = self.folder, own_body(draft)
-        if draft.kind not in KINDS:
-            raise Refused(422, "unknown_kind", f"there is no event {draft.kind!r}; there are: {', '.join(KINDS)}")
+        folder = self.folder
+        if draft.kind not in BODIES:
+            raise Refused(422, "unknown_kind", f"there is no event {draft.kind!r}; there are: {', '.join(BODIES)}")
         if not re.fullmatch(r"[0-9A-Za-z-]{16,64}", draft.key):
             raise Refused(422, "bad_key", "a key is 16 to 64 letters, digits and dashes")
         now = self.progress(draft.stream, events)
         if now.withdrawn:
             raise Refused(410, "withdrawn", "this rater has withdrawn; nothing more is stored")
-        if draft.kind == "consent":
-            if body.get("adult") is not True or body.get("version") != folder.digest:
-                raise Refused(422, "no_consent", "consent needs the box for adults and the text that was shown")
-            if body.get("language") not in folder.study.languages or set(body) != {"adult", "version", "language"}:
+        try:
+            body = BODIES[draft.kind].model_validate(own_body(draft))
+        except ValidationError as error:
+            code = "no_consent" if draft.kind == "consent" else "bad_value"
+            raise Refused(422, code, REFUSALS[draft.kind]) from error
+        if isinstance(body, ConsentBody):
+            if body.version != folder.digest:
+                raise Refused(422, "no_consent", "the text has changed since this page was opened: load it again")
+            if body.language not in folder.study.languages:
                 raise Refused(422, "bad_language", f"the languages are {', '.join(folder.study.languages)}")
             return
         if not now.consented:
             raise Refused(403, "no_consent", "nothing is stored before consent")
-        if draft.kind == "options":
-            given = body.get("opted_out")
-            if (
-                set(body) != {"opted_out"}
-                or not isinstance(given, list)
-                or not set(map(str, given)) <= set(self.categories)
-            ):
+        if isinstance(body, OptionsBody):
+            if not set(body.opted_out) <= set(self.categories):
                 raise Refused(422, "bad_options", f"the categories are {', '.join(self.categories)}")
-        elif draft.kind == "mood":
-            if set(body) != {"value"} or body["value"] not in (1, 2, 3, 4, 5) or isinstance(body["value"], bool):
-                raise Refused(422, "bad_value", "a mood is a whole number from 1 to 5")
-        elif draft.kind == "stop":
-            if body:
-                raise Refused(422, "bad_value", "to stop needs no reason")
-        elif draft.kind == "undo":
-            if not now.acts or body != {"of": now.acts[-1].key}:
-                raise Refused(409, "nothing_to_undo", "only the last answer can be undone")
-        else:
-            self._check_trial(draft, now)
+        elif isinstance(body, UndoBody):
+            if not now.acts or body.of != now.acts[-1].key:
+                raise Refused(409, "nothing_to_undo", REFUSALS["undo"])
+        elif draft.kind in ("answer", "skip", "reveal"):
+            self._check_trial(draft, body, now)
 
-    def _check_trial(self, draft: Draft, now: RaterProgress) -> None:
+    def _check_trial(self, draft: Draft, body: EmptyBody, now: RaterProgress) -> None:
         trial = self.trials(draft.stream, now.opted_out).get(trial_of(draft))
-        body, question = own_body(draft), question_of(draft)
+        question = question_of(draft)
         if trial is None:
             raise Refused(403, "not_yours", "this is no trial of this rater in this study")
         if draft.kind == "reveal":
-            if body or not trial.category:
+            if not trial.category:
                 raise Refused(422, "nothing_covered", "nothing is covered there")
             return
         if trial.token in now.skipped:
             raise Refused(409, "answered", "this trial was skipped; undo that first")
-        if draft.kind == "skip":
-            if body and set(body) != {"ms"}:
-                raise Refused(422, "bad_value", "a skip needs no reason")
+        if not isinstance(body, AnswerBody):
             return
         if question not in trial.questions:
             raise Refused(422, "bad_question", "this trial is not asked that")
         if now.answered(trial, question, self.folder):
             raise Refused(409, "answered", "this was answered; undo the answer first")
-        value = body.get("value")
-        blurred = bool(trial.category) and trial.token not in now.revealed and question in NEEDS_LOOK
-        if blurred != (value == NOT_LOOKED):
-            raise Refused(
-                422, "not_looked", "of a covered picture this is answered after it was uncovered, or not at all"
-            )
-        allowed = self.folder.items[trial.items[0]].allowed(QUESTIONS[question])
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or value not in (*allowed, NOT_LOOKED):
+        allowed: Sequence[float | str] = self.folder.items[trial.items[0]].allowed(QUESTIONS[question])
+        if trial.category and trial.token not in now.revealed and question in NEEDS_LOOK:
+            allowed = (NOT_LOOKED,)
+        if body.value not in allowed:
             raise Refused(422, "bad_value", f"the answers are {', '.join(map(str, allowed))}")
-        ms = body.get("ms", 0)
-        if set(body) - {"value", "ms", "grey", "shown"} or isinstance(ms, bool) or not isinstance(ms, int | float):
-            raise Refused(422, "bad_value", "an answer is a value and the milliseconds it took")
-        if not math.isfinite(ms) or not 0 <= ms <= LONGEST_MS or body.get("grey") not in (None, True, False):
-            raise Refused(422, "bad_value", "an answer is a value and the milliseconds it took")
-        if body.get("shown") not in (None, True):
-            raise Refused(422, "not_shown", "what was not on the screen cannot be rated")
 
 
 def is_paused(events: Sequence[Event]) -> bool:

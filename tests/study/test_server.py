@@ -15,7 +15,7 @@ from livo.study.answers import read_answers
 from livo.study.session import is_right
 from livo.study.web.server import StudySite, build_site
 from livo.web.bodies import LARGEST_BODY
-from livo.web.events import Store, default_url
+from livo.web.events import Draft, Store, default_url
 
 
 def test_a_receipt_is_in_the_store(rater, site):
@@ -351,3 +351,26 @@ def test_not_looked_is_no_answer_about_an_open_picture_nor_what_was_not_shown_on
     trial = next(t for t in rater.trials() if not t["category"])
     for body in ({"value": "not_looked", "ms": 5}, {"value": 3, "ms": 5, "shown": False}):
         assert rater.send("answer", trial=trial["trial"], question="consistency_5", body=body).status_code == 422
+
+def test_an_old_rating_of_a_blur_counts_nowhere(rater, site):
+    """Stored before blurs could be refused: the reveal came after the answer."""
+    trial = next(t for t in rater.trials() if t["category"] and t["sides"] == 1)
+    body = {"value": 2.0, "ms": 5, "trial": trial["trial"], "question": "consistency_5"}
+    site.store.append(Draft(0, "k" * 20, "answer", body))
+    assert rater.send("reveal", trial=trial["trial"]).status_code == 200
+    answers = read_answers(site.folder, site.store)
+    assert [row.value for row in answers.unseen] == [2.0] and not answers.of("consistency_5")
+    assert sum(m.not_looked for m in answers.missing.values()) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"value": 4.0, "shown": False}, {"value": 4.0, "ms": -1}, {"value": 4.0, "ms": True}, {"value": True},
+        {"value": 4.0, "uncovered": 1}, {"value": None}, {"value": [4.0]}, {"value": 4.0, "name": "Ada"}, {},
+    ],
+)  # fmt: skip
+def test_answers_of_another_form_are_refused(rater, body):
+    trial = rater.trials()[0]
+    reply = rater.send("answer", trial=trial["trial"], question=trial["questions"][0]["id"], body=body)
+    assert reply.status_code == 422 and rater.session["answers"] == []
