@@ -10,12 +10,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from livo.study.design import GOLD, RATING, TRAINING
 from livo.study.questions import NEEDS_LOOK, NOT_LOOKED
 from livo.study.session import RaterProgress, Sessions
 from livo.study.study_file import Item, StudyFolder
-from livo.web.events import Store
+from livo.web.events import Event
+
+
+class EventSource(Protocol):
+    """A store, or what could be read of one."""
+
+    def events(self, stream: int | None = None) -> list[Event]:
+        """All events, or a stream's, in the order in which they were stored."""
+
+    def verify(self) -> list[str]:
+        """What is wrong with them, a line each."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ class Answers:
         return replace(self, rows=[row for row in self.rows if row.rater not in out])
 
 
-def read_answers(folder: StudyFolder, store: Store) -> Answers:
+def read_answers(folder: StudyFolder, store: EventSource) -> Answers:
     """The live answers of raters who have not withdrawn."""
     sessions = Sessions(folder)
     by_rater = defaultdict(list)
@@ -95,7 +106,9 @@ def read_answers(folder: StudyFolder, store: Store) -> Answers:
     unseen: list[Answer] = []
     missing: dict[str, Counter[str]] = defaultdict(Counter)
     states = {}
-    for rater in range(folder.study.raters):
+    for rater in range(folder.study.places):
+        if rater >= folder.study.raters and rater not in by_rater:
+            continue  # a place that nobody has taken
         now = sessions.progress(rater, by_rater.get(rater, []))
         states[rater] = now
         if now.withdrawn or not now.consented:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from livo.study.study_file import Study
 
     commands = parser.add_subparsers(
-        dest="act", required=True, metavar="{create,serve,status,links,report,export,verify,withdraw}"
+        dest="act", required=True, metavar="{create,serve,status,links,codes,report,export,verify,backup,withdraw}"
     )
     create = commands.add_parser(
         "create", help="make a study from prompts, stored comparisons or a folder of images", allow_abbrev=False
@@ -76,8 +76,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             command.add_argument(
                 "--base", default=f"http://127.0.0.1:{PORT}/study", help="address before the study's name (%(default)s)"
             )
+        elif name == "codes":
+            command.add_argument(
+                "--check", nargs="+", metavar="RECEIPT", help="whose these are, and whether they are due"
+            )
+        elif name == "backup":
+            command.add_argument("--out", type=Path, required=True, help="a new folder, which can be served as it is")
         elif name in ("report", "export"):
             command.add_argument("--out", type=Path, help=f"folder (STUDY/{name})")
+            if name == "export":
+                command.add_argument("--salvage", action="store_true", help="what can be read of a damaged store")
         elif name == "status":
             command.add_argument("--json", action="store_true", help="JSON alone on standard output")
         elif name == "withdraw":
@@ -91,9 +99,11 @@ _COMMANDS = {
     "serve": "open the rating pages",
     "status": "who is where, the expected interval widths, and whether the store is whole",
     "links": "a link and a code for each rater, and the organiser's link",
+    "codes": "what raters take back, with what their links said of them",
     "report": "figures with intervals: report.md, report.html, tables.csv",
     "export": "ratings, items, codebook, consent log, preference pairs",
-    "verify": "whether an event is missing, doubled or changed",
+    "verify": "whether an event is missing, doubled or changed, or a picture another",
+    "backup": "copy the whole study, also while it is served",
     "withdraw": "take a rater's answers out of every figure",
 }
 
@@ -111,6 +121,8 @@ def run(args: argparse.Namespace, generate: Generate) -> str:
 
         where = {"base_url": args.base_url, "allow_ephemeral": args.allow_ephemeral}
         return serve(args.study, args.host, args.port, args.store, **where)
+    from sqlalchemy.exc import DBAPIError
+
     from livo.study.study_file import load_study
     from livo.web.events import Store, default_url
 
@@ -120,6 +132,11 @@ def run(args: argparse.Namespace, generate: Generate) -> str:
     store = Store(args.store or default_url(args.study), folder.digest, folder.secret)
     try:
         return _ACTS[args.act](args, folder, store)
+    except DBAPIError as error:
+        raise InputError(
+            f"the store cannot be read whole ({error.orig}): python -m livo study export {args.study} --salvage writes "
+            "what can be read"
+        ) from error
     finally:
         store.close()
 
@@ -203,6 +220,9 @@ def _links(folder: Any, base: str) -> str:
 
     base = base.rstrip("/")
     lines = [f"{rater_name(row['rater'])}  {row['code']}  {row['link']}" for row in rater_links(folder, base)]
+    if folder.study.open_link:
+        query = "?PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID={{%SESSION_ID%}}"
+        lines = [f"for all  {base}/{folder.name}/", f"from Prolific  {base}/{folder.name}/{query}"]
     return "\n".join([*lines, f"organiser  {base}/{folder.name}/organise#{folder.organiser_key}"])
 
 
@@ -227,28 +247,78 @@ def _report(args: argparse.Namespace, folder: Any, store: Any) -> str:
 
 def _export(args: argparse.Namespace, folder: Any, store: Any) -> str:
     from livo.study.export import export_files
+    from livo.study.salvage import salvaged
 
-    return _write(export_files(folder, store), args.out or args.study / "export")
+    out = args.out or args.study / "export"
+    if not args.salvage:
+        return _write(export_files(folder, store), out)
+    source, files = salvaged(store)
+    return f"{len(source.events())} events could be read; {_write(export_files(folder, source) | files, out)}"
+
+
+def _backup(args: argparse.Namespace, folder: Any, store: Any) -> str:
+    from livo.study.salvage import backup
+
+    return backup(folder, store, args.out)
+
+
+def _codes(args: argparse.Namespace, folder: Any, store: Any) -> str:
+    from livo.study.places import ending_of, find_receipt, outcome_of
+    from livo.study.report import rater_name
+    from livo.study.session import Sessions
+
+    sessions, by_rater = Sessions(folder), dict[int, list[Any]]()
+    for event in store.events():
+        by_rater.setdefault(event.stream, []).append(event)
+    outcomes = {
+        rater: outcome_of(sessions, rater, sessions.progress(rater, events))
+        for rater, events in sorted(by_rater.items())
+        if rater >= 0
+    }
+    lines = []
+    for receipt in args.check or ():
+        whose = find_receipt(folder, receipt)
+        if whose is None:
+            lines.append(f"{receipt}  was never given")
+        else:
+            now = outcomes.get(whose[0], "not_begun")
+            due = "is due" if now == whose[1] else f"is NOT due: {now}"
+            lines.append(f"{receipt}  {rater_name(whose[0])}, {whose[1]}: {due}")
+    if args.check:
+        return "\n".join(lines)
+    for rater, outcome in outcomes.items():
+        ending = ending_of(folder, rater, outcome)
+        consents = [event.body.get("parameters", {}) for event in by_rater[rater] if event.kind == "consent"]
+        said = " ".join(f"{name}={value}" for name, value in (consents[-1] if consents else {}).items())
+        codes = f"{ending.receipt}  {ending.back or '-'}" if ending else "-  -"
+        lines.append(f"{rater_name(rater)}  {outcome:<12}  {codes}  {said}".rstrip())
+    return "\n".join(lines) or "nobody has come yet"
 
 
 def _verify(args: argparse.Namespace, folder: Any, store: Any) -> str:
-    problems = store.verify()
+    from livo.study.salvage import check_pictures
+
+    problems = [*store.verify(), *check_pictures(folder)]
     for problem in problems[1:]:
         print(f"livo: {problem}", file=sys.stderr)
     if problems:
-        raise InputError(f"{problems[0]}: restore the store from a copy ({len(problems)} problems)")
-    return f"{len(store.events())} events, none missing, doubled or changed"
+        raise InputError(f"{problems[0]}: restore it from a backup ({len(problems)} problems)")
+    pictures = f"{len(folder.items)} pictures are those of the study"
+    return f"{len(store.events())} events, none missing, doubled or changed; {pictures}"
 
 
 def _withdraw(args: argparse.Namespace, folder: Any, store: Any) -> str:
     from livo.study.report import rater_name
     from livo.study.web.server import withdraw
 
-    names = {rater_name(rater): rater for rater in range(folder.study.raters)}
+    names = {rater_name(rater): rater for rater in range(folder.study.places)}
     if args.rater not in names:
         raise InputError(f"no rater {args.rater!r}: give {min(names)} to {max(names)}")
     withdraw(store, names[args.rater], erase=args.erase)
     return f"{args.rater} has withdrawn; the answers are {'deleted' if args.erase else 'set aside'}"
 
 
-_ACTS = {"status": _status, "report": _report, "export": _export, "verify": _verify, "withdraw": _withdraw}
+_ACTS = {
+    "status": _status, "codes": _codes, "report": _report, "export": _export, "verify": _verify, "backup": _backup,
+    "withdraw": _withdraw,
+}  # fmt: skip

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 from livo.measures.tables import csv_text
 from livo.study.analysis import majority
-from livo.study.answers import Answer, Answers, read_answers
+from livo.study.answers import Answer, Answers, EventSource, read_answers
 from livo.study.questions import LEFT, NO, QUESTIONS, RIGHT, YES
 from livo.study.report import rater_name
 from livo.study.study_file import STUDY, Item, StudyFolder
-from livo.web.events import ORGANISER, Store
+from livo.web.events import ORGANISER
 
 CODEBOOK = (
     ("ratings.csv", "rater", "r001 and so on; no name and no code"),
@@ -42,7 +42,7 @@ CODEBOOK = (
 )
 
 
-def export_files(folder: StudyFolder, store: Store) -> dict[str, str]:
+def export_files(folder: StudyFolder, store: EventSource) -> dict[str, str]:
     """Every export by file name."""
     answers = read_answers(folder, store)
     return {
@@ -96,7 +96,7 @@ def _items(answers: Answers) -> str:
     return csv_text(head, map(row, answers.folder.items.values()))
 
 
-def _consent(answers: Answers, store: Store) -> str:
+def _consent(answers: Answers, store: EventSource) -> str:
     rows = []
     for event in store.events():
         if event.kind == "consent" and event.stream != ORGANISER and not answers.states[event.stream].withdrawn:

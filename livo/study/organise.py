@@ -91,7 +91,7 @@ def rater_links(folder: StudyFolder, base: str) -> list[dict[str, Any]]:
     """A link for each rater. The code stands behind #, which no browser sends and no log keeps."""
     return [
         {"rater": rater, "code": code, "link": f"{base}/{folder.name}/#{code}"}
-        for rater in range(folder.study.raters)
+        for rater in range(folder.study.raters + folder.study.more_raters)
         for code in (folder.code(rater),)
     ]
 
@@ -107,7 +107,8 @@ def live_status(
     by_rater: dict[int, list[Event]] = {}
     for event in store.events():
         by_rater.setdefault(event.stream, []).append(event)
-    rows = [_rater_row(folder, sessions, rater, by_rater.get(rater, [])) for rater in range(folder.study.raters)]
+    raters = [*range(folder.study.raters), *sorted(rater for rater in by_rater if rater >= folder.study.raters)]
+    rows = [_rater_row(folder, sessions, rater, by_rater.get(rater, [])) for rater in raters]
     last = max((event.at for events in by_rater.values() for event in events), default=None)
     return {
         "title": folder.study.title,

@@ -11,10 +11,9 @@ from pathlib import Path
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, escape_markdown, figure, long_csv, words
 from livo.study import analysis
-from livo.study.answers import Answers, participation, read_answers
+from livo.study.answers import Answers, EventSource, participation, read_answers
 from livo.study.questions import CONSISTENCY
 from livo.study.study_file import StudyFolder
-from livo.web.events import Store
 from livo.web.templates import make_environment
 
 PAPER_TABLE_4 = {
@@ -31,7 +30,7 @@ BANDS = ((0.8, "good"), (0.667, "tentative conclusions only"), (-1.0, "too low t
 TEMPLATES = make_environment(Path(__file__).parent / "templates")
 
 
-def report_files(folder: StudyFolder, store: Store) -> dict[str, str]:
+def report_files(folder: StudyFolder, store: EventSource) -> dict[str, str]:
     """The report by file name."""
     answers = read_answers(folder, store)
     problems = store.verify()

@@ -35,11 +35,12 @@ Milliseconds = Annotated[float, Field(ge=0, le=LONGEST_MS, allow_inf_nan=False)]
 
 
 class ConsentBody(EmptyBody):
-    """To the text of a version of the study's files."""
+    """To the text of a version of the study's files; with what the link said of who came, such as PROLIFIC_PID."""
 
     adult: Literal[True]
     version: str
     language: str
+    parameters: dict[str, Annotated[str, Field(max_length=128)]] = {}
 
 
 class OptionsBody(EmptyBody):
@@ -251,6 +252,8 @@ class Sessions:
                 raise Refused(422, "no_consent", "the text has changed since this page was opened: load it again")
             if body.language not in folder.study.languages:
                 raise Refused(422, "bad_language", f"the languages are {', '.join(folder.study.languages)}")
+            if not set(body.parameters) <= set(folder.study.parameters):
+                raise Refused(422, "bad_parameters", f"what is stored of a link: {', '.join(folder.study.parameters)}")
             return
         if not now.consented:
             raise Refused(403, "no_consent", "nothing is stored before consent")

@@ -160,8 +160,8 @@ class Study(_Strict):
             raise ValueError(f"pairs_per_rater is {self.pairs_per_rater} and pairs are {asked}asked for: {way}")
         if not self.pairs_per_rater and not self.ratings_per_rater:
             raise ValueError("nobody would rate anything: give ratings_per_rater")
-        if self.places > MOST_RATERS:
-            raise ValueError(f"{self.places} places are too many: a study has at most {MOST_RATERS}")
+        if self.raters + self.more_raters > MOST_RATERS:
+            raise ValueError(f"{self.raters + self.more_raters} places are too many: a study has at most {MOST_RATERS}")
         return self
 
     @property
@@ -171,8 +171,8 @@ class Study(_Strict):
 
     @property
     def places(self) -> int:
-        """How many raters there can be."""
-        return self.raters + self.more_raters
+        """How many raters there can be; with one link for all, also those who come after others left."""
+        return MOST_RATERS if self.open_link else self.raters + self.more_raters
 
 
 class Corrections(_Strict):

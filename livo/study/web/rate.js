@@ -1,5 +1,5 @@
 // The rater's page. The server is the truth: what is shown here can be built again from it at any moment.
-import { $, announce, BASE, button, el, recall, remember, show } from "./dom.js";
+import { $, announce, BASE, button, el, randomWord, recall, remember, show } from "./dom.js";
 import { Queue } from "./queue.js";
 
 const BOUNCE = 350; // milliseconds
@@ -59,7 +59,32 @@ async function start() {
   $("help").onclick = showHelp;
   $("stop").onclick = confirmStop;
   if (code) await enter();
-  else askCode("");
+  else await arrive();
+}
+
+// One link for all: the server says who this is. Studies with a link for each rater ask for the code.
+async function arrive() {
+  const parameters = Object.fromEntries(new URLSearchParams(location.search));
+  const visitor = recall("visitor") ?? randomWord();
+  remember("visitor", visitor);
+  let reply;
+  try {
+    reply = await ask("arrive", { parameters, visitor });
+  } catch {
+    announce(t("offline.start"), "warn");
+    setTimeout(arrive, 3000);
+    return;
+  }
+  const payload = await reply.json();
+  if (reply.status === 404 || reply.status === 405) return askCode("");
+  if (!reply.ok) {
+    showPlain("arrive.title", reply.status === 409 ? "arrive.full" : "arrive.later");
+    if (reply.status === 423 || reply.status === 429) setTimeout(arrive, 5000);
+    return;
+  }
+  announce("");
+  code = payload.code;
+  await enter();
 }
 
 function askCode(problem) {
@@ -110,7 +135,7 @@ async function enter() {
   if (session.paused) { announce(t("paused.text"), "warn"); setTimeout(() => session.paused && enter(), 5000); }
   if (!session.consented) return showConsent();
   build();
-  if (session.stopped || !current()) return showEnd();
+  if (session.stopped || session.ending || !current()) return showEnd();
   showRating();
 }
 
@@ -135,6 +160,13 @@ function onQueue(queue) {
 
 // --- consent ----------------------------------------------------------------------------------------------------
 
+// What the link says of who came, as far as the study stores it.
+function said() {
+  const given = new URLSearchParams(location.search);
+  const known = session.study.parameters.filter((name) => given.get(name));
+  return known.length ? { parameters: Object.fromEntries(known.map((name) => [name, given.get(name)])) } : {};
+}
+
 function showConsent() {
   screen = showConsent;
   const { study, content } = session;
@@ -153,7 +185,7 @@ function showConsent() {
     const missing = [adult, agree].find((box) => !box.checked);
     if (missing) { problem.hidden = false; missing.focus(); return; }
     try {
-      await queue.put({ kind: "consent", body: { adult: true, version: study.version, language: lang } }).answer;
+      await queue.put({ kind: "consent", body: { adult: true, version: study.version, language: lang, ...said() } }).answer;
       const opted = boxes.filter((box) => box.checked).map((box) => box.value);
       if (opted.length) await queue.put({ kind: "options", body: { opted_out: opted } }).answer;
     } catch (refusal) { announce(refusal.message, "warn"); return; }
@@ -164,6 +196,7 @@ function showConsent() {
     el("p", {}, t("consent.what")),
     el("h2", {}, t("consent.rights.title")),
     el("ul", {}, ["stop", "skip", "names", "store"].map((id) => el("li", {}, t(`consent.rights.${id}`)))),
+    said().parameters && el("p", {}, t("consent.link", { names: Object.keys(said().parameters).join(", ") })),
     study.credit && el("p", {}, el("b", {}, t("consent.credit")), " ", study.credit),
     study.ethics && el("p", {}, el("b", {}, t("consent.ethics")), " ", study.ethics),
     kinds.length ? [el("h2", {}, t("content.title")), el("p", {}, t("content.text")),
@@ -597,13 +630,34 @@ function showEnd(stopped = session.stopped) {
     el("h1", {}, t("end.title")),
     el("p", {}, t(more ? "end.stopped" : "end.done", { n: done(), of: all.length })),
     study.credit && el("p", {}, study.credit),
-    session.credit_code && el("p", {}, t("end.code"), " ", el("code", {}, session.credit_code)),
+    takeBack(session.ending),
     support && el("p", { class: "soft" }, el("b", {}, t("consent.support")), " ", support),
     study.mood && !state.mood && moodBox(),
     more && stopped ? button(t("end.back"), () => { session.stopped = false; state.rested = done(); showRating(); },
       "quiet")
       : state.acts.length ? button(t("rate.undo"), undo, "quiet") : null));
   $("main").focus();
+  if (!session.ending) askEnding();
+}
+
+// Codes are due when the server says that all is rated, or stopped; it says so once everything has arrived.
+async function askEnding() {
+  const at = screen;
+  await emptied();
+  try {
+    const reply = await ask("session");
+    if (reply.ok) session.ending = (await reply.json()).ending;
+  } catch { return; }
+  if (session.ending && screen === at) screen();
+}
+
+function takeBack(ending) {
+  if (!ending) return null;
+  const web = /^https?:/.test(ending.back);
+  return el("div", { class: "ending" },
+    ending.back && (web ? el("p", {}, el("a", { class: "main", href: ending.back, rel: "noreferrer" }, t("end.return")))
+      : el("p", {}, t("end.return.code"), " ", el("code", {}, ending.back))),
+    el("p", {}, t("end.code"), " ", el("code", {}, ending.receipt)));
 }
 
 function moodBox() {

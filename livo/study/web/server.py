@@ -27,6 +27,7 @@ from starlette.routing import Mount, Route
 
 from livo.study.design import TRAINING, Trial
 from livo.study.organise import live_status, rater_links
+from livo.study.places import LONGEST_PARAMETER, Places, ending_of, is_screened_out, outcome_of
 from livo.study.questions import NEEDS_LOOK, QUESTIONS
 from livo.study.session import RaterProgress, Sessions, is_paused, is_right, question_of, trial_of
 from livo.study.study_file import LANGUAGES, Item, StudyFolder
@@ -43,6 +44,8 @@ WORDS = {f"{name}.json": HERE / "languages" / f"{name}.json" for name in LANGUAG
 LARGEST_STUDY = 65_536
 EVENTS = (60, 8.0)
 """Events that a rater may send at once, and how many more a second."""
+ARRIVALS = (60, 1.0)
+"""The same for people who come by the one link for all from one address; a whole class may share one."""
 CONTROL_SECONDS = 0.5
 """How long a pause from another process may take to arrive."""
 VERIFY_SECONDS = 30.0
@@ -85,6 +88,13 @@ class SentAct(Body):
     contact: str = ""
 
 
+class SentArrival(Body):
+    """Whoever comes by the one link for all: what the link says, and a random word of the browser."""
+
+    parameters: dict[str, Annotated[str, StringConstraints(max_length=LONGEST_PARAMETER)]] = {}
+    visitor: Name = ""
+
+
 class StudySite:
     """One study, served: its folder, its sessions and its store.
 
@@ -95,8 +105,9 @@ class StudySite:
     def __init__(self, folder: StudyFolder, store: Store, base: str = "") -> None:
         store.check_frozen()
         self.folder, self.store, self.sessions, self.base = folder, store, Sessions(folder), base
+        self.places = Places(folder, store, self.sessions)
         self.maker: Maker | None = None
-        self._guesses, self._events = Guesses(), Buckets(*EVENTS)
+        self._guesses, self._events, self._arrivals = Guesses(), Buckets(*EVENTS), Buckets(*ARRIVALS)
         self._control: tuple[float, bool] = (0.0, False)
         self._verified: tuple[float, list[str]] = (float("-inf"), [])
         self.sessions.plan(0)  # a study that cannot be planned must not open
@@ -132,17 +143,27 @@ class StudySite:
         self._guesses.right(who, code)
         return rater
 
+    async def arrive(self, request: Request) -> Response:
+        """The code of whoever comes by the one link for all: the same for the same person."""
+        sent = await read_body(request, SentArrival)
+        if not self._arrivals.take(asker(request)):
+            raise Refused(429, "too_fast", "many people came from here a moment ago: wait a few seconds")
+        if self.paused:
+            raise Refused(423, "paused", "the organiser has paused the study: come back later")
+        rater = await asyncio.to_thread(self.places.arrive, sent.parameters, sent.visitor)
+        return JSONResponse({"code": self.folder.code(rater)})
+
     def session(self, request: Request) -> Response:
         """All that the rater's page needs, the images aside."""
         rater, study = self.rater(request), self.folder.study
         events = self.store.events(rater)
         now = self.sessions.progress(rater, events)
-        told: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "study": {
                 "title": study.title, "description": study.description, "contact": study.contact, "credit": study.credit,
                 "ethics": study.ethics, "support": dict(study.support), "languages": list(study.languages),
                 "break_items": study.break_items, "break_minutes": study.break_minutes, "mood": study.mood,
-                "version": self.folder.digest,
+                "version": self.folder.digest, "parameters": list(study.parameters),
             },
             "content": content_of(self.folder),
             "paused": self.paused,
@@ -153,9 +174,10 @@ class StudySite:
             "withdrawn": now.withdrawn,
         }  # fmt: skip
         if now.consented and not now.withdrawn:
-            told |= self._plan_json(rater, now)
-            told["credit_code"] = self.folder.opaque("credit", rater)[:8]
-        return JSONResponse(told)
+            payload |= self._plan_json(rater, now)
+            ending = ending_of(self.folder, rater, outcome_of(self.sessions, rater, now))
+            payload["ending"] = ending.to_json() if ending else None
+        return JSONResponse(payload)
 
     def _plan_json(self, rater: int, now: RaterProgress) -> dict[str, Any]:
         plan = self.sessions.plan(rater, now.opted_out)
@@ -187,15 +209,15 @@ class StudySite:
 
     def _question_json(self, id: str, item: Item) -> dict[str, Any]:
         question = QUESTIONS[id]
-        told: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "id": id,
             "kind": question.kind,
             "values": list(item.allowed(question)),
             "look": id in NEEDS_LOOK,
         }
         if question.shows_principle and item.principle:
-            told["principle"] = item.principle.text
-        return told
+            payload["principle"] = item.principle.text
+        return payload
 
     async def event(self, request: Request) -> Response:
         """Stores one event and answers with its receipt."""
@@ -205,11 +227,17 @@ class StudySite:
             raise Refused(429, "too_fast", "these are more answers than one person gives: wait a few seconds")
         if self.paused:
             raise Refused(423, "paused", "the organiser has paused the study; your answers wait in this browser")
-        stored = await asyncio.wrap_future(self.store.submit(draft, self.sessions.check))
+        stored = await asyncio.wrap_future(self.store.submit(draft, self._check))
         receipt = {"key": stored.key, "number": stored.number, "at": stored.at, "digest": stored.digest[:12]}
         if stored.kind == "answer" and (feedback := self._feedback(stored)):
             receipt["feedback"] = feedback
         return JSONResponse(receipt)
+
+    def _check(self, draft: Draft, before: Sequence[Event]) -> None:
+        self.sessions.check(draft, before)
+        now = self.sessions.progress(draft.stream, before)
+        if draft.kind in ("answer", "skip") and is_screened_out(self.sessions, draft.stream, now):
+            raise Refused(409, "screened_out", "the training was not passed; there is nothing more to rate")
 
     def _feedback(self, event: Event) -> dict[str, Any] | None:
         now = self.sessions.progress(event.stream, self.store.latest(event.stream))
@@ -258,8 +286,10 @@ class StudySite:
         self._organiser(request)
         if time.monotonic() - self._verified[0] > VERIFY_SECONDS:
             self._verified = (time.monotonic(), self.store.verify())
-        told = live_status(self.folder, self.store, self.sessions, self._verified[1]) | {"links": self._links(request)}
-        return JSONResponse(told | {"paused": self.paused, "making": self.maker.state if self.maker else None})
+        payload = live_status(self.folder, self.store, self.sessions, self._verified[1]) | {
+            "links": self._links(request)
+        }
+        return JSONResponse(payload | {"paused": self.paused, "making": self.maker.state if self.maker else None})
 
     async def organise(self, request: Request) -> Response:
         """Pause, resume, withdraw; make a new study."""
@@ -269,7 +299,7 @@ class StudySite:
             self.maker.start(sent.model_dump(exclude={"act", "rater"}))
         elif sent.act in ("pause", "resume"):
             await asyncio.to_thread(self.control, sent.act)
-        elif sent.act in (WITHDRAWN, "erase") and sent.rater is not None and 0 <= sent.rater < self.folder.study.raters:
+        elif sent.act in (WITHDRAWN, "erase") and sent.rater is not None and 0 <= sent.rater < self.folder.study.places:
             await asyncio.to_thread(withdraw, self.store, sent.rater, erase=sent.act == "erase")
         else:
             raise Refused(422, "bad_act", "an organiser can pause, resume, withdraw or erase a rater")
@@ -279,9 +309,10 @@ class StudySite:
         """The QR code of a rater's link."""
         self._organiser(request)
         rater = request.path_params["rater"]
-        if rater >= self.folder.study.raters:
-            raise Refused(404, "no_rater", f"there are {self.folder.study.raters} raters")
-        return Response(qr_svg(self._links(request)[rater]["link"]), media_type="image/svg+xml")
+        links = self._links(request)
+        if rater >= len(links):
+            raise Refused(404, "no_rater", f"there are {len(links)} links of raters")
+        return Response(qr_svg(links[rater]["link"]), media_type="image/svg+xml")
 
     def exports(self, request: Request) -> Response:
         """Report and exports, as one ZIP."""
@@ -312,6 +343,7 @@ class StudySite:
             Route("/organise", page("organise", "Organise a study", style="study")),
             Route("/static/{name}", serve_static(STATIC)),
             Route("/languages/{name}", serve_static(WORDS)),
+            Route("/api/arrive", guarded(self.arrive), methods=["POST"]),
             Route("/api/session", guarded(self.session)),
             Route("/api/events", guarded(self.event), methods=["POST"]),
             Route("/api/image/{trial}/{side:int}", guarded(self.image)),
@@ -335,8 +367,8 @@ def content_of(folder: StudyFolder) -> list[dict[str, Any]]:
     """Kinds of disturbing content with their share of the images that are rated, the largest first."""
     rated = [item for item in folder.items.values() if item.use == "rated"]
     kinds = {item.category for item in rated if item.category}
-    told = [{"category": kind, "share": sum(item.category == kind for item in rated) / len(rated)} for kind in kinds]
-    return sorted(told, key=lambda row: (-row["share"], row["category"]))
+    payload = [{"category": kind, "share": sum(item.category == kind for item in rated) / len(rated)} for kind in kinds]
+    return sorted(payload, key=lambda row: (-row["share"], row["category"]))
 
 
 def build_site(sites: Sequence[StudySite], reopen: Callable[[Path], StudySite] | None = None) -> Starlette:
