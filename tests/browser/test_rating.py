@@ -280,6 +280,7 @@ def test_a_session_goes_on_after_a_kill_and_after_a_refresh(browser, study):
     page, code = begin(browser, study)
     past_training(page)
     answer(page)
+    expect(page.locator("#receipt")).to_contain_text("Saved", timeout=PATIENCE)
     study.server.kill()
     page.keyboard.press("1")
     page.keyboard.press("Enter")
