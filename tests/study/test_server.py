@@ -352,6 +352,7 @@ def test_not_looked_is_no_answer_about_an_open_picture_nor_what_was_not_shown_on
     for body in ({"value": "not_looked", "ms": 5}, {"value": 3, "ms": 5, "shown": False}):
         assert rater.send("answer", trial=trial["trial"], question="consistency_5", body=body).status_code == 422
 
+
 def test_an_old_rating_of_a_blur_counts_nowhere(rater, site):
     """Stored before blurs could be refused: the reveal came after the answer."""
     trial = next(t for t in rater.trials() if t["category"] and t["sides"] == 1)
