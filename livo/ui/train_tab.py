@@ -163,7 +163,10 @@ def _show(request: LiveRequest, updates: Iterator) -> Iterator[Shown]:
 
 
 def _step_line(step: Stepped) -> Markup:
-    return status_line(f"Step {step.step} of {step.num_steps}, {step.seconds:.0f} s", share=step.step / step.num_steps)
+    left = step.seconds / step.step * (step.num_steps - step.step) if step.step else 0.0
+    remaining = f", about {duration(max(1.0, left))} left" if step.step < step.num_steps else ""
+    text = f"Step {step.step} of {step.num_steps}, {step.seconds:.0f} s{remaining}"
+    return status_line(text, share=step.step / step.num_steps)
 
 
 def compare_encoders(
@@ -293,7 +296,7 @@ def build_train_tab(bench: Workbench, trainer: LiveTrainer | None) -> None:
 
     training = go.click(
         on_train, [concepts, principle, loss, gamma_1, gamma_2, steps, seed], [status, strip, charts, mine],
-        show_progress="hidden", concurrency_limit=None, trigger_mode="once", api_visibility="private",
+        show_progress="hidden", concurrency_limit=None, trigger_mode="always_last", api_visibility="private",
     )  # fmt: skip
     go.click(None, None, None, js="() => document.querySelector('#live-status').scrollIntoView({ block: 'nearest' })")
     stop.click(

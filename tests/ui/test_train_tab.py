@@ -135,6 +135,7 @@ def test_a_training_is_shown_from_the_queue_to_the_end_and_the_last_encoder_is_k
     statuses = [status for status, *_ in shown]
     assert "2 trainings before yours, about 75 s" in statuses[0] and "drawing pairs" in statuses[1]
     assert "Step 1 of 2" in statuses[3] and "Trained in 50 s" in statuses[-1]
+    assert "left" in statuses[3] and "left" not in statuses[4], "the last step leaves nothing"
     strips = [" ".join(strip.split()) for _, strip, *_ in shown if isinstance(strip, str)]
     assert len(strips) == 3 and "Nothing is trained yet" in strips[0] and strips[0].count("<img") == 4
     assert all(strip.count("<img") == 8 and "Before" in strip for strip in strips[1:])
