@@ -393,3 +393,12 @@ def test_the_shipped_comparisons_have_what_the_page_shows_of_the_judge():
     for example in load_examples():
         for method in example.record.methods.values():
             assert all(f.corrected.judge_n > 1000 for f in method.figures.values())
+
+
+def test_every_rule_of_the_style_is_closed():
+    css = re.sub(r"/\*.*?\*/", "", CSS.read_text(encoding="utf-8"), flags=re.S)
+    depth = 0
+    for character in css:
+        depth += (character == "{") - (character == "}")
+        assert 0 <= depth <= 2, "a rule within a rule"
+    assert depth == 0
