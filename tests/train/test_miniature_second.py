@@ -52,6 +52,24 @@ def test_the_autoencoder_is_one_that_diffusers_loads(tmp_path):
     assert sum(p.numel() for p in vae.parameters()) < 2_000_000
 
 
+def test_crops_lie_on_the_latents_grid_and_anywhere_on_it():
+    torch.manual_seed(0)
+    place = (torch.arange(128)[:, None] * 1000 + torch.arange(128)).expand(400, 1, 128, 128)
+    crops = autoencoder.cropped(place)
+    assert crops.shape == (400, 1, 64, 64)
+    corners = crops[:, 0, 0, 0]
+    tops, lefts = corners // 1000, corners % 1000
+    assert set(tops.tolist()) == set(lefts.tolist()) == set(range(0, 65, 8))
+    assert (crops[:, 0, -1, -1] == corners + 63 * 1001).all()
+
+
+def test_at_first_no_residual_branch_speaks():
+    vae = autoencoder.build_autoencoder()
+    block = vae.decoder.up_blocks[-1].resnets[-1]
+    x = torch.randn(1, 16, 8, 8)
+    assert torch.equal(block(x, None), x)
+
+
 def test_edges_weigh_more_than_walls_and_weights_average_to_one():
     x = torch.full((1, 3, 32, 32), -0.5)
     x[..., 12:20, 12:20] = 0.5

@@ -73,7 +73,7 @@ class Settings:
 
 HELP = {
     "text_steps": "captions 128 a step",
-    "autoencoder_steps": "pictures 8 a step",
+    "autoencoder_steps": "pictures 16 a step",
     "kept_pictures": "pictures drawn once for the autoencoder and the decoder",
     "latents": "pictures that the denoiser learns from",
     "denoiser_steps": "steps of the denoiser",
