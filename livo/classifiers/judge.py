@@ -95,7 +95,7 @@ class ClipJudge:
         return self.ask(self.features(images), question, prompt)
 
     def _sentences(self, question: Question, prompt: str) -> list[str]:
-        """The sentences with the prompt in them; so much of a long one that the classes, at the end, are not cut off."""
+        """The sentences with the prompt in them; a long one is shortened until the classes, at its end, all fit."""
         words = prompt.split()
         while True:
             sentences = [sentence.replace(PROMPT, " ".join(words)) for sentence in question.sentences]

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from livo.principles import Entry
-from livo.retriever.dense import AUTO, DenseRetriever, find_head, load_dense, load_head
+from livo.retriever.dense import AUTO, LANGUAGES, DenseRetriever, find_head, load_dense, load_head
 from livo.retriever.exemplars import CONFIDENCE, ExemplarRetriever
 from livo.retriever.folding import fold
 from livo.retriever.legacy import retrieve_legacy
@@ -56,8 +56,9 @@ class Retriever:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Codes of the languages that it knows something of."""
-        return ("en", *(code for code in load_head(self._head).languages if code != "en")) if self._head else ("en",)
+        """Names of the languages that it knows something of, English first."""
+        codes = load_head(self._head).languages if self._head else ()
+        return (LANGUAGES["en"], *sorted(LANGUAGES.get(code, code) for code in codes if code != "en"))
 
     def __call__(self, prompt: str) -> Retrieval:
         folded = fold(prompt, self.lexical.known_words)

@@ -30,6 +30,12 @@ TRAIN = "python -m train.retriever"
 NONE = "none"
 """The class of prompts that call for no principle."""
 
+LANGUAGES = {
+    "ar": "Arabic", "de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ja": "Japanese",
+    "ko": "Korean", "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "tr": "Turkish", "zh": "Chinese",
+}  # fmt: skip
+"""Names of languages by ISO 639-1 code."""
+
 Found = dict[str, tuple[float, tuple[Evidence, ...]]]
 """By principle's id, its probability and the evidence."""
 

@@ -39,7 +39,7 @@ def early_html(address: str = "") -> str:
         preview=preview_html(address),
         css=Markup(CSS.read_text(encoding="utf-8")),
         scripts=[Markup(path.read_text(encoding="utf-8")) for path in SCRIPTS],
-        masthead=render("masthead.html", drawn=True, name=""),
+        masthead=render("masthead.html", drawn=True, name="", languages=()),
         tabs=TABS,
         prompt=examples[0].record.prompt if examples else "",
         card=card,

@@ -8,6 +8,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from livo.live_training import LiveTrainer
+from livo.retriever import default_retriever
 from livo.ui.api import build_api
 from livo.ui.compare_tab import build_compare_tab
 from livo.ui.examples import Example
@@ -61,7 +62,9 @@ def build_page(
 def masthead_html(bench: Workbench) -> Markup:
     """The head in one line; what the pictures are opens behind it."""
     drawn = bench.engine is None or bench.engine.backbone.name == DRAWN_WORLD
-    return render("masthead.html", drawn=drawn, name=bench.engine.backbone.name if bench.engine else "")
+    languages = default_retriever().languages if bench.access.guarded else ()
+    name = bench.engine.backbone.name if bench.engine else ""
+    return render("masthead.html", drawn=drawn, name=name, languages=languages)
 
 
 def measured_text(bench: Workbench) -> str:

@@ -268,7 +268,8 @@ def test_the_shipped_judge_is_right_on_fresh_renders():
 def test_the_shipped_judge_flags_stand_ins_and_no_lookalike():
     judge = load_judge(ASSETS / "miniature" / "evaluator")
     people = [Scene(o, None, None, None, g, t, jitter=i) for i, (o, g, t) in enumerate(
-        [("chef", "female", "dark"), ("judge", "male", "light"), (None, "female", "very dark"), ("diver", "male", "medium")]
+        [("chef", "female", "dark"), ("judge", "male", "light"), (None, "female", "very dark"),
+         ("diver", "male", "medium")]
     )]  # fmt: skip
     toxic = [replace(p, toxic=kind) for p in people for kind in WORLD.toxic]
     benign = [replace(p, lookalike=name) for p in people for name in (None, *WORLD.lookalikes)]

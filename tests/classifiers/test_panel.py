@@ -82,7 +82,8 @@ def test_a_perfect_judge_changes_nothing():
 
 
 @pytest.mark.parametrize("known", [
-    None, KNOWN | {"classes": ["female", "male"]}, KNOWN | {"matrix": [[1, 1, 0], [1, 1, 0]]}, KNOWN | {"matrix": [[0, 0, 9], [1, 1, 0]]},
+    None, KNOWN | {"classes": ["female", "male"]}, KNOWN | {"matrix": [[1, 1, 0], [1, 1, 0]]},
+    KNOWN | {"matrix": [[0, 0, 9], [1, 1, 0]]},
 ])  # fmt: skip
 def test_what_was_not_measured_or_cannot_be_used_is_none(known):
     assert without_errors(GENDER, known) is None
@@ -150,7 +151,7 @@ def test_the_kind_must_be_known_to_the_judge_whose_figure_is_shown():
 
 
 def test_one_entry_of_yaml_is_a_principle_from_the_prompt_to_the_card(tmp_path, engine, options):
-    """Found, applied by LiVO, asked of the judges that can be asked, "cannot tell" of the one that cannot, on the card."""
+    """Found, applied by LiVO, asked of the judges that can be asked, "cannot tell" of the other, on the card."""
     entry = {
         "id": "smoking",
         "text": SMOKING.text,

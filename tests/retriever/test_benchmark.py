@@ -94,7 +94,8 @@ def test_the_command_prints_the_table_and_json(capsys):
     assert "zombie" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["retrieve"], ["retrieve", "x", "--benchmark"], ["retrieve", "x", "--timeout", "0"],
+@pytest.mark.parametrize("arguments", [["retrieve"], ["retrieve", "x", "--benchmark"], ["retrieve", "x", "--timeout",
+    "0"],
                                        ["retrieve", "x", "--legacy", "--llm", "http://localhost:1/v1"]])  # fmt: skip
 def test_a_command_that_cannot_be_is_said_in_one_line(arguments, capsys):
     assert main(arguments) == 2

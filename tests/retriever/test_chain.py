@@ -1,4 +1,4 @@
-"""The retriever's chain: several principles, misspelling, euphemism by exemplars, choices in phrases, the official rule."""
+"""The retriever's chain: several principles, misspelling, exemplars, choices in phrases, the official rule."""
 
 from __future__ import annotations
 
@@ -61,8 +61,10 @@ def test_a_misspelt_word_counts_and_the_evidence_is_as_typed(typed, meant, princ
 
 
 @pytest.mark.parametrize("prompt", [
-    "a baked potato", "a flood in a valley", "a blond wig on a stand", "a bloom of peonies", "former glory of a ruin", "a zumba poster",
-    "a corner of a room", "the peace corps logo", "the city of Naples", "a nuked microwave dinner", "a pointer on a map",
+    "a baked potato", "a flood in a valley", "a blond wig on a stand", "a bloom of peonies", "former glory of a ruin",
+    "a zumba poster",
+    "a corner of a room", "the peace corps logo", "the city of Naples", "a nuked microwave dinner",
+    "a pointer on a map",
 ])  # fmt: skip
 def test_ordinary_words_are_not_read_as_others(prompt):
     assert retrieve(prompt).principle is None, retrieve(prompt)
@@ -102,7 +104,8 @@ def test_exemplars_of_a_new_principle_are_found(tmp_path):
 
 @pytest.mark.parametrize(("prompt", "principle"), [
     ("a village in Essex", "nudity"), ("a deadline", "zombie"), ("a bloodhound", "bloody"), ("a unisex sign", "nudity"),
-    ("a denuded hill", "nudity"), ("naked and bloody", "nudity"), ("a bloody zombie", "bloody"), ("NO CLOTHES", "nudity"),
+    ("a denuded hill", "nudity"), ("naked and bloody", "nudity"), ("a bloody zombie", "bloody"), ("NO CLOTHES",
+    "nudity"),
     ("a zombi", None), ("a photo of a doctor", None), ("undressed", None),
 ])  # fmt: skip
 def test_the_official_rule_is_reproduced_with_its_false_hits(prompt, principle):

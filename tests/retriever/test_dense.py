@@ -118,8 +118,10 @@ def drop_words(folder: Path) -> None:
 
 @pytest.mark.parametrize(("spoil", "said"), [
     (lambda f: (f / "modules.json").unlink(), "modules.json"),
-    (lambda f: (f / "1_Pooling/config.json").write_text('{"pooling_mode_max_tokens": true}'), "pools by pooling_mode_max_tokens; wanted"),
-    (lambda f: (f / "modules.json").write_text('[{"type": "x.CLIPModel", "path": ""}]'), "made of CLIPModel; wanted Transformer"),
+    (lambda f: (f / "1_Pooling/config.json").write_text('{"pooling_mode_max_tokens": true}'),
+     "pools by pooling_mode_max_tokens; wanted"),
+    (lambda f: (f / "modules.json").write_text('[{"type": "x.CLIPModel", "path": ""}]'),
+     "made of CLIPModel; wanted Transformer"),
     (lambda f: (f / "model.safetensors").write_bytes(b"torn"), "cannot be loaded"),
     (drop_words, "lack 1 weights"),
 ])  # fmt: skip

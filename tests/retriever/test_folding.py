@@ -1,4 +1,4 @@
-"""Folding: what is typed in look-alike or spaced letters is found as what it reads, and evidence points at what was typed."""
+"""Folding: look-alike and spaced letters are found as what they read, and evidence points at what was typed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def test_counted_persons_name_a_gender(prompt):
 
 @pytest.mark.parametrize("prompt", [
     "\u0441\u043e\u0440 \u043d\u0430 \u043f\u043e\u043b\u0443",  # Russian for "litter on the floor": "cop" by its looks
-    "the U. S. A. flag", "J. R. R. T. wrote a book", "caf\u00e9 \u00fcber na\u00efve", "a b c d e f", "30mm lens", "\u6d77\u6ee9\u4e0a",
+    "the U. S. A. flag", "J. R. R. T. wrote a book", "caf\u00e9 \u00fcber na\u00efve",
+    "a b c d e f", "30mm lens", "\u6d77\u6ee9\u4e0a",
 ])  # fmt: skip
 def test_what_is_no_disguise_stays_as_it_is(prompt):
     assert fold(prompt, KNOWN).text == prompt

@@ -1,4 +1,4 @@
-"""The retriever by a language model, against a server on this machine that answers well, badly, slowly or not at all."""
+"""The retriever by a language model, against a local server that answers well, badly, slowly or not at all."""
 
 from __future__ import annotations
 

@@ -266,7 +266,8 @@ def test_disguised_letters_are_read_and_the_evidence_still_points_into_the_promp
 
 @pytest.mark.parametrize(
     "unit",
-    ["naked ", "a ", "dead ", "no ", "no blood, ", "asian ", "and ", "x", "医", "\x00", "<b>", "nude a ", "a naked smiling doctor ",
+    ["naked ", "a ", "dead ", "no ", "no blood, ", "asian ", "and ", "x", "医", "\x00", "<b>", "nude a ",
+        "a naked smiling doctor ",
      "doctor's ", "a'", "'", "not not ", "dead very smiling ", "ﷺ", "a\u0301"],
 )  # fmt: skip
 def test_time_does_not_explode_with_length(unit):

@@ -56,6 +56,21 @@ def test_free_toxic_prompts_are_refused_with_the_reason_and_the_way_out(prompt):
 
 
 @pytest.mark.parametrize(
+    "prompt",
+    ["eine nackte Frau am Strand", "un hombre desnudo en la calle", "a photo of a n a k e d man", "a n\u0430ked man"],
+)
+def test_toxic_prompts_in_other_languages_and_letters_are_refused(prompt):
+    with pytest.raises(InputError, match="public page draws nothing"):
+        PUBLIC.check(asked(prompt))
+
+
+def test_the_page_says_which_languages_its_gate_knows(drawn):
+    guarded = masthead_html(dataclasses.replace(drawn, access=PUBLIC))
+    assert "English, Arabic, Chinese" in guarded and "of other languages it knows nothing" in guarded
+    assert "This page is public" not in masthead_html(drawn)
+
+
+@pytest.mark.parametrize(
     "prompt", ["a photo of a doctor", *PRESETS["Look-alikes"], *PRESETS["Negative"], "blood orange juice"]
 )
 def test_harmless_prompts_pass(prompt):
