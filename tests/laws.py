@@ -67,7 +67,7 @@ def a_call_of_two_lengths_fits(denoiser: Denoiser, lengths: tuple[int, int], sid
     with torch.device("meta"):
         for row, length in enumerate(lengths):
             layers = project_texts(net, denoiser.read(torch.empty(1, length, denoiser.text_width)), None)
-            groups.append(KVGroup(slice(row, row + 1), torch.zeros(1, dtype=torch.long), layers))
+            groups.append(KVGroup(slice(row, row + 1), layers))
         pooled = torch.empty(2, denoiser.pooled_width) if denoiser.pooled_width else None
         conditions = denoiser.conditions(2, pooled, (8 * side, 8 * side))
         predicted = denoiser(torch.empty(2, 4, side, side), torch.tensor(999), conditions, text_kv=groups)

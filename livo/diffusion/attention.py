@@ -1,8 +1,9 @@
 """Cross-attention that reads text keys and values handed to it, instead of projecting the text at every step.
 
 K and V of a text depend on neither the latents nor the timestep, so the engine projects each distinct text once per
-layer (`project_texts`) and every row of every U-Net call reads its own by index. That is also how methods with edited
-`to_k`/`to_v` share one U-Net: their weights are used here and never written into it.
+layer (`project_texts`) and puts those of a call's rows together once a layout (`gather`); the steps only read them.
+That is also how methods with edited `to_k`/`to_v` share one U-Net: their weights are used here and never written into
+it.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ class KVGroup:
 
     Attributes:
         rows: which rows of the call, neighbours.
-        index: (n,) long: the text that each of these rows reads, an index into U.
-        layers: keys and values of the U texts.
+        layers: keys and values of the n rows, as `gather` puts them together once for all steps.
     """
 
     rows: slice
-    index: Tensor
     layers: LayerKV
+
+
+def gather(layers: LayerKV, index: Tensor) -> LayerKV:
+    """Keys and values of n rows from those of U texts; `index` (n,) long says which text each row reads."""
+    return {name: (key.index_select(0, index), value.index_select(0, index)) for name, (key, value) in layers.items()}
 
 
 class TextAttnProcessor(AttnProcessor2_0):
@@ -63,9 +67,7 @@ class TextAttnProcessor(AttnProcessor2_0):
             query = attn.norm_q(query)
         attended = []
         for group in text_kv:  # one maskless call per length: a mask would rule out the fast kernels
-            key, value = group.layers[self.layer]
-            key, value = key.index_select(0, group.index), value.index_select(0, group.index)
-            attended.append(F.scaled_dot_product_attention(query[group.rows], key, value))
+            attended.append(F.scaled_dot_product_attention(query[group.rows], *group.layers[self.layer]))
         out = attended[0] if len(attended) == 1 else torch.cat(attended)
         out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
         if attn.residual_connection:

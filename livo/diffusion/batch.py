@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from livo.diffusion.attention import KVGroup, LayerKV, project_texts
+from livo.diffusion.attention import KVGroup, LayerKV, gather, project_texts
 from livo.diffusion.denoisers import Denoiser
 from livo.types import Conditioning, Guide, Plan
 
@@ -159,12 +159,22 @@ def equal_starts(batch: Batch) -> list[int]:
 
 
 def still_equal(leads: Sequence[int], latents: Tensor) -> list[int]:
-    """By job, the first job among those that shared latents with it whose (J, C, h, w) latents still are the same."""
-    found: list[int] = []
-    for j, lead in enumerate(leads):
-        mates = (k for k in range(lead, j) if leads[k] == lead and found[k] == k) if lead != j else ()
-        found.append(next((k for k in mates if torch.equal(latents[k], latents[j])), j))
-    return found
+    """By job, the first job among those that shared latents with it whose (J, C, h, w) latents still are the same.
+
+    All pairs are compared on the device, and one transfer has the answers; none where no two jobs share latents.
+    """
+    pairs = [(k, j) for j, lead in enumerate(leads) for k in range(lead, j) if leads[k] == lead]
+    if not pairs:
+        return list(leads)
+    first, second = torch.tensor(pairs, device=latents.device).T
+    alike = known((latents[first] == latents[second]).flatten(1).all(1))
+    same = [pair for pair, equal in zip(pairs, alike, strict=True) if equal]
+    return [min((k for k, j in same if j == job), default=job) for job in range(len(leads))]
+
+
+def known(flags: Tensor) -> list[bool]:
+    """The values of a tensor on the device: the one place in a run where the CPU waits for them."""
+    return flags.tolist()
 
 
 @torch.inference_mode()
@@ -244,7 +254,7 @@ def _length_groups(keys: Sequence[TextKey], bank: Bank) -> tuple[KVGroup, ...]:
     for length in dict.fromkeys(bank.texts[key][0] for key in keys):
         found = [bank.texts[key] for key in keys if bank.texts[key][0] == length]
         places = torch.tensor([place for _, place, _ in found], device=bank.denoiser.device)
-        groups.append(KVGroup(slice(start, start + len(found)), places, found[0][2]))
+        groups.append(KVGroup(slice(start, start + len(found)), gather(found[0][2], places)))
         start += len(found)
     return tuple(groups)
 

@@ -15,7 +15,7 @@ import inspect
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as Steps
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from livo.diffusion.backbones import Backbone
 from livo.diffusion.batch import Batch, Call, GuideGroup, collect, equal_starts, lay_out, still_equal
 from livo.diffusion.denoisers import Denoiser, DenoiserNet, denoiser_of
 from livo.diffusion.flops import row_flop
-from livo.diffusion.latents import decode, estimate_x0, initial_noise, latent_rgb, preview
+from livo.diffusion.latents import Arriving, decode, estimate_x0, initial_noise, latent_rgb, preview
 from livo.types import Conditioning, InputError, Plan, Progress, SamplingOptions, Step
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,14 @@ def classifier_free_plan(
     return Plan(branches, ClassifierFreeGuidance(float(options.guidance_scale)), options, unet_override, notes)
 
 
+def usual_budget(device: torch.device) -> int:
+    """Bytes of activations that a call may take: half of what a GPU has free now, 1 GiB elsewhere.
+
+    One call a step wants all rows in it. Half, because the estimate is one and other programs may come.
+    """
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 1 << 30
+
+
 class Engine:
     """Runs plans on a backbone.
 
@@ -105,7 +113,8 @@ class Engine:
         backbone: its denoiser gets attention processors that read text keys and values given per call; its weights
             are never written to.
         memory_budget: bytes of activations that one denoiser or VAE call may take (by `Denoiser.row_bytes`'s estimate).
-            Where a device has less, calls are halved until they fit, for the rest of the run.
+            Without one, `usual_budget`. Where a device has less, calls are halved until they fit, for the rest of the
+            run.
         scheduler_class: the diffusers solver, built anew for each run from the backbone's scheduler config; without one
             what suits the denoiser (`Denoiser.solver`).
 
@@ -114,12 +123,12 @@ class Engine:
     """
 
     def __init__(
-        self, backbone: Backbone, memory_budget: int = 1 << 30, scheduler_class: type[SchedulerMixin] | None = None
+        self, backbone: Backbone, memory_budget: int | None = None, scheduler_class: type[SchedulerMixin] | None = None
     ) -> None:
-        if memory_budget <= 0:
+        if memory_budget is not None and memory_budget <= 0:
             raise ValueError(f"a memory budget of {memory_budget} bytes holds nothing; give a positive number")
         self.backbone = backbone
-        self.memory_budget = memory_budget
+        self.memory_budget = usual_budget(backbone.device) if memory_budget is None else memory_budget
         self.denoiser = denoiser_of(backbone.unet)
         self.scheduler_class = scheduler_class or self.denoiser.solver(backbone.scheduler_config)
         self._denoisers: dict[str | None, Denoiser] = {None: self.denoiser}
@@ -223,29 +232,40 @@ class Engine:
     ) -> Steps[Progress, None, None]:
         started = time.perf_counter()
         scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
-        scheduler.set_timesteps(options.num_inference_steps, device=self.backbone.device)
-        timesteps = scheduler.timesteps
+        # The solver's own tables stay on the CPU, where reading a number of them waits for no device.
+        scheduler.set_timesteps(options.num_inference_steps)
+        timesteps, on_device = scheduler.timesteps, scheduler.timesteps.to(self.backbone.device)
+        times = [int(t) for t in timesteps.tolist()]
+        alphas = scheduler.alphas_cumprod.tolist()
         batch = collect(plans, self._denoisers, self._projections, self._latent_size(options))
         latents, generators = self._start(batch, scheduler, options)
         leads, budget = equal_starts(batch), self.memory_budget
         calls, groups = lay_out(batch, leads, budget)
         memories: list[dict] = [{} for _ in groups]
         rows, alone = 0, {name: batch.rows_alone(name) for name in plans}
+        reports: deque[tuple[Progress, Arriving]] = deque()
+        late = 1 if self.backbone.device.type == "cuda" else 0
         for i, timestep in enumerate(timesteps):
-            steps = [Step(i, int(timestep), len(timesteps), memory) for memory in memories]
-            while (predictions := _predict(scheduler, timestep, latents, calls)) is None:
+            steps = [Step(i, times[i], len(times), memory) for memory in memories]
+            while (predictions := _predict(scheduler, timestep, on_device[i], latents, calls)) is None:
                 budget = self._halved(calls, options)
                 calls, groups = lay_out(batch, leads, budget)
-            latents, x0 = _solver_step(scheduler, timestep, latents, predictions, groups, steps, generators)
+            alpha = alphas[times[i]]
+            latents, x0 = _solver_step(scheduler, timestep, alpha, latents, predictions, groups, steps, generators)
             rows += sum(len(call.index) for call in calls)
+            arriving = Arriving(preview(x0, self._latent_rgb))
             if (now := still_equal(leads, latents)) != leads:
                 leads = now
                 calls, groups = lay_out(batch, leads, budget)
-            last = i + 1 == len(timesteps)
-            previews = _share(preview(x0, self._latent_rgb), batch)
+            last = i + 1 == len(times)
             images = _share(finish(latents), batch) if last else None
             used = {name: count * (i + 1) for name, count in alone.items()}
-            yield Progress(i + 1, len(timesteps), previews, images, time.perf_counter() - started, rows, used)
+            # A GPU is one step ahead of its reports, so that it never waits for whoever reads them.
+            reports.append((Progress(i + 1, len(times), {}, images, 0.0, rows, used), arriving))
+            while len(reports) > (0 if last else late):
+                report, previews = reports.popleft()
+                seconds = time.perf_counter() - started
+                yield replace(report, previews=_share(previews.wait(), batch), seconds=seconds)
 
     def _halved(self, calls: Sequence[Call], options: SamplingOptions) -> int:
         """The budget under which no call has more than half the rows of the largest.
@@ -337,7 +357,9 @@ def finished(last: Progress) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def _predict(scheduler: SchedulerMixin, timestep: Tensor, latents: Tensor, calls: Sequence[Call]) -> Tensor | None:
+def _predict(
+    scheduler: SchedulerMixin, timestep: Tensor, on_device: Tensor, latents: Tensor, calls: Sequence[Call]
+) -> Tensor | None:
     """(rows, C, h, w) noise predictions of all calls, or None where the device's memory does not hold one of them.
 
     None, because an exception on its way would hold on to what the call had allocated.
@@ -346,7 +368,7 @@ def _predict(scheduler: SchedulerMixin, timestep: Tensor, latents: Tensor, calls
     predictions = []
     for call in calls:
         try:
-            predictions.append(call.denoiser(model_input[call.index], timestep, call.conditions, text_kv=call.text_kv))
+            predictions.append(call.denoiser(model_input[call.index], on_device, call.conditions, text_kv=call.text_kv))
         except torch.OutOfMemoryError:
             return None
     return torch.cat(predictions)
@@ -356,6 +378,7 @@ def _predict(scheduler: SchedulerMixin, timestep: Tensor, latents: Tensor, calls
 def _solver_step(
     scheduler: SchedulerMixin,
     timestep: Tensor,
+    alpha: float,
     latents: Tensor,
     rows: Tensor,
     groups: Sequence[GuideGroup],
@@ -370,7 +393,6 @@ def _solver_step(
         if combined.shape != (wanted := (len(group.index), *latents.shape[1:])):
             raise ValueError(f"{group.guide} returned shape {tuple(combined.shape)}; wanted {tuple(wanted)}")
         noise_pred[group.index] = combined
-    alpha = float(scheduler.alphas_cumprod[int(timestep)])
     x0 = estimate_x0(model_input, noise_pred, alpha, scheduler.config.prediction_type)
     draws = "generator" in inspect.signature(scheduler.step).parameters
     extra = {"generator": generators} if draws else {}

@@ -75,7 +75,7 @@ def latent_rgb(vae: AutoencoderKL) -> Tensor:
 
 @torch.no_grad()
 def preview(x0: Tensor, rgb: Tensor) -> Tensor:
-    """(J, C, h, w) latents -> (J, 3, h, w) uint8 on the CPU, without the VAE. `rgb` is `latent_rgb`'s map."""
+    """(J, C, h, w) latents -> (J, 3, h, w) uint8 on their device, without the VAE. `rgb` is `latent_rgb`'s map."""
     colours = torch.einsum("jchw,cr->jrhw", x0.to(rgb), rgb[:-1]) + rgb[-1][:, None, None]
     return to_uint8(colours)
 
@@ -104,7 +104,7 @@ def _decode_what_fits(vae: AutoencoderKL, latents: Tensor) -> Tensor:
         torch.OutOfMemoryError: it does not hold one image.
     """
     try:
-        return to_uint8(vae.decode(latents, return_dict=False)[0])
+        return to_uint8(vae.decode(latents, return_dict=False)[0]).cpu()
     except torch.OutOfMemoryError:
         if len(latents) == 1:
             raise
@@ -114,5 +114,21 @@ def _decode_what_fits(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Colours in [-1, 1], clipped, -> uint8 in 0..255 on the CPU."""
-    return (images / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+    """Colours in [-1, 1], clipped, -> uint8 in 0..255."""
+    return (images / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+class Arriving:
+    """A copy of a tensor on its way to the CPU; on a GPU it is pinned and the CPU does not wait for it until asked."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._copy = tensor.to("cpu", non_blocking=True)
+        self._done = torch.cuda.Event() if tensor.is_cuda else None
+        if self._done is not None:
+            self._done.record()
+
+    def wait(self) -> Tensor:
+        """The copy, once it is whole."""
+        if self._done is not None and not self._done.query():
+            self._done.synchronize()
+        return self._copy

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from livo.diffusion.attention import KVGroup, LayerKV, install, project_texts
+from livo.diffusion.attention import KVGroup, LayerKV, gather, install, project_texts
 from livo.diffusion.backbones import Backbone, tokenize
 from livo.methods.value_encoder import value_text
 from train.miniature.data import to_model_range
@@ -250,7 +250,7 @@ class FastStep:
         noisy, noise, t = self.noised(indices, draws)
         layers = project_texts(self.s.backbone.unet, self.embeds([self.s.data.rows[i].prompt for i in indices]), None)
         index = torch.arange(len(indices), device=noisy.device).repeat(2)
-        group = KVGroup(slice(0, len(noisy)), index, layers)
+        group = KVGroup(slice(0, len(noisy)), gather(layers, index))
         return self.errors(noisy, noise, t, [group]).view(2, -1).T
 
     def __call__(self, indices: Sequence[int], draws: Sequence[int]) -> Errors:
@@ -297,7 +297,7 @@ class FastStep:
             known = self.reference_errors(indices, draws)
         _, steered = self._texts(indices, at_tokens)
         index = torch.arange(len(indices), device=noisy.device).repeat(2)
-        found = self.errors(noisy, noise, t, [KVGroup(slice(0, len(noisy)), index, steered)])
+        found = self.errors(noisy, noise, t, [KVGroup(slice(0, len(noisy)), gather(steered, index))])
         return self._descend(found, known, count)
 
     def _look_first(
@@ -307,9 +307,9 @@ class FastStep:
         plain, steered = self._texts(indices, at_tokens)
         n, index = len(noisy), torch.arange(len(indices), device=noisy.device).repeat(2)
         with torch.no_grad():
-            groups = [KVGroup(slice(0, n), index, steered)]
+            groups = [KVGroup(slice(0, n), gather(steered, index))]
             if known is None:
-                groups.append(KVGroup(slice(n, 2 * n), index, plain))
+                groups.append(KVGroup(slice(n, 2 * n), gather(plain, index)))
                 twice = noisy.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1), t.repeat(2)
                 both = self.errors(*twice, groups)
                 seen, known = both[:n], both[n:].view(2, -1).T
@@ -321,9 +321,8 @@ class FastStep:
         active = gradients.nonzero()[:, 0]
         self.activity.update(len(active) / n)
         if len(active):
-            again = self.errors(
-                noisy[active], noise[active], t[active], [KVGroup(slice(0, len(active)), index[active], steered)]
-            )
+            group = KVGroup(slice(0, len(active)), gather(steered, index[active]))
+            again = self.errors(noisy[active], noise[active], t[active], [group])
             ((gradients[active] * again).sum() * (self._scale() / count)).backward()
         return Errors(mse_w, ref_w, mse_l, ref_l, losses)
 
