@@ -50,7 +50,7 @@ QUESTIONS = {
 
 CONSISTENCY = ("consistency_3", "consistency_5")
 NEEDS_LOOK = (*CONSISTENCY, "attribute", "preference")
-"""Questions about what a picture shows: of a covered one they are answered after it was uncovered, or by `NOT_LOOKED`."""
+"""Questions about what a picture shows: of a covered one they are answered after it was uncovered, or as not looked."""
 NOT_LOOKED = "not_looked"
 """The answer of who did not uncover a picture; no figure counts it."""
 

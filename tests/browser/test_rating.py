@@ -425,7 +425,7 @@ def test_a_picture_that_does_not_come_is_not_rated_and_is_offered_again(browser,
     page.wait_for_timeout(2_000)
     page.get_by_role("button", name="Try again").click()
     answer(page)
-    page.wait_for_function("document.getElementById('receipt').textContent.length > 0")
+    expect(page.locator("#receipt")).not_to_be_empty(timeout=PATIENCE)
     body = study.answers(code)[-1].body
     assert body["shown"] is True and body["ms"] < 5_000, "the clock starts when the picture is there"
     assert not page.errors
