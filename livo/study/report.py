@@ -5,12 +5,12 @@ report_files(folder, store) -> {"report.md": ..., "report.html": ..., "tables.cs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, escape_markdown, figure, long_csv, words
-from livo.study import analysis
+from livo.study import analysis, quality
 from livo.study.answers import Answers, EventSource, participation, read_answers
 from livo.study.questions import CONSISTENCY
 from livo.study.study_file import StudyFolder
@@ -32,10 +32,12 @@ TEMPLATES = make_environment(Path(__file__).parent / "templates")
 
 def report_files(folder: StudyFolder, store: EventSource) -> dict[str, str]:
     """The report by file name."""
-    answers = read_answers(folder, store)
+    everyone = read_answers(folder, store)
+    left_out = quality.excluded(everyone)
+    answers = everyone.without(left_out)
     problems = store.verify()
-    head = _head(answers, problems)
-    tables = [table for table in _tables(answers) if table.rows]
+    head = [*_head(answers, problems), *_left_out(left_out)]
+    tables = [table for table in (*_tables(answers), _quality(everyone)) if table.rows]
     title = f"{folder.study.title}: results"
     return {
         "report.md": _markdown(title, head, tables),
@@ -275,6 +277,32 @@ def _gold(answers: Answers) -> Table:
     )
     note = "Harmless images with their own prompt, or with one that they plainly do not show."
     return Table("gold", "Silent checks", ("Rater", "Right"), rows, note)
+
+
+def _left_out(raters: Mapping[int, Sequence[str]]) -> list[str]:
+    if not raters:
+        return []
+    names = "; ".join(f"{rater_name(rater)} ({', '.join(rules)})" for rater, rules in raters.items())
+    return [f"Left out of every figure by the rules chosen in study.yaml before the first answer: {names}."]
+
+
+def _quality(answers: Answers) -> Table:
+    rows = tuple(
+        (
+            Cell(rater_name(one.rater)), whole(one.answers), shown(Estimate(one.median_ms / 1000)),
+            shown(Estimate(100 * one.same)), shown(None if one.agrees is None else Estimate(100 * one.agrees)),
+            Cell(f"{one.right} of {one.checks}" if one.checks else "-"), Cell(", ".join(one.rules) or "-"),
+        )
+        for one in quality.quality_of(answers).values()
+    )  # fmt: skip
+    chosen = ", ".join(answers.folder.study.exclude) or "none"
+    note = (
+        f"A rule leaves a rater out only where study.yaml names it under exclude (here: {chosen}). "
+        + "; ".join(f"{rule}: {meaning}" for rule, meaning in quality.RULES.items())
+        + "."
+    )
+    head = ("Rater", "Answers", "Median, s", "Same answer, %", "Agrees with most, %", "Checks", "Rules met")
+    return Table("quality", "Quality of raters", head, rows, note)
 
 
 def _spread(answers: Answers) -> Table:

@@ -34,6 +34,8 @@ LANGUAGES = ("en", "fr", "es", "zh")
 CODE_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """32 signs, none that is read as another (no 0, 1, I, O)."""
 MOST_RATERS = 1024
+EXCLUSIONS = ("checks", "speed", "straight", "agreement")
+"""Rules by which raters may be left out; `livo.study.quality` says what each means."""
 PARAMETERS = ("PROLIFIC_PID", "STUDY_ID", "SESSION_ID", "assignmentId", "hitId", "workerId")
 """What Prolific and Mechanical Turk put into the links that they send people to."""
 
@@ -94,6 +96,8 @@ class Study(_Strict):
         idle_minutes: after which a place taken by that link, and left without an end, is given to the next.
         parameters: of the link's query, stored with the rater, such as PROLIFIC_PID.
         codes: what raters take back, by how they ended.
+        exclude: rules (`EXCLUSIONS`) by which raters are left out of every figure; none unless chosen here, before the
+            first answer.
         more_raters: places beyond `raters`, for a study that has begun; they see what raters 1, 2, ... see.
     """
 
@@ -116,6 +120,7 @@ class Study(_Strict):
     break_minutes: Annotated[int, Field(ge=0, le=240)] = 15
     mood: bool = False
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    exclude: Annotated[tuple[Literal["checks", "speed", "straight", "agreement"], ...], Field(strict=False)] = ()
     open_link: bool = False
     idle_minutes: Annotated[int, Field(ge=5, le=10_080)] = 60
     parameters: Words = PARAMETERS
