@@ -14,7 +14,6 @@ from livo.miniature.world import load_world
 from livo.presentation.marks import lead_of
 from livo.record import ComparisonRecord
 from livo.types import Progress
-from livo.ui.access import flagged
 from livo.ui.cards import message, principle_card, status_line
 from livo.ui.examples import Example
 from livo.ui.readout import View
@@ -84,13 +83,15 @@ def guessed_class(rows: Sequence[Row]) -> str:
 def shown_of(comparison: Comparison, entries: Mapping[str, MethodEntry]) -> Shown:
     """What a comparison that was just made shows."""
     made = {id: result for id, result in comparison.methods.items() if result.images is not None}
+    images = {id: to_pixels(result.images) for id, result in made.items() if result.images is not None}
+    # The judge misses much in drawings of words that neither it nor the model ever saw.
     measured = comparison.request.words.measurable
     return Shown(
         {id: entries[id].title for id in comparison.methods},
         {id: entries[id].phrase for id in comparison.methods},
-        {id: to_pixels(result.images) for id, result in made.items() if result.images is not None},
+        images,
         {id: result.notes for id, result in made.items()},
-        {} if measured else {id: flagged(result) for id, result in made.items()},
+        {} if measured else {id: [True] * len(tiles) for id, tiles in images.items()},
     )
 
 

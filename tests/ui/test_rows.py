@@ -363,7 +363,7 @@ def test_unknown_words_are_named_first_bounded_and_something_known_is_offered():
     assert unknown_words_note([], []) == ""
     reader = Reader(unknown_words_note(["plumberx"], ["a photo of a plumber"]))
     text = " ".join(reader.text.split())
-    assert "never saw this word: ‘plumberx’" in text and "nothing is measured" in text
+    assert "never saw this word: ‘plumberx’" in text and "the pictures are covered, and nothing is measured" in text
     assert [b["data-prompt"] for b in reader.all("button")] == ["a photo of a plumber"]
     assert "and 12 more" in Reader(unknown_words_note([f"w{i}" for i in range(20)], [])).text
     assert "looks like French" in " ".join(Reader(unknown_words_note(["x"], [], "French")).text.split())
