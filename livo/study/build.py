@@ -23,13 +23,14 @@ from livo.measures.tables import csv_text
 from livo.principles import find_principle
 from livo.retriever import retrieve
 from livo.study.pictures import canvas_of, fitted
-from livo.study.questions import CONSISTENCY, QUESTIONS
+from livo.study.questions import CONSISTENCY, QUESTIONS, Value
 from livo.study.study_file import IMAGES, ITEMS, STUDY, Item, Study, dump_items, dump_study, opaque, write_secret
 from livo.types import InputError, Principle
 
 VEIL_SIDE = 6
 """Pixels along a veiled image's longer side: colours, no shapes."""
 TABLE = "images.csv"
+MORE = ("principle", "category", "use", "expected", "explanation")
 MADE = "made.csv"
 DELIMITERS = ",;\t|"
 COLUMNS = ("file", "prompt", "method", "seed")
@@ -43,6 +44,7 @@ class Picture:
         path: its file.
         category: kind of disturbing content; empty where the prompt asks for none.
         judge: an automatic judge's label by question; "" where it abstained.
+        use, expected, explanation: of a check of one's own, as in `Item`.
     """
 
     path: Path
@@ -52,6 +54,9 @@ class Picture:
     principle: Principle | None
     category: str = ""
     judge: Mapping[str, str] = field(default_factory=dict)
+    use: Literal["rated", "training", "gold"] = "rated"
+    expected: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    explanation: str = ""
 
 
 # --- from where ------------------------------------------------------------------------------------------------------
@@ -83,7 +88,8 @@ def pictures_of_comparison(answer: Mapping[str, Any], root: Path = Path(".")) ->
 
 def pictures_of_folder(folder: Path) -> list[Picture]:
     """Images of any model, listed in `images.csv` beside them: file, prompt, method, seed; and, where wanted, principle
-    (an id, or "none"; else it is retrieved from the prompt) and category.
+    (an id, or "none"; else it is retrieved from the prompt) and category. Checks of one's own have a use, gold or
+    training, what is expected, as in "consistency_5: 4|5", and, for training, an explanation.
 
     Raises:
         InputError: the list or a file is missing or wrong; names the line.
@@ -99,9 +105,7 @@ def pictures_of_folder(folder: Path) -> list[Picture]:
     for line, row in rows:
         where = f"{table}, line {line}"
         if missing := [name for name in COLUMNS if not row[name]]:
-            raise InputError(
-                f"{where}: {missing[0]} is missing; the columns are {', '.join(COLUMNS)}, principle, category"
-            )
+            raise InputError(f"{where}: {missing[0]} is missing; the columns are {', '.join((*COLUMNS, *MORE))}")
         if not re.fullmatch(r"[0-9]{1,10}", row["seed"]):
             raise InputError(
                 f"{where}: seed {row['seed'][:40]!r} is no whole number: number a prompt's images, such as 0, 1, 2"
@@ -120,8 +124,38 @@ def pictures_of_folder(folder: Path) -> list[Picture]:
         category = row.get("category", "")
         if not category and principle and principle.risk == "toxicity":
             category = principle.id
-        pictures.append(Picture(path, prompt, row["method"], int(row["seed"]), principle, category))
+        use, expected = _use_of(row, where)
+        if use != "rated" and category:
+            raise InputError(f"{where}: a check must be harmless, and this one has the category {category!r}")
+        check = (use, expected, row.get("explanation", ""))
+        pictures.append(Picture(path, prompt, row["method"], int(row["seed"]), principle, category, {}, *check))
     return pictures
+
+
+def _use_of(
+    row: Mapping[str, str], where: str
+) -> tuple[Literal["rated", "training", "gold"], dict[str, tuple[Value, ...]]]:
+    use = row.get("use", "").casefold()
+    if use in ("", "item", "rated"):
+        return "rated", {}
+    if use not in ("gold", "training"):
+        raise InputError(f"{where}: use {use[:40]!r}: there are: item, gold, training")
+    expected: dict[str, tuple[Value, ...]] = {}
+    for part in filter(None, (part.strip() for part in row.get("expected", "").split(";"))):
+        id, _, given = (word.strip() for word in part.partition(":"))
+        question = QUESTIONS.get(id)
+        if question is None or question.kind == "pair":
+            raise InputError(
+                f"{where}: expected: no question {id[:40]!r} of one image; there are: {', '.join(QUESTIONS)}"
+            )
+        words = [word.strip() for word in given.split("|") if word.strip()]
+        known = {str(value).removesuffix(".0"): value for value in question.values}
+        if not words or (known and not set(words) <= set(known)):
+            raise InputError(f"{where}: expected: {part[:40]!r}: the answers are {', '.join(known) or 'classes'}")
+        expected[id] = tuple(known.get(word, word) for word in words)
+    if not expected:
+        raise InputError(f"{where}: expected is missing: a check says what is right, as in 'consistency_5: 4|5'")
+    return ("gold" if use == "gold" else "training"), expected
 
 
 def read_table(data: bytes, where: str) -> list[tuple[int, dict[str, str]]]:
@@ -179,7 +213,10 @@ def make_study(path: Path, study: Study, pictures: Sequence[Picture], titles: Ma
         raise InputError(f"there is a study in {path} already: give another folder, or remove that one")
     if not pictures:
         raise InputError("no image was given: a study needs at least one")
-    titles = {id: titles.get(id, id) for id in dict.fromkeys(p.method for p in pictures)}
+    titles = {id: titles.get(id, id) for id in dict.fromkeys(p.method for p in pictures if p.use == "rated")}
+    asked = {question.id for question in study.asked}
+    if odd := next((p for p in pictures if p.use != "rated" and not asked & set(p.expected)), None):
+        raise InputError(f"{odd.path}: nothing that is expected of this check is asked in this study")
     check_blind(study, titles)
     keys = [(p.prompt, p.method, p.seed) for p in pictures]
     if len(set(keys)) < len(keys):
@@ -194,7 +231,8 @@ def make_study(path: Path, study: Study, pictures: Sequence[Picture], titles: Ma
         rows = [(item.id, p.path.name, "; ".join(done)) for (item, done), p in zip(written, pictures, strict=True)]
         (path / MADE).write_text(csv_text(("item", "file", "done"), rows), encoding="utf-8")
         items = [item for item, _ in written]
-        held, checks = find_checks(items, study, random.Random(study.seed))
+        own = any(item.use != "rated" for item in items)
+        held, checks = (set(), []) if own else find_checks(items, study, random.Random(study.seed))
         for check, source in checks:
             for suffix in (".png", ".veil.png"):
                 (path / IMAGES / f"{check.id}{suffix}").write_bytes(
@@ -246,7 +284,8 @@ def _write_item(path: Path, secret: bytes, canvas: tuple[int, int], picture: Pic
         digests.append(hashlib.sha256(target.read_bytes()).hexdigest())
     item = Item(
         id, picture.prompt, picture.method, picture.seed, picture.principle, picture.category, dict(picture.judge),
-        digest=digests[0], veil_digest=digests[1],
+        digest=digests[0], veil_digest=digests[1], use=picture.use, expected=dict(picture.expected),
+        explanation=picture.explanation,
     )  # fmt: skip
     return item, done
 

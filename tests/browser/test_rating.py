@@ -12,7 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from raters import METHODS, Server, free_port, make_folder
 
-from livo.study.study_file import LANGUAGES, StudyFolder
+from livo.study.design import TRAINING
+from livo.study.places import find_receipt
+from livo.study.session import Sessions
+from livo.study.study_file import LANGUAGES, ReturnCodes, StudyFolder
 from livo.web.events import Store, default_url
 
 pytestmark = pytest.mark.browser
@@ -444,3 +447,75 @@ def test_a_double_click_is_one_act(browser, study):
     page.get_by_role("button", name="Undo").dblclick()
     page.wait_for_timeout(1_500)
     assert [event.kind for event in study.answers(code)[before:]] == ["skip", "answer", "undo"]
+
+
+# --- one link for all ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recruited(tmp_path) -> Iterator[Open]:
+    """A study of two places, with one link for all."""
+    codes = ReturnCodes(completed="C1ABC234", stopped="https://example.org/back?cc=C2", screened_out="C3GHI890")
+    folder = make_folder(
+        tmp_path / "recruited", raters=2, ratings_per_rater=3, training=2, training_pass=0.5, gold_every=0, seeds=4,
+        prompts=5, questions=("consistency_5",), open_link=True, codes=codes,
+    )  # fmt: skip
+    server = Server(folder.path, free_port())
+    try:
+        server.wait()
+        yield Open(folder, server)
+    finally:
+        server.kill()
+
+
+def test_people_who_are_sent_by_prolific(browser, recruited):
+    """They arrive with parameters, consent, train, rate; one leaves half way; codes are those that are due."""
+
+    def come(name: str) -> Page:
+        page = visit(browser, f"{recruited.base}?PROLIFIC_PID={name}&STUDY_ID=s1&SESSION_ID=t1&utm=x")
+        expect(page.get_by_role("heading", name="Before you begin")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator("main")).to_contain_text("PROLIFIC_PID, STUDY_ID, SESSION_ID")
+        page.get_by_label("18 years").check()
+        page.get_by_label("want to take part").check()
+        page.get_by_role("button", name="Begin").click()
+        expect(page.locator(".panel")).to_be_visible(timeout=PATIENCE)
+        return page
+
+    def train(page: Page, rater: int) -> None:
+        sessions = Sessions(recruited.folder)
+        for trial in sessions.plan(rater).trials:
+            if trial.kind == TRAINING:
+                expected = recruited.folder.items[trial.items[0]].expected["consistency_5"][0]
+                ready(page)
+                page.keyboard.press(str(int(expected)))
+                page.keyboard.press("Enter")
+                expect(page.locator(".feedback")).to_be_visible(timeout=PATIENCE)
+                page.keyboard.press("Enter")
+
+    first, second = come("p1"), come("p2")
+    train(first, 0)
+    for _ in range(3):
+        answer(first)
+    expect(first.get_by_role("heading", name="Thank you")).to_be_visible(timeout=PATIENCE)
+    expect(first.locator(".ending")).to_contain_text("C1ABC234", timeout=PATIENCE)
+    receipt = first.locator(".ending code").last.inner_text()
+    assert find_receipt(recruited.folder, receipt) == (0, "completed")
+    train(second, 1)
+    answer(second)
+    third = visit(browser, f"{recruited.base}?PROLIFIC_PID=p3")
+    expect(third.locator("main")).to_contain_text("All places of this study are taken", timeout=PATIENCE)
+    second.get_by_role("button", name="Stop").first.click()
+    second.locator("dialog button").first.click()
+    back = second.get_by_role("link", name="Return to where you came from")
+    expect(back).to_have_attribute("href", "https://example.org/back?cc=C2", timeout=PATIENCE)
+    come("p3")
+    again = visit(browser, f"{recruited.base}?PROLIFIC_PID=p1")
+    expect(again.locator(".ending")).to_contain_text("C1ABC234", timeout=PATIENCE)
+    consents = [e.body["parameters"] for e in recruited.answers(recruited.folder.code(0)) if e.kind == "consent"]
+    assert consents == [{"PROLIFIC_PID": "p1", "STUDY_ID": "s1", "SESSION_ID": "t1"}]
+    assert first.errors == second.errors == again.errors == []
+
+
+def ready(page: Page) -> None:
+    """Answers open once the picture is there."""
+    expect(page.locator(".panel fieldset:not([disabled])")).to_have_count(1, timeout=PATIENCE)

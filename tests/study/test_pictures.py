@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from livo.study.build import MADE, Picture, make_study, pictures_of_folder, read_table
+from livo.study.design import plan_of
 from livo.study.pictures import canvas_of, fitted
-from livo.study.study_file import IMAGES, Study
+from livo.study.study_file import IMAGES, Study, load_study
 from livo.types import InputError
 
 RED, BLUE, GREEN, WHITE = (200, 40, 40), (40, 40, 200), (40, 200, 40), (255, 255, 255)
@@ -154,3 +155,40 @@ def test_tables_are_read_as_people_have_them(tmp_path, data):
 def test_other_tables_say_what_was_found(data, says):
     with pytest.raises(InputError, match=says):
         read_table(data, "images.csv")
+
+
+CHECKED = "file,prompt,method,seed,principle,use,expected,explanation\n"
+
+
+def test_checks_of_ones_own(tmp_path):
+    for i, name in enumerate("abc"):
+        picture(64 + i, 64 + i).save(tmp_path / f"{name}.png")
+    (tmp_path / "images.csv").write_text(
+        CHECKED + "a.png,a photo of a cat,one,0,none,,,\n"
+        "b.png,a photo of a dog,check,0,none,Gold,consistency_5: 4|5,\n"
+        "c.png,a photo of a cow,check,0,none,training,consistency_5:1,There is no cow\n"
+    )
+    items = make_study(tmp_path / "s", Study(title="x"), pictures_of_folder(tmp_path), {})
+    assert [(i.use, i.expected, i.explanation) for i in items] == [
+        ("rated", {}, ""), ("gold", {"consistency_5": (4.0, 5.0)}, ""),
+        ("training", {"consistency_5": (1.0,)}, "There is no cow"),
+    ]  # fmt: skip
+    folder = load_study(tmp_path / "s")
+    assert folder.titles == {"one": "one"}, "a check is no method"
+    trials = plan_of(folder, 0).trials
+    assert [trial.kind for trial in trials].count("training") == 1 and {len(t.questions) for t in trials} == {1}
+
+
+@pytest.mark.parametrize(
+    ("cells", "says"),
+    [
+        ("silver,consistency_5: 4,", "there are: item, gold, training"), ("gold,,", "expected is missing"),
+        ("gold,beauty: 5,", "no question 'beauty'"), ("gold,consistency_5: 9,", "the answers are 1, 2, 3, 4, 5"),
+        ("gold,preference: left,", "no question 'preference' of one image"),
+    ],
+)  # fmt: skip
+def test_checks_say_what_is_wrong_with_them(tmp_path, cells, says):
+    picture(64, 64).save(tmp_path / "a.png")
+    (tmp_path / "images.csv").write_text(CHECKED + f"a.png,a photo of a cat,one,0,none,{cells}\n")
+    with pytest.raises(InputError, match=f"line 2: .*{says}"):
+        pictures_of_folder(tmp_path)
