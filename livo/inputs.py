@@ -93,7 +93,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 JUDGES_HELP = (
-    "evaluator, open_clip, llava, safety_checker, open_nsfw, faces or none; several by comma, each as NAME:OPTION@FOLDER "
+    "evaluator, open_clip, llava, safety_checker, open_nsfw, faces or none; several by comma, as NAME:OPTION@FOLDER "
     "(the evaluator in the backbone's folder, else open_clip)"
 )
 
