@@ -79,6 +79,16 @@ def test_edges_weigh_more_than_walls_and_weights_average_to_one():
     assert autoencoder.detail_weight(torch.zeros(1, 3, 8, 8)).allclose(torch.ones(1, 1, 8, 8))
 
 
+def test_a_wrong_colour_weighs_more_than_a_wrong_grey_and_its_pull_grows_with_the_error():
+    grey = torch.zeros(1, 3, 8, 8)
+    assert (autoencoder.opponent(grey + 0.3) == 0).all()
+    tint = torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1)
+    assert autoencoder.opponent(tint.expand(1, 3, 8, 8)).square().mean() == pytest.approx(1.05**2 * 2)
+    loss = [autoencoder.reconstruction_loss(grey, grey + size * tint).item() for size in (0.1, 0.2)]
+    assert loss[1] > 2.5 * loss[0], "an L1 loss alone would double"
+    assert loss[0] > autoencoder.reconstruction_loss(grey, grey + 0.2 / 3)
+
+
 def test_the_loss_is_zero_at_equality_and_prefers_a_sharp_edge_to_a_soft_one():
     x = torch.full((1, 3, 32, 32), -1.0)
     x[..., 16:] = 1
