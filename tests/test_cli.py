@@ -74,8 +74,17 @@ def test_retrieve(capsys):
     assert "'doctor'" in capsys.readouterr().out
 
 
-def test_retrieve_imports_nothing_heavy():
-    code = "import sys; from livo.__main__ import main; main(['retrieve', 'a doctor']); print({'torch', 'gradio', 'diffusers'} & set(sys.modules))"  # fmt: skip
+@pytest.mark.parametrize("arguments", [["--help"], ["retrieve", "a doctor"]])
+def test_help_and_retrieve_import_nothing_heavy(arguments):
+    heavy = {"torch", "gradio", "diffusers", "transformers", "numpy", "scipy", "huggingface_hub", "httpx"}
+    code = f"""
+import sys
+from livo.__main__ import main
+try:
+    main({arguments})
+finally:
+    print({heavy} & set(sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip().endswith("set()"), done.stdout + done.stderr
 

