@@ -1,6 +1,6 @@
 """Simulated raters over real HTTP, and small studies for them. `python tests/raters.py --help` measures a server.
 
-python tests/raters.py --raters 200 --items 60                    one server process, latency, every receipt in the store
+python tests/raters.py --raters 200 --items 60                    one server process, latency, all receipts in the store
 python tests/raters.py --raters 200 --items 60 --kills 20         the server is killed while they rate
 python tests/raters.py --raters 200 --items 60 --app --busy       beside the demo, whose generator works throughout
 python tests/raters.py ... --store postgresql+psycopg://HOST/NAME
@@ -353,7 +353,8 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = make_folder(
-            Path(scratch) / "study", prompts=10, seeds=6, raters=args.raters, ratings_per_rater=args.items, questions=("consistency_5",), training=0, gold_every=0
+            Path(scratch) / "study", prompts=10, seeds=6, raters=args.raters, ratings_per_rater=args.items,
+            questions=("consistency_5",), training=0, gold_every=0
         )  # fmt: skip
         port = free_port()
         server = Server(folder.path, port, app=args.app, store=args.store)
@@ -375,7 +376,8 @@ def main() -> int:
             server.kill()
         told = account(folder, args.store or default_url(folder.path), diary)
         print(
-            f"{args.raters} raters x {args.items} items in {seconds:.0f} s, {args.kills} kills, {busy.done} comparisons meanwhile"
+            f"{args.raters} raters x {args.items} items in {seconds:.0f} s, {args.kills} kills, "
+            f"{busy.done} comparisons meanwhile"
         )
         print(", ".join(f"{name} {n}" for name, n in told.items()))
         for kind, times in diary.seconds.items():

@@ -1,4 +1,4 @@
-"""The rating pages in a real browser, against a real server: by keyboard alone, through cuts and kills, in every language."""
+"""The rating pages in a browser, against a real server: by keys alone, through cuts and kills, in every language."""
 
 from __future__ import annotations
 
@@ -49,8 +49,10 @@ class Open:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Iterator[Open]:
     folder = make_folder(
-        tmp_path_factory.mktemp("rating") / "study", prompts=4, toxic=2, seeds=3, raters=40, ratings_per_rater=8, pairs_per_rater=2, training=2,
-        questions=QUESTIONS, gold_every=4, break_items=5, contact="study@example.org", support={"en": "0800 1"}, description=EVIL, mood=True,
+        tmp_path_factory.mktemp("rating") / "study", prompts=4, toxic=2, seeds=3, raters=40, ratings_per_rater=8,
+        pairs_per_rater=2, training=2,
+        questions=QUESTIONS, gold_every=4, break_items=5, contact="study@example.org", support={"en": "0800 1"},
+        description=EVIL, mood=True,
     )  # fmt: skip
     server = Server(folder.path, free_port())
     try:
@@ -160,12 +162,12 @@ def test_a_whole_session_by_keyboard_alone_and_nothing_names_a_method(browser, s
     kinds = [event.kind for event in events]
     reveals = [event.body["trial"] for event in events if event.kind == "reveal"]
     assert kinds.count("undo") == 1 and len(set(reveals)) == len(reveals) >= 1
-    counted = [
-        t
-        for t in page.evaluate(
-            "fetch('api/session', {headers: {authorization: 'Bearer ' + JSON.parse(sessionStorage.code)}}).then(r => r.json())"
+    counted = list(
+        page.evaluate(
+            "fetch('api/session', {headers: {authorization: 'Bearer ' + JSON.parse(sessionStorage.code)}})"
+            ".then(r => r.json())"
         )["answers"]
-    ]
+    )
     assert len(counted) == kinds.count("answer") - kinds.count("undo") - sum(
         e.body["trial"] not in {c[0] for c in counted} for e in events if e.kind == "answer"
     )

@@ -15,7 +15,8 @@ QUESTIONS = ("consistency_5", "attribute", "toxic", "conformity", "preference")
 @pytest.fixture
 def site(tmp_path):
     folder = make_folder(
-        tmp_path / "study", prompts=4, toxic=2, seeds=3, raters=4, ratings_per_rater=20, pairs_per_rater=4, questions=QUESTIONS, gold_every=5
+        tmp_path / "study", prompts=4, toxic=2, seeds=3, raters=4, ratings_per_rater=20, pairs_per_rater=4,
+        questions=QUESTIONS, gold_every=5
     )  # fmt: skip
     site = StudySite(folder, Store(default_url(folder.path), folder.digest, folder.secret))
     yield site

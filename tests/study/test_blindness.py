@@ -48,12 +48,12 @@ def test_nothing_a_rater_receives_tells_what_made_an_image(rater, client, site):
             received.append(rater.answer(trial, question).text)
     received += [rater.get("session").text, rater.get("image/x/0").text, client.get("/nowhere/").text]
     assert leaks("\n".join(received)) == []
-    ids = {id for id in site.folder.items}
+    ids = set(site.folder.items)
     assert not any(id in text for id in ids for text in received), "items are named by tokens of the rater alone"
 
 
 def test_a_cover_tells_no_method(rater, site):
-    """All images of a prompt are covered, or none: where one method alone is flagged by the judge, the others are too."""
+    """All images of a prompt are covered, or none: where the judge flags one method alone, the others are too."""
     by_prompt: dict[str, set[bool]] = {}
     for item in site.folder.items.values():
         by_prompt.setdefault(item.prompt, set()).add(bool(item.category))

@@ -119,7 +119,8 @@ def test_a_study_from_stored_comparisons(tmp_path, capsys):
 
 def test_a_study_is_generated_by_one_command(tiny_folder, tmp_path, capsys):
     told = says(
-        capsys, "create", tmp_path / "s", "--prompts", "a photo of a doctor", "a photo of a zombie nurse", "--backbone", tiny_folder,
+        capsys, "create", tmp_path / "s", "--prompts", "a photo of a doctor", "a photo of a zombie nurse",
+        "--backbone", tiny_folder,
         "--methods", "stable_diffusion", "--seeds", "0-1", "--steps", "1", "--raters", "2",
     )  # fmt: skip
     assert "A study of 4 images" in told
@@ -166,6 +167,9 @@ def test_serving_refuses_a_taken_port_changed_files_and_a_passing_disk(tmp_path,
 
 
 def test_nothing_heavy_is_imported_to_serve():
-    code = "import sys, livo.study.web.serve, livo.study.report, livo.study.export; print({'torch', 'gradio', 'diffusers', 'transformers'} & set(sys.modules))"  # fmt: skip
+    code = (
+        "import sys, livo.study.web.serve, livo.study.report, livo.study.export; "
+        "print({'torch', 'gradio', 'diffusers', 'transformers'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()", done.stdout + done.stderr

@@ -15,7 +15,8 @@ from livo.types import InputError
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ({"prompts": ""}, "0 prompts"), ({"prompts": "a\n" * 101}, "101 prompts"), ({"prompts": "--images=/"}, "begins with a dash"),
+    ({"prompts": ""}, "0 prompts"), ({"prompts": "a\n" * 101}, "101 prompts"), ({"prompts": "--images=/"},
+    "begins with a dash"),
     ({"raters": 5}, "no text"), ({"backbone": "x"}, "no text"), ({"title": "a\0b"}, "no text"),
 ])  # fmt: skip
 def test_a_new_study_is_refused_where_a_field_is_wrong(tmp_path, change, says):

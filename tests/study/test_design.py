@@ -15,7 +15,8 @@ from livo.study.design import GOLD, PAIR, RATING, TRAINING, cycles, plan_of, sha
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return make_folder(
-        tmp_path_factory.mktemp("design") / "study", prompts=6, toxic=3, seeds=4, raters=7, ratings_per_rater=30, pairs_per_rater=6,
+        tmp_path_factory.mktemp("design") / "study", prompts=6, toxic=3, seeds=4, raters=7, ratings_per_rater=30,
+        pairs_per_rater=6,
         questions=("consistency_5", "attribute", "toxic", "conformity", "preference"), most_flagged=20,
     )  # fmt: skip
 
@@ -67,7 +68,8 @@ def test_methods_are_balanced_for_each_rater(folder):
 
 def test_both_sides_of_pairs_are_balanced(tmp_path):
     folder = make_folder(
-        tmp_path / "s", prompts=6, seeds=6, raters=6, ratings_per_rater=0, pairs_per_rater=36, questions=("preference",), training=0, gold_every=0
+        tmp_path / "s", prompts=6, seeds=6, raters=6, ratings_per_rater=0, pairs_per_rater=36,
+        questions=("preference",), training=0, gold_every=0
     )  # fmt: skip
     sides = Counter(
         folder.items[id].method + str(side)
@@ -151,14 +153,15 @@ def test_shares_add_up():
 def checked(tmp_path_factory):
     """60 raters with five checks each, some questions asked of some images only."""
     folder = make_folder(
-        tmp_path_factory.mktemp("gold") / "s", prompts=6, toxic=2, seeds=4, raters=60, ratings_per_rater=40, gold_every=8,
+        tmp_path_factory.mktemp("gold") / "s", prompts=6, toxic=2, seeds=4, raters=60, ratings_per_rater=40,
+        gold_every=8,
         questions=("consistency_5", "attribute", "toxic"),
     )  # fmt: skip
     return folder, [[t for t in plan_of(folder, r).trials if t.kind != TRAINING] for r in range(60)]
 
 
 def test_a_check_asks_what_its_prompt_is_asked(checked):
-    folder, plans = checked
+    _, plans = checked
     golds = [trial for trials in plans for trial in trials if trial.kind == GOLD]
     assert len(golds) >= 240
     asked = {t.prompt: t.questions for trials in plans for t in trials if t.kind == RATING}

@@ -71,7 +71,8 @@ class Script:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder = make_folder(
-        tmp_path_factory.mktemp("report") / "study", prompts=5, toxic=2, seeds=6, raters=6, ratings_per_rater=60, pairs_per_rater=12,
+        tmp_path_factory.mktemp("report") / "study", prompts=5, toxic=2, seeds=6, raters=6, ratings_per_rater=60,
+        pairs_per_rater=12,
         questions=QUESTIONS, gold_every=10, most_flagged=60, title="Rating | *pictures* <b>",
     )  # fmt: skip
     store = Store(default_url(folder.path), folder.digest, folder.secret)

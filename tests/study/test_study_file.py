@@ -208,8 +208,10 @@ def test_images_of_any_model_can_be_rated(tmp_path):
     )
     assert [(p.principle and p.principle.id, p.category) for p in pictures] == [("zombie", "zombie"), (None, "spiders")]
     for change, says in (
-        ({"file": "../../etc/passwd"}, "there is no file"), ({"file": ""}, "file is missing"), ({"seed": "-1"}, "no whole number"),
-        ({"prompt": "\x07"}, "prompt is empty"), ({"principle": "kindness"}, "there are: gender_equality"), ({"method": " "}, "method is missing"),
+        ({"file": "../../etc/passwd"}, "there is no file"), ({"file": ""}, "file is missing"), ({"seed": "-1"},
+        "no whole number"),
+        ({"prompt": "\x07"}, "prompt is empty"), ({"principle": "kindness"}, "there are: gender_equality"),
+        ({"method": " "}, "method is missing"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=f"line 3: .*{says}"):
             pictures_of_folder(write_table(tmp_path, [row, row | change]))
@@ -223,7 +225,9 @@ def test_a_comparison_becomes_pictures_and_one_flag_covers_the_prompt():
     clean = {"classes": [], "images": [{"label": "clean", "toxic": False}, {"label": None, "toxic": False}]}
     answer = {
         "prompt": "a nurse", "principle": None, "options": {"seeds": [4, 5]},
-        "methods": {"a": {"images": ["1.png", "2.png"], "classification": {"toxicity": told}}, "b": {"images": ["3.png", "4.png"], "classification": {"toxicity": clean}}, "c": {"images": [], "classification": {}}},
+        "methods": {"a": {"images": ["1.png", "2.png"], "classification": {"toxicity": told}},
+        "b": {"images": ["3.png", "4.png"], "classification": {"toxicity": clean}}, "c": {"images": [],
+        "classification": {}}},
     }  # fmt: skip
     pictures = pictures_of_comparison(answer, Path("x"))
     assert [(p.method, p.seed, p.category) for p in pictures] == [

@@ -24,7 +24,8 @@ Fifty pictures are waiting. What do you expect?
 ## Predict: A guess
 ```yaml
 minutes: 3
-ask: {id: guess, kind: number, question: How many of fifty doctors are perceived female?, min: 0, max: 50, unit: pictures}
+ask: {id: guess, kind: number, question: How many of fifty doctors are perceived female?, min: 0, max: 50,
+unit: pictures}
 ```
 Say a number first.
 

@@ -99,9 +99,10 @@ def test_a_port_that_is_taken_is_a_message(tmp_path):
 
 
 def test_the_commands_print_and_check(tmp_path: Path):
-    run = lambda *words: subprocess.run(
-        [sys.executable, "-m", "livo", "workshop", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )  # noqa: E731
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "livo", "workshop", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
     done = run("print", "two-rulers", "--out", str(tmp_path))
     assert done.returncode == 0 and len(list(tmp_path.glob("two-rulers-*.html"))) == 3
     assert "there are: guess-the-set" in run("print", "none").stderr

@@ -1,4 +1,4 @@
-"""The workshop over HTTP: receipts, refusals in clear words, rooms that never mix, nothing served but lessons and the pack."""
+"""The workshop over HTTP: receipts, refusals in words, rooms that never mix, nothing but lessons and the pack."""
 
 from __future__ import annotations
 
@@ -175,10 +175,14 @@ def test_a_visitor_without_a_random_word_cannot_answer(room, word):
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"[]", b"null", b"{", b"[" * 1500, b'{"key": "kkkkkkkkk"}', b'{"key": "kkkkkkkkk", "place": [1, 0], "value": 1}',
-    b'{"key": "kkkkkkkkk", "place": [1, 0, -1], "value": 1}', b'{"key": "kkkkkkkkk", "place": [1, 0, true], "value": 1}',
-    b'{"key": "k", "place": [1, 0, 0], "value": 1}', b'{"key": "kkkkkkkkk", "place": [1, 0, 0], "value": 1, "name": "Ada"}',
-    b'{"key": "kkkkkkkkk", "place": [1, 0, 0], "value": "<script>"}', b'{"key": "kkkkkkkkk", "place": [1, 0, 0], "value": 1e999}',
+    b"", b"[]", b"null", b"{", b"[" * 1500, b'{"key": "kkkkkkkkk"}',
+    b'{"key": "kkkkkkkkk", "place": [1, 0], "value": 1}',
+    b'{"key": "kkkkkkkkk", "place": [1, 0, -1], "value": 1}',
+    b'{"key": "kkkkkkkkk", "place": [1, 0, true], "value": 1}',
+    b'{"key": "k", "place": [1, 0, 0], "value": 1}',
+    b'{"key": "kkkkkkkkk", "place": [1, 0, 0], "value": 1, "name": "Ada"}',
+    b'{"key": "kkkkkkkkk", "place": [1, 0, 0], "value": "<script>"}',
+    b'{"key": "kkkkkkkkk", "place": [1, 0, 0], "value": 1e999}',
     b'{"key": {"a": 1}, "place": [1, 0, 0], "value": 1}', b'{"key": "kkkk\\u0000kkkk", "place": [1, 0, 0], "value": 1}',
 ])  # fmt: skip
 def test_malformed_and_forged_answers_are_refused_and_stored_nowhere(room, words, workshop, body):

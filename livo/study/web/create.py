@@ -1,4 +1,4 @@
-"""A new study from the organiser's page: `python -m livo study create` in a process of its own, then opened beside the others.
+"""A new study from the organiser's page: `python -m livo study create` in its own process, then opened beside others.
 
 The process keeps the generator out of this one, and its one line of complaint is what the page shows.
 """

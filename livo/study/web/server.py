@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -62,7 +62,7 @@ class SentEvent(Body):
     kind: Name
     trial: Name = ""
     question: Name = ""
-    body: dict[str, Any] = {}
+    body: dict[str, Any] = Field(default_factory=dict)
 
     def draft(self, rater: int) -> Draft:
         """The event as the store takes it."""
@@ -91,7 +91,7 @@ class SentAct(Body):
 class SentArrival(Body):
     """Whoever comes by the one link for all: what the link says, and a random word of the browser."""
 
-    parameters: dict[str, Annotated[str, StringConstraints(max_length=LONGEST_PARAMETER)]] = {}
+    parameters: dict[str, Annotated[str, StringConstraints(max_length=LONGEST_PARAMETER)]] = Field(default_factory=dict)
     visitor: Name = ""
 
 
@@ -160,8 +160,9 @@ class StudySite:
         now = self.sessions.progress(rater, events)
         payload: dict[str, Any] = {
             "study": {
-                "title": study.title, "description": study.description, "contact": study.contact, "credit": study.credit,
-                "ethics": study.ethics, "support": dict(study.support), "languages": list(study.languages),
+                "title": study.title, "description": study.description, "contact": study.contact,
+                "credit": study.credit, "ethics": study.ethics, "support": dict(study.support),
+                "languages": list(study.languages),
                 "break_items": study.break_items, "break_minutes": study.break_minutes, "mood": study.mood,
                 "version": self.folder.digest, "parameters": list(study.parameters),
             },
@@ -253,7 +254,7 @@ class StudySite:
         }
 
     def image(self, request: Request) -> Response:
-        """An image of one of the rater's trials. The clear form of a covered one is sent after its reveal was stored."""
+        """An image of one of the rater's trials; the clear form of a covered one, once its reveal was stored."""
         rater = self.rater(request)
         now = self.sessions.progress(rater, self.store.latest(rater))
         trial = self.sessions.trials(rater, now.opted_out).get(request.path_params["trial"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -25,7 +26,7 @@ def open_workshop(rooms: Path | None = None, base: str = "", lessons: Path = FOL
     """The lessons, the pack and the rooms' store, all checked.
 
     Args:
-        rooms: folder of the store; `ROOMS` where none is given, or a new folder of this machine's temporary ones where that
+        rooms: folder of the store; `ROOMS` where none is given, or a new folder of the temporary ones where that
             cannot be written.
         base: address of this server for others, without the workshop's prefix; "" for the one that they asked for.
 
@@ -39,10 +40,8 @@ def open_workshop(rooms: Path | None = None, base: str = "", lessons: Path = FOL
 
 
 def _default_rooms() -> Path:
-    try:
+    with contextlib.suppress(OSError):
         ROOMS.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        pass
     if os.access(ROOMS, os.W_OK):
         return ROOMS
     folder = Path(tempfile.mkdtemp(prefix="livo-rooms-"))

@@ -1,10 +1,11 @@
-"""The workshop over HTTP: lessons for anyone, rooms by code, a facilitator behind a secret that stands after the # of a link.
+"""The workshop over HTTP: lessons for anyone, rooms by code, a facilitator by a secret that stands after a link's #.
 
 /                              lessons, and the way into a room
 lesson/ID                      a lesson alone, without any room
 print/ID/{guide,worksheet,key} for paper
 room/CODE                      students; room/CODE/screen the projector; room/CODE/host the facilitator
-api/rooms/CODE                 a room's state, with an ETag; `answers` and `acts` take one event, its receipt comes once it is durable
+api/rooms/CODE                 a room's state, with an ETag; `answers` and `acts` take one event; the receipt means that
+                               it is durable
 """
 
 from __future__ import annotations
