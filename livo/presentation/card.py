@@ -100,7 +100,7 @@ def _strip(
     lead, method = lead_of(record), record.methods[id]
     for k, tile in enumerate(pictures.images[id][:MOST]):
         left = MARGIN + NAME + k * (TILE + GAP)
-        mark = mark_of(method.answers[lead], k) if lead in method.answers else None
+        mark = mark_of(method.answers[lead], k) if lead and lead in method.answers else None
         flagged = TOXICITY in method.answers and method.answers[TOXICITY].images[k].toxic
         hidden = flagged or bool(pictures.covered.get(id) and pictures.covered[id][k])
         picture = Image.fromarray(tile)

@@ -57,7 +57,7 @@ class OwnPreview:
             await self.application(scope, receive, send)
             return
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
-        scheme = headers.get("x-forwarded-proto", scope.get("scheme", "http")).split(",")[0]
+        scheme = str(headers.get("x-forwarded-proto") or scope.get("scheme") or "http").split(",")[0]
         address = f"{scheme}://{headers.get('host', 'localhost')}{scope.get('root_path', '')}"
         started: list[Message] = []
         body = b""
