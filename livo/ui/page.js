@@ -25,7 +25,7 @@
     if (skip) {
       event.preventDefault();
       const strip = [...document.querySelectorAll(".strip")].find((one) => one.offsetParent);
-      (strip?.querySelector('button[tabindex="0"]') ?? $("#grid"))?.focus();
+      (strip && membersOf(strip).find((button) => button.tabIndex === 0))?.focus();
     }
   });
 
