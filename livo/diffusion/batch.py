@@ -152,6 +152,14 @@ def collect(
     return Batch(tuple(jobs), images, texts, banks, (options.height, options.width), latent_size)
 
 
+def usual_budget(device: torch.device) -> int:
+    """Bytes of activations that a call may take: half of what a GPU has free now, 1 GiB elsewhere.
+
+    One call a step wants all rows in it. Half, because the estimate is one and other programs may come.
+    """
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 1 << 30
+
+
 def equal_starts(batch: Batch) -> list[int]:
     """By job, the first job of its U-Net with the same seed: their latents are equal until their guides disagree."""
     first: dict[tuple[int, str | None], int] = {}

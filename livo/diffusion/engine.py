@@ -27,7 +27,7 @@ from torch import Generator, Tensor
 
 from livo.diffusion.attention import check_projection, cross_attention_layers, install
 from livo.diffusion.backbones import Backbone
-from livo.diffusion.batch import Batch, Call, GuideGroup, collect, equal_starts, lay_out, still_equal
+from livo.diffusion.batch import Batch, Call, GuideGroup, collect, equal_starts, lay_out, still_equal, usual_budget
 from livo.diffusion.denoisers import Denoiser, DenoiserNet, denoiser_of
 from livo.diffusion.flops import row_flop
 from livo.diffusion.latents import Arriving, decode, estimate_x0, initial_noise, latent_rgb, preview
@@ -94,14 +94,6 @@ def classifier_free_plan(
         negative = engine.condition(options.negative_prompt, cond[0].projection)
         branches["uncond"] = (negative,) if uncond is None else tuple(uncond)
     return Plan(branches, ClassifierFreeGuidance(float(options.guidance_scale)), options, unet_override, notes)
-
-
-def usual_budget(device: torch.device) -> int:
-    """Bytes of activations that a call may take: half of what a GPU has free now, 1 GiB elsewhere.
-
-    One call a step wants all rows in it. Half, because the estimate is one and other programs may come.
-    """
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 1 << 30
 
 
 class Engine:
