@@ -127,7 +127,8 @@ class Student:
         data = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{'GET' if body is None else 'POST'} {self.path}{path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n"
-            f"authorization: Bearer {self.word}\r\ncontent-type: application/json\r\nif-none-match: {self.etag}\r\ncontent-length: {len(data)}\r\n\r\n"
+            f"authorization: Bearer {self.word}\r\ncontent-type: application/json\r\n"
+            f"if-none-match: {self.etag}\r\ncontent-length: {len(data)}\r\n\r\n"
         )
         try:
             writer.write(head.encode() + data)

@@ -1,4 +1,4 @@
-"""The one guard of all servers: which names and sites may speak to it, how much a request may hold, who asks, how often.
+"""The one guard of all servers: which names and sites may speak to it, how much they may send, who asks, how often.
 
 `Guard` stands outside everything, Gradio included:  Guard(app, Reach(hosts, base, root_path))
 `guarded` stands around a handler: refusals become words.
@@ -84,8 +84,9 @@ class Reach:
 class Guard:
     """Refuses what no page of this server would send, and puts every request into one form.
 
-    Requests of foreign names (421), state-changing ones of other sites (403), bodies that are too large (413) or too slow
-    (408), and refused paths (403) end here. The path begins with the root path afterwards, whether the proxy cut it or not.
+    Requests of foreign names (421), state-changing ones of other sites (403), bodies that are too large (413) or too
+    slow (408), and refused paths (403) end here. Afterwards the path begins with the root path, whether the proxy cut
+    it off or not.
 
     Args:
         app: the application.
@@ -102,12 +103,15 @@ class Guard:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         if scope["type"] != "http":
-            return await send({"type": "websocket.close", "code": 1008})
+            await send({"type": "websocket.close", "code": 1008})
+            return
         scope = self._in_one_form(scope)
         if scope["path"] and scope["path"] == self.reach.root_path:  # relative links want the slash
-            return await RedirectResponse(f"{scope['path'].rsplit('/', 1)[-1]}/", 307)(scope, receive, send)
+            await RedirectResponse(f"{scope['path'].rsplit('/', 1)[-1]}/", 307)(scope, receive, send)
+            return
         body = _Limited(receive, scope)
         begun = False
 
@@ -176,7 +180,7 @@ class _Limited:
     def __init__(self, receive: Any, scope: Any) -> None:
         self.receive, self.refused = receive, cast("Refused | None", None)
         self._left, self._until = LARGEST_REQUEST, time.monotonic() + BODY_SECONDS
-        # Without a body there is nothing to wait for; and whoever asks whether the client has gone must not wait either.
+        # Without a body there is nothing to wait for: whoever asks whether the client has gone must not wait.
         self._whole = scope["method"] in SAFE
 
     async def __call__(self) -> Any:

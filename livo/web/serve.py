@@ -41,7 +41,7 @@ SPACES = ("https://huggingface.co",)
 """Sites that show a Space inside their own page."""
 
 
-# --- names and addresses -----------------------------------------------------------------------------------------------
+# --- names and addresses ---------------------------------------------------------------------------------------------
 
 
 def reach_of(
@@ -124,7 +124,7 @@ def qr_terminal(text: str) -> str:
     return drawn.getvalue().rstrip("\n")
 
 
-# --- listening -----------------------------------------------------------------------------------------------------------
+# --- listening -------------------------------------------------------------------------------------------------------
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -162,7 +162,7 @@ def harden(server: uvicorn.Server, reach: Reach, refused: Mapping[str, str]) -> 
     server.config.loaded_app = Guard(server.config.loaded_app, reach, refused)
 
 
-# --- connections ---------------------------------------------------------------------------------------------------------
+# --- connections -----------------------------------------------------------------------------------------------------
 
 
 def _limit(config: uvicorn.Config) -> None:

@@ -1,4 +1,4 @@
-"""The workshop in a real browser, against a real server: a student's phone, the facilitator's desk, kills, axe; keys alone."""
+"""The workshop in a real browser, against a real server: a student's phone, a desk, kills, axe; keys alone."""
 
 from __future__ import annotations
 
@@ -204,7 +204,8 @@ def test_two_rooms_and_two_visitors_never_mix(browser, server):
         own = page.evaluate(
             """async (code) => {
           const word = JSON.parse(localStorage.getItem(`room ${code}`));
-          return (await (await fetch(`/workshop/api/rooms/${code}`, { headers: { authorization: `Bearer ${word}` } })).json()).mine;
+          return (await (await fetch(`/workshop/api/rooms/${code}`, {
+            headers: { authorization: `Bearer ${word}` } })).json()).mine;
         }""",
             one.code,
         )
@@ -256,7 +257,8 @@ def test_panic_covers_every_picture_everywhere_and_hiding_hides(browser, server)
         expect(page.locator("body.covered")).to_have_count(1)
         if page.locator(".tile").count():
             assert not page.evaluate(
-                "[...document.querySelectorAll('.tile')].some(tile => getComputedStyle(tile).backgroundImage.includes('webp'))"
+                "[...document.querySelectorAll('.tile')]"
+                ".some(tile => getComputedStyle(tile).backgroundImage.includes('webp'))"
             )
     for page in others:
         expect(page.locator(".tile")).to_have_count(0)
@@ -329,7 +331,8 @@ def test_figures_in_the_page_are_those_of_the_library(browser, server):
             corrected_shares([count, 100 - count], [[1 - missed, missed], [wrong, 1 - wrong]])[0], abs=1e-9
         )
     assert page.evaluate(
-        """async () => { const f = await import("/workshop/static/figures.js"); return [f.corrected(.5, .5, .5), f.d1([0, 0])]; }"""
+        """async () => { const f = await import("/workshop/static/figures.js");
+        return [f.corrected(.5, .5, .5), f.d1([0, 0])]; }"""
     ) == [None, None]
 
 
@@ -354,7 +357,8 @@ def test_the_verdict_changes_with_the_reference_and_not_the_pictures(browser, se
 
 
 SEEN_ONCE = {
-    "guess-the-set": [0, 4], "two-rulers": [1], "whose-fifty-percent": [1], "the-judge-is-a-model-too": [0, 1, 4], "what-did-we-pay": [1],
+    "guess-the-set": [0, 4], "two-rulers": [1], "whose-fifty-percent": [1], "the-judge-is-a-model-too": [0, 1, 4],
+    "what-did-we-pay": [1],
     "over-correction": [1], "train-your-own": [2],
 }  # fmt: skip
 """Steps that show every widget and every kind of question once."""

@@ -55,7 +55,8 @@ def test_numeric_addresses_are_known_where_the_server_listens_everywhere() -> No
 @pytest.mark.parametrize(("headers", "status"), [
     ({}, 200), ({"origin": "http://127.0.0.1"}, 200), ({"sec-fetch-site": "same-origin"}, 200),
     ({"sec-fetch-site": "none"}, 200), ({"origin": "http://evil.example"}, 403), ({"origin": "null"}, 403),
-    ({"origin": "http://127.0.0.1:9"}, 403), ({"sec-fetch-site": "cross-site"}, 403), ({"sec-fetch-site": "same-site"}, 403),
+    ({"origin": "http://127.0.0.1:9"}, 403), ({"sec-fetch-site": "cross-site"}, 403),
+    ({"sec-fetch-site": "same-site"}, 403),
 ])  # fmt: skip
 def test_another_sites_page_changes_nothing_here(headers: dict[str, str], status: int) -> None:
     there = client(LAN)
@@ -133,7 +134,7 @@ def test_errors_are_words_and_nothing_of_the_inside() -> None:
     assert (reply.status_code, reply.json()["message"]) == (422, "this file is no picture: give a PNG")
 
 
-# --- names from a command line -----------------------------------------------------------------------------------------
+# --- names from a command line ---------------------------------------------------------------------------------------
 
 
 def test_names_come_from_the_command_line_and_the_space() -> None:
@@ -162,7 +163,7 @@ def test_what_is_no_address_is_said_so(given: dict[str, str], says: str) -> None
         reach_of("127.0.0.1", environment={}, **given)
 
 
-# --- how often ---------------------------------------------------------------------------------------------------------
+# --- how often -------------------------------------------------------------------------------------------------------
 
 
 def test_a_bucket_fills_again_and_forgets_the_longest_unused(monkeypatch: pytest.MonkeyPatch) -> None:
