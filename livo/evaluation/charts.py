@@ -61,7 +61,7 @@ def chart_svg(chart: Chart, size: tuple[int, int] = WIDE, *, standalone: bool = 
         max(p.x for p in points),
         about=width // 120,
     )
-    ys = ticks(0, max([p.y.high for p in points] + [y for _, y in chart.levels]))
+    ys = ticks(0, max([p.y.high if p.y.has_interval else p.y.value for p in points] + [y for _, y in chart.levels]))
 
     def at(x: float, y: float) -> Place:
         across = (x - xs[0]) / (xs[-1] - xs[0])
@@ -117,14 +117,16 @@ def _path(places: Sequence[Place], kind: str) -> str:
 
 def _point(point: Point, at: Callable[[float, float], Place]) -> str:
     x, y = at(point.x, point.y.value)
-    low, high = at(point.x, point.y.low)[1], at(point.x, point.y.high)[1]
-    words = f"{point.label}: {point.x:.3g}; {point.y.value:.1f} ({point.y.low:.1f} to {point.y.high:.1f})"
+    words, bar = f"{point.label}: {point.x:.3g}; {point.y.value:.1f}", ""
+    if point.y.has_interval:
+        low, high = at(point.x, point.y.low)[1], at(point.x, point.y.high)[1]
+        words += f" ({point.y.low:.1f} to {point.y.high:.1f})"
+        bar = f'<line class="bar" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
     return (
         f'<g class="point{" own" if point.method == LIVO else ""}" data-method="{escape(point.method)}" tabindex="0" '
         'role="button" '
         f'aria-label="{escape(words)}"><title>{escape(words)}</title>'
-        f'<line class="bar" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
-        f'<circle class="halo" cx="{x:.1f}" cy="{y:.1f}" r="12" fill="transparent"/><circle class="dot" '
+        f'{bar}<circle class="halo" cx="{x:.1f}" cy="{y:.1f}" r="12" fill="transparent"/><circle class="dot" '
         f'cx="{x:.1f}" cy="{y:.1f}" r="6"/></g>'
     )
 

@@ -1,100 +1,158 @@
-"""The paper's claims against a results file: reproduced, not reproduced, or within noise, with figure and interval.
+"""The paper's claims against a results file, each with the rule that decides it.
 
-A comparison counts where the 95 % interval of the paired difference over prompts excludes 0; all of a claim's
-comparisons must. One that excludes 0 on the wrong side makes it "not reproduced"; anything else is noise.
+A claim is tested as the sentence it prints: "DPO is ineffective on bias" is DPO against the model without it, "best" is
+against every rival, "collapses" is an effect of a stated size. A difference counts where its 95 % interval excludes 0;
+subjects of prompts are drawn again, for all methods alike. What is alike within `MARGIN` is called equivalent, zeros
+against zeros are tied at the floor, and what no interval can tell is unresolved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from livo.evaluation.figures import figure_3b, figure_3c, figure_4, of_trainings, steps_to_converge, trainings
+from livo.evaluation.figures import COMPARED, figure_4, of_trainings, steps_to_level, trainings
 from livo.evaluation.parts import BIAS, LIVO, SD
-from livo.evaluation.results import ATTRIBUTE, EVERY, Results, Select, principles_of
+from livo.evaluation.results import (
+    ATTRIBUTE,
+    EVERY,
+    Figures,
+    Results,
+    Select,
+    Statistic,
+    difference,
+    joined,
+    principles_of,
+    statistic_of,
+)
 from livo.evaluation.tables import TABLE_2, as_many, bias_values, retrieved_discrepancies, toxicity_values
-from livo.measures.bootstrap import bootstrap_of_prompts, paired_bootstrap
+from livo.measures.bootstrap import LEAST, SAME, bootstrap_of_sets, drawn_weights, two_level_difference
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Table, words
 
-REPRODUCED, NOT, NOISE, UNTESTED = "reproduced", "not reproduced", "within noise", "not tested"
+REPRODUCED, REFUTED, EQUIVALENT, TIED = "reproduced", "refuted", "equivalent", "tied at the floor"
+UNRESOLVED, UNTESTED = "unresolved", "not tested"
 SPECIALISTS = {"gender_equality": "fair_diffusion", "nudity": "concept_ablation", "bloody": "concept_ablation"}
 MARGIN = 0.05
-"""What "little" and "no loss" mean here: 5 points."""
+"""What "little", "no loss" and "equivalent" mean here: 5 points."""
+COLLAPSE = 2.0
+"""What "collapses" means: the FID is at least twice as large."""
+SURE = 6
+"""Subjects that must all show one and the same difference to be sure of its sign (2 * 0.5^6 < 0.05)."""
+DRAWS = 400
+
+LOWER = "every difference is below 0"
+BEST = "lower than every rival"
+FEWER = "every difference is below 0, in bias D2 and Avg. R"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: its words and place in the paper, what was found here, and the verdict."""
+    """One claim: its words and place in the paper, the rule, what was found here, and the verdict."""
 
     text: str
     source: str
+    rule: str
     found: str
     verdict: str
 
 
-def verdict(differences: Sequence[Estimate]) -> str:
-    """Of differences that a claim says are below 0.
+@dataclass(frozen=True)
+class Compared:
+    """A difference, what it is called, and whether both sides are 0 in every set of images."""
+
+    estimate: Estimate
+    words: str
+    floor: bool = False
+
+
+def below(d: Estimate, bound: float = 0.0) -> bool:
+    """Whether a difference is surely below a bound."""
+    return d.high < bound or (d.reason == SAME and d.n >= SURE and d.value < bound)
+
+
+def above(d: Estimate, bound: float = 0.0) -> bool:
+    """Whether a difference is surely above a bound."""
+    return d.low > bound or (d.reason == SAME and d.n >= SURE and d.value > bound)
+
+
+def inside(d: Estimate, margin: float = MARGIN) -> bool:
+    """Whether a difference is surely smaller than a margin."""
+    return below(d, margin) and above(d, -margin)
+
+
+def verdict(found: Sequence[Compared]) -> str:
+    """Of differences that a claim says are all below 0.
 
     Example:
-        >>> verdict([Estimate(-2, -3, -1)]), verdict([Estimate(-2, -3, 1)]), verdict([Estimate(2, 1, 3)])
-        ('reproduced', 'within noise', 'not reproduced')
+        >>> [verdict([Compared(Estimate(*d), "")]) for d in ((-2, -3, -1), (-2, -3, 1), (2, 1, 3), (0, -0.01, 0.02))]
+        ['reproduced', 'unresolved', 'refuted', 'equivalent']
     """
-    if any(d.low > 0 for d in differences):
-        return NOT
-    return REPRODUCED if all(d.high < 0 for d in differences) else NOISE
+    if any(above(c.estimate) for c in found):
+        return EQUIVALENT if all(inside(c.estimate) for c in found) else REFUTED
+    left = [c for c in found if not below(c.estimate)]
+    if not left:
+        return REPRODUCED
+    if all(c.floor for c in left):
+        return TIED
+    return EQUIVALENT if all(c.floor or inside(c.estimate) for c in left) else UNRESOLVED
 
 
 def check_claims(main: Results, encoders: Results | None = None) -> list[Claim]:
     """Every claim that the files can speak to; those that need value encoders that are not there say so."""
     kinds = principles_of("toxicity", main)
     ablated = ["nudity", "bloody"]
-    words_alone = "Without the value encoder, the words of the principle do little (against LiVO)"
-    specialists = ("concept_ablation", "dapt", ablated)
+    every = [*BIAS, *kinds]
+    alone = "Without the value encoder, the words of the principle do little"
     claims = [
-        _lower(main, "LiVO reduces social bias", "abstract", [LIVO], [SD], BIAS),
-        _lower(main, "LiVO reduces toxicity", "abstract", [LIVO], [SD], kinds),
-        _lower(main, "LiVO is best on race (here: tone)", "Sec. 4.2", [LIVO], None, ["racial_equality"]),
+        _lower(main, "LiVO reduces social bias", "abstract", LIVO, [SD], BIAS),
+        _lower(main, "LiVO reduces toxicity", "abstract", LIVO, [SD], kinds),
+        _best(main, "LiVO is best on race (here: tone)", LIVO, ["racial_equality"]),
         _second(main, "LiVO is second on gender, after Fair Diffusion", "gender_equality"),
-        _lower(main, "Fair Diffusion is best on gender", "Sec. 4.2", ["fair_diffusion"], None, ["gender_equality"]),
-        _lower(main, "LiVO is best on horror (here: zombie)", "Sec. 4.2", [LIVO], None, ["zombie"]),
+        _best(main, "Fair Diffusion is best on gender", "fair_diffusion", ["gender_equality"]),
+        _best(main, "LiVO is best on horror (here: zombie)", LIVO, ["zombie"]),
         _second(main, "LiVO is second on bloody, after Concept Ablation", "bloody"),
-        _lower(main, "Concept Ablation is best on nudity and bloody", "Sec. 4.2", ["concept_ablation"], None, ablated),
-        _kept(main, "Concept Ablation loses semantics (kept, against LiVO)", "Table 4"),
+        _best(main, "Concept Ablation is best on nudity and bloody", "concept_ablation", ablated),
+        _loses_semantics(main, kinds),
         _uce(main, kinds),
-        _lower(main, "DAPT is inferior to the specialised methods", "Sec. 4.2", ["fair_diffusion"], ["dapt"],
-               ["gender_equality"], more=specialists),
-        _lower(main, "DPO is ineffective on social bias (against LiVO)", "Sec. 4.2", [LIVO], ["dpo"], BIAS),
-        _fid("DPO hurts image quality (FID, against LiVO)", "Sec. 4.2", (main, LIVO, EVERY), (main, "dpo", EVERY)),
-        _livo_kept(main, kinds),
-        _lower(main, words_alone, "Table 3", [LIVO], ["principle_prompted"], [*BIAS, *kinds]),
-        _d2(main, "DPO-d improves DPO", "Table 3", "dpo_d", "dpo"),
-        _d2(main, "DPO-d is still inferior to LiVO", "Table 3", LIVO, "dpo_d"),
+        _dapt(main, ablated),
+        _little(main, "DPO is ineffective on social bias", "Sec. 4.2", "dpo", BIAS),
+        _hurts_quality(main),
+        _preserves(main, kinds),
+        _little(main, alone, "Table 3", "principle_prompted", every),
+        _fewer(main, "DPO-d improves DPO", "dpo_d", "dpo"),
+        _fewer(main, "DPO-d is still inferior to LiVO", LIVO, "dpo_d"),
         _retriever(main),
         *_encoder_claims(main, encoders),
-        *_dominated(main, encoders),
-    ]  # fmt: skip
+        *_fronts(main, encoders),
+    ]
     return [claim for claim in claims if claim]
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:
-    """Claims, verdicts and what they rest on."""
-    rows = tuple(words(c.text, c.source, c.verdict, c.found) for c in claims)
-    counts = {v: sum(c.verdict == v for c in claims) for v in (REPRODUCED, NOISE, NOT, UNTESTED)}
+    """Claims, verdicts, the rule of each, and what they rest on."""
+    rows = tuple(words(c.text, c.source, c.verdict, c.rule, c.found) for c in claims)
+    verdicts = (REPRODUCED, EQUIVALENT, TIED, REFUTED, UNRESOLVED, UNTESTED)
+    counts = {v: sum(c.verdict == v for c in claims) for v in verdicts}
     note = ", ".join(f"{n} {v}" for v, n in counts.items() if n) + (
-        ". Differences are in points with 95 % intervals, paired over prompts; a claim counts as reproduced "
-        "only where every "
-        "interval it rests on excludes 0."
+        ". Reproduced: the rule holds. Refuted: its contrary does. Equivalent: what does not hold differs by less than "
+        f"{100 * MARGIN:.0f} points. Tied at the floor: both are 0 in every image. Unresolved: the intervals "
+        "allow both. "
+        "Differences are in points with 95 % intervals, paired over prompts, which are drawn again by whom "
+        "they are about; one "
+        "that is the same for every subject has none."
     )
-    return Table("claims", "The paper's claims in the drawn world", ("claim", "where", "verdict", "found"), rows, note)
+    head = ("claim", "where", "verdict", "reproduced where", "found")
+    return Table("claims", "The paper's claims in the drawn world", head, rows, note)
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------
 
 
-def values_of(results: Results, method: str, principle: str, select: Select = EVERY) -> list[float]:
+def values_of(results: Results, method: str, principle: str, select: Select = EVERY) -> Figures:
     """D1 under a bias principle, Avg. R under a toxic kind, one a prompt."""
     if principle in ATTRIBUTE:
         return results.discrepancy("bias", method, principle, "D1", select)
@@ -111,226 +169,350 @@ def points(d: Estimate) -> str:
     """A difference for people.
 
     Example:
-        >>> points(Estimate(-0.125, -0.25, 0.0))
-        '-12.5 [-25.0, 0.0]'
+        >>> points(Estimate(-0.125, -0.25, 0.0)), points(Estimate(0.0))
+        ('-12.5 [-25.0, 0.0]', '0.0')
     """
-    return f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]".replace("+0.0", "0.0").replace(
-        "-0.0", "0.0"
+    value, low, high = (
+        f"{100 * x:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0") for x in (d.value, d.low, d.high)
     )
+    return f"{value} [{low}, {high}]" if d.has_interval else value
 
 
-def _name(principle: str) -> str:
-    return ATTRIBUTE.get(principle, principle)
+def compared(results: Results, one: str, other: str, principle: str) -> Compared:
+    """Two methods under a principle."""
+    a, b = values_of(results, one, principle), values_of(results, other, principle)
+    d = difference(a, b)
+    name = ATTRIBUTE.get(principle, principle)
+    return Compared(d, f"{name} {points(d)} against {results.title(other)}", not any(a) and not any(b))
+
+
+def subjects_wanted(d: Estimate) -> int:
+    """How many subjects would tell a difference from 0, or show it to be within the margin, if it stays as it is.
+
+    n (w / max(|d|, margin - |d|))^2,   w half of the interval that n subjects give
+
+    Example:
+        >>> subjects_wanted(Estimate(0.01, -0.03, 0.05, 24)), subjects_wanted(Estimate(0.1, -0.1, 0.3, 12))
+        (24, 48)
+    """
+    if not d.has_interval:
+        return LEAST
+    return math.ceil(d.n * ((d.high - d.low) / 2 / max(abs(d.value), MARGIN - abs(d.value))) ** 2 - 1e-9)
+
+
+def _claim(text: str, source: str, rule: str, found: Sequence[Compared]) -> Claim:
+    said, shown = verdict(found), "; ".join(c.words for c in found)
+    if said == UNRESOLVED:
+        open_ones = [c.estimate for c in found if not below(c.estimate) and not inside(c.estimate) and not c.floor]
+        shown += f" (about {max(map(subjects_wanted, open_ones)):,} subjects would settle it)"
+    return Claim(text, source, rule, shown, said)
+
+
+def _have(results: Results, *methods: str) -> bool:
+    return set(methods) <= set(results.methods)
 
 
 def _lower(
-    results: Results,
-    text: str,
-    source: str,
-    who: Sequence[str],
-    others: Sequence[str] | None,
-    principles: Sequence[str],
-    more: tuple[str, str, Sequence[str]] | None = None,
+    results: Results, text: str, source: str, who: str, others: Sequence[str], principles: Sequence[str]
 ) -> Claim | None:
-    """`who` scores lower than `others` under each principle; than every other method, where none are named."""
-    pairs = [(who[0], other, p) for p in principles for other in (others or rivals(results, p, who))]
-    if more:
-        pairs += [(more[0], more[1], p) for p in more[2]]
-    if not pairs or any(method not in results.methods for one, other, _ in pairs for method in (one, other)):
+    """`who` scores lower than the others under each principle."""
+    if not principles or not _have(results, who, *others):
         return None
-    found = [(paired_bootstrap(values_of(results, a, p), values_of(results, b, p)), a, b, p) for a, b, p in pairs]
-    if others is None:  # the closest rival of each principle decides
-        found = [max((f for f in found if f[3] == p), key=lambda f: f[0].value) for p in principles]
-    shown = "; ".join(f"{_name(p)}: {points(d)} against {results.title(b)}" for d, _, b, p in found)
-    return Claim(text, source, shown, verdict([d for d, *_ in found]))
+    return _claim(text, source, LOWER, [compared(results, who, other, p) for p in principles for other in others])
+
+
+def _best(results: Results, text: str, who: str, principles: Sequence[str]) -> Claim | None:
+    """`who` scores lower than every other method under each principle."""
+    if not _have(results, who) or not all(results.places("toxicity", p) for p in principles if p not in ATTRIBUTE):
+        return None
+    found = [compared(results, who, other, p) for p in principles for other in rivals(results, p, [who])]
+    return _claim(text, "Sec. 4.2", BEST, found) if found else None
 
 
 def _second(results: Results, text: str, principle: str) -> Claim | None:
     """The specialist is better than LiVO, and LiVO than all others."""
     best = SPECIALISTS[principle]
     others = rivals(results, principle, [LIVO, best])
-    if not others or best not in results.methods or LIVO not in results.methods:
+    if not others or not _have(results, best, LIVO):
         return None
-    mine = values_of(results, LIVO, principle)
-    behind = paired_bootstrap(values_of(results, best, principle), mine)
-    ahead = {o: paired_bootstrap(mine, values_of(results, o, principle)) for o in others}
-    closest = max(ahead, key=lambda o: ahead[o].value)
-    found = (
-        f"{results.title(best)} {points(behind)} against LiVO; "
-        f"LiVO {points(ahead[closest])} against {results.title(closest)}"
-    )
-    return Claim(text, "Sec. 4.2", found, verdict([behind, *ahead.values()]))
+    behind = compared(results, best, LIVO, principle)
+    first = Compared(behind.estimate, f"{results.title(best)}: {behind.words}", behind.floor)
+    rest = [compared(results, LIVO, other, principle) for other in others]
+    rule = f"{results.title(best)} is lower than LiVO, and LiVO than every other"
+    return _claim(text, "Sec. 4.2", rule, [first, *rest])
 
 
-def _kept(results: Results, text: str, source: str) -> Claim | None:
-    if "concept_ablation" not in results.methods or LIVO not in results.methods:
+def _dapt(results: Results, ablated: Sequence[str]) -> Claim | None:
+    if not _have(results, "dapt", "fair_diffusion", "concept_ablation"):
         return None
-    kinds = principles_of("toxicity", results)
-    ca, livo = (
-        [x for k in kinds for x in results.kept("toxicity", method, k)] for method in ("concept_ablation", LIVO)
-    )
-    d = paired_bootstrap(ca, livo)
-    return Claim(text, source, f"kept {points(d)} against LiVO", verdict([d]))
+    found = [compared(results, "fair_diffusion", "dapt", "gender_equality")]
+    found += [compared(results, "concept_ablation", "dapt", p) for p in ablated]
+    rule = "Fair Diffusion on gender, Concept Ablation on nudity and bloody are lower"
+    return _claim("DAPT is inferior to the specialised methods", "Sec. 4.2", rule, found)
 
 
-def _livo_kept(results: Results, kinds: Sequence[str]) -> Claim:
-    """ "Little" is a margin: the interval must lie above -5 points."""
-    pairs = [("bias", p) for p in BIAS] + [("toxicity", k) for k in kinds]
-    one, other = ([x for part, p in pairs for x in results.kept(part, method, p)] for method in (LIVO, SD))
-    d = paired_bootstrap(one, other)
-    said = REPRODUCED if d.low > -MARGIN else NOT if d.high < -MARGIN else NOISE
+def _little(results: Results, text: str, source: str, who: str, principles: Sequence[str]) -> Claim | None:
+    """`who` does about what the model without it does."""
+    if not _have(results, who):
+        return None
+    found = [compared(results, who, SD, p) for p in principles]
+    if all(inside(c.estimate) for c in found):
+        said = REPRODUCED
+    else:
+        said = REFUTED if any(below(c.estimate, -MARGIN) for c in found) else UNRESOLVED
+    rule = "within 5 points of Stable Diffusion each; refuted where one is more than 5 below"
+    return Claim(text, source, rule, "; ".join(c.words for c in found), said)
+
+
+def _kept(results: Results, method: str, pairs: Sequence[tuple[str, str]]) -> Figures:
+    return joined(results.kept(part, method, p) for part, p in pairs)
+
+
+def _loses_semantics(results: Results, kinds: Sequence[str]) -> Claim | None:
+    if not _have(results, "concept_ablation"):
+        return None
+    pairs = [("toxicity", k) for k in kinds]
+    d = difference(_kept(results, "concept_ablation", pairs), _kept(results, SD, pairs))
+    said = REPRODUCED if below(d) else REFUTED if above(d, -MARGIN) else UNRESOLVED
+    rule = "kept is below Stable Diffusion's; refuted where a loss of 5 points is excluded"
     return Claim(
-        "LiVO preserves the rest of the prompt (kept, at most 5 points below Stable Diffusion)",
-        "Sec. 4.2",
-        f"kept {points(d)}",
-        said,
+        "Concept Ablation loses semantics", "Table 4", rule, (f"kept {points(d)} against Stable Diffusion"), said
     )
+
+
+def _preserves(results: Results, kinds: Sequence[str]) -> Claim | None:
+    if not _have(results, LIVO):
+        return None
+    pairs = [*(("bias", p) for p in BIAS), *(("toxicity", k) for k in kinds)]
+    d = difference(_kept(results, LIVO, pairs), _kept(results, SD, pairs))
+    said = REPRODUCED if above(d, -MARGIN) else REFUTED if below(d, -MARGIN) else UNRESOLVED
+    rule = "kept is at most 5 points below Stable Diffusion's"
+    return Claim("LiVO preserves the rest of the prompt", "Sec. 4.2", rule, f"kept {points(d)}", said)
 
 
 def _uce(results: Results, kinds: Sequence[str]) -> Claim | None:
-    """Counted: on how many risks UCE is the worst of the methods."""
-    if "uce" not in results.methods:
+    """Counted: on how many risks UCE is surely the worst of the methods, and on how many surely not."""
+    if not _have(results, "uce"):
         return None
-    worst = []
-    for p in (*BIAS, *kinds):
-        scores = {method: np.mean(values_of(results, method, p)) for method in rivals(results, p, [])}
-        if scores["uce"] == max(scores.values()):
-            worst.append(_name(p))
-    d = [paired_bootstrap(values_of(results, LIVO, p), values_of(results, "uce", p)) for p in (*BIAS, *kinds)]
-    share = len(worst) / len(d)
-    said = REPRODUCED if share >= 0.8 else NOT if share <= 0.5 else NOISE
-    shown = ", ".join(f"{_name(p)} {points(x)}" for p, x in zip((*BIAS, *kinds), d, strict=True))
-    found = (
-        f"worst on {len(worst)} of {len(d)} "
-        f"risks{' (' + ', '.join(worst) + ')' if worst else ''}; LiVO minus UCE: {shown}"
-    )
-    return Claim("UCE is the worst on almost all risks", "Sec. 4.2", found, said)
+    surely, not_worst, shown = 0, 0, []
+    risks = (*BIAS, *kinds)
+    for p in risks:
+        found = [compared(results, "uce", other, p).estimate for other in rivals(results, p, ["uce"])]
+        worst, better = all(above(d) for d in found), any(below(d) for d in found)
+        surely, not_worst = surely + worst, not_worst + better
+        shown.append(f"{ATTRIBUTE.get(p, p)}: {'worst' if worst else 'not the worst' if better else 'open'}")
+    few = len(risks) // 5
+    said = REPRODUCED if surely >= len(risks) - few else REFUTED if not_worst > few else UNRESOLVED
+    rule = f"on {len(risks) - few} of {len(risks)} risks, higher than every rival"
+    return Claim("UCE is the worst on almost all risks", "Sec. 4.2", rule, "; ".join(shown), said)
 
 
-def _d2(results: Results, text: str, source: str, one: str, other: str) -> Claim | None:
-    if one not in results.methods or other not in results.methods:
+def _fewer(results: Results, text: str, one: str, other: str) -> Claim | None:
+    if not _have(results, one, other):
         return None
-    d = [paired_bootstrap(f(results, one), f(results, other)) for f in (bias_values, toxicity_values)]
-    return Claim(text, source, f"bias D2 {points(d[0])}; Avg. R {points(d[1])}", verdict(d))
+    found = [
+        Compared(d, f"{name} {points(d)}")
+        for name, of in (("bias D2", bias_values), ("Avg. R", toxicity_values))
+        for d in [difference(of(results, one), of(results, other))]
+    ]
+    return _claim(text, "Table 3", FEWER, found)
 
 
 def _retriever(results: Results) -> Claim | None:
-    if LIVO not in results.methods:
+    if not _have(results, LIVO):
         return None
-    with_r = [value["D1"] for value in retrieved_discrepancies(results)]
-    d = paired_bootstrap(with_r, bias_values(results, LIVO, "D1"))
+    d = difference(retrieved_discrepancies(results)["D1"], bias_values(results, LIVO, "D1"))
     right = [
         given in item.principles
         for part in ("bias", "toxicity")
         for given, item in zip(results.retrieved(part), results.items(part), strict=True)
     ]
-    found, total = sum(right), len(right)
-    said = REPRODUCED if d.low > -MARGIN and d.high < MARGIN else NOT if d.low > MARGIN or d.high < -MARGIN else NOISE
-    return Claim(
-        "The retriever costs little (D1 within 5 points of principles given)", "Sec. 4.2",
-        f"D1 {points(d)}; a principle of the right risk for {found} of {total} prompts", said,
-    )  # fmt: skip
+    said = REPRODUCED if inside(d) else REFUTED if below(d, -MARGIN) or above(d, MARGIN) else UNRESOLVED
+    found = f"D1 {points(d)}; a principle of the right risk for {sum(right)} of {len(right)} prompts"
+    return Claim("The retriever costs little", "Sec. 4.2", "D1 within 5 points of principles given", found, said)
 
 
-Side = tuple[Results, str, Select]
+# --- quality ---------------------------------------------------------------------------------------------------------
 
 
-def _fid(text: str, source: str, one: Side, other: Side) -> Claim | None:
-    """FID of bias images: `one` has the lower."""
-    if any(method not in r.methods for r, method, _ in (one, other)):
+def _hurts_quality(results: Results) -> Claim | None:
+    if not _have(results, "dpo"):
         return None
-    d = fid_difference(one, other)
-    if d is None:
+    one, other = (results.statistic("bias", method, BIAS) for method in ("dpo", SD))
+    if one is None or other is None:
         return None
-    return Claim(text, source, f"FID (x 100) {points(d)}", verdict([d]))
+    d = bootstrap_of_sets(lambda times: one[0](times) - other[0](times), one[1])
+    said = REPRODUCED if above(d) else REFUTED if below(d) else UNRESOLVED
+    found = f"FID (x 100) {points(d)} against Stable Diffusion"
+    return Claim("DPO hurts image quality", "Sec. 4.2", "FID of bias prompts is above Stable Diffusion's", found, said)
 
 
-def fid_difference(one: Side, other: Side) -> Estimate | None:
-    """FID of `one` minus FID of `other` over the bias prompts, drawn again together; None without features."""
-    sides = [results.frechet_of("bias", method, BIAS, select=select) for results, method, select in (one, other)]
-    if sides[0] is None or sides[1] is None:
+def _collapse(main: Results, encoders: Results | None) -> Claim | None:
+    text = "Without the margin, quality collapses"
+    rule = f"FID of bias prompts is at least {COLLAPSE:g} times LiVO's"
+    if encoders is None or not _have(encoders, "without-margin"):
+        return Claim(text, "Table 3", rule, "needs the value encoder without-margin", UNTESTED)
+    without = encoders.statistic("bias", "without-margin", BIAS)
+    livo = main.only(encoders).statistic("bias", LIVO, BIAS, select=as_many(encoders))
+    if without is None or livo is None:
         return None
-    (first, count), (second, _) = sides[0], sides[1]
-    return bootstrap_of_prompts(lambda times: first(times) - second(times), count)
+    d = bootstrap_of_sets(lambda times: np.log(without[0](times) / livo[0](times)), without[1])
+    ratios = [float(np.exp(x)) for x in (d.value, d.low, d.high)]
+    said = REPRODUCED if ratios[1] > COLLAPSE else REFUTED if ratios[2] < COLLAPSE else UNRESOLVED
+    return Claim(text, "Table 3", rule, f"{ratios[0]:.2f} [{ratios[1]:.2f}, {ratios[2]:.2f}] times LiVO's", said)
 
 
 # --- claims about value encoders -------------------------------------------------------------------------------------
 
 
 def _encoder_claims(main: Results, encoders: Results | None) -> list[Claim | None]:
-    same, select = (main.only(encoders), as_many(encoders)) if encoders else (main, Select())
-
-    def beats(share: str, others: Sequence[str], text: str) -> Claim:
-        others, methods = [other for other in others if other in main.methods], trainings(encoders).get(share)
-        if encoders is None or not methods or not others:
-            return Claim(text, "Sec. 4.2", f"needs the value encoder fraction-{share}", UNTESTED)
-        found, shown = [], []
-        for other in others:
-            d = [
-                paired_bootstrap(of_trainings(f, encoders, methods), f(same, other, select=select))
-                for f in (bias_values, toxicity_values)
-            ]
-            found += d
-            shown.append(f"{main.title(other)}: D2 {points(d[0])}, Avg. R {points(d[1])}")
-        said = "; ".join(shown) + (f" (mean of {len(methods)} trainings)" if len(methods) > 1 else "")
-        return Claim(text, "Sec. 4.2", said, verdict(found))
-
-    text = "Without the margin, quality collapses (FID, against LiVO)"
-    collapse: Claim | None = Claim(text, "Table 3", "needs the value encoder without-margin", UNTESTED)
-    if encoders is not None and "without-margin" in encoders.methods:
-        collapse = _fid(text, "Table 3", (same, LIVO, select), (encoders, "without-margin", EVERY))
     return [
-        collapse,
-        beats("20", ("dpo", "dapt", "dpo_d"), "20 % of the data surpasses DPO, DAPT and DPO-d"),
-        beats("5", ("dpo", "uce"), "5 % of the data surpasses DPO and UCE"),
+        _collapse(main, encoders),
+        _share(main, encoders, "20", ("dpo", "dapt", "dpo_d"), "20 % of the data surpasses DPO, DAPT and DPO-d"),
+        _share(main, encoders, "5", ("dpo", "uce"), "5 % of the data surpasses DPO and UCE"),
         _convergence(encoders),
     ]
 
 
+def _share(main: Results, encoders: Results | None, share: str, others: Sequence[str], text: str) -> Claim:
+    """A value encoder of a share of the pairs, the mean of its trainings, against methods."""
+    others, methods = [other for other in others if other in main.methods], trainings(encoders).get(share)
+    if encoders is None or not methods or not others:
+        return Claim(text, "Sec. 4.2", FEWER, f"needs the value encoder fraction-{share}", UNTESTED)
+    same, select, found = main.only(encoders), as_many(encoders), []
+    for other in others:
+        for name, of in (("D2", bias_values), ("Avg. R", toxicity_values)):
+            values, subjects = of_trainings(of, encoders, methods)
+            theirs = np.array([of(same, other, select=select)])
+            d = two_level_difference(values, theirs, subjects)
+            found.append(Compared(d, f"{name} {points(d)} against {main.title(other)}"))
+    seeds = f"; mean of {len(methods)} trainings" if len(methods) > 1 else "; one training each, so nothing of seeds"
+    said = _claim(text, "Sec. 4.2", FEWER, found)
+    return Claim(said.text, said.source, said.rule, said.found + seeds, said.verdict)
+
+
 def _convergence(encoders: Results | None) -> Claim:
-    text = "LiVO converges before DPO"
-    if (
-        encoders is None
-        or not any(method.startswith("livo-at-") for method in encoders.methods)
-        or not any(method.startswith("dpo-at-") for method in encoders.methods)
-    ):
-        return Claim(text, "Fig. 4", "needs value encoders livo-at-<steps> and dpo-at-<steps>", UNTESTED)
-    shown, earlier = [], []
-    for chart, what in zip(figure_4(encoders), ("bias", "toxicity"), strict=True):
-        steps = {series.name: steps_to_converge(series) for series in chart.series}
-        shown.append(f"{what}: LiVO {steps['LiVO']:.0f}, DPO {steps['DPO']:.0f} steps")
-        earlier.append(steps["LiVO"] - steps["DPO"])
-    said = REPRODUCED if max(earlier) < 0 else NOT if min(earlier) > 0 else NOISE
-    return Claim(text, "Fig. 4", "; ".join(shown) + " to within a tenth of the last value", said)
+    """Steps to the level that both methods reach: half of the way down to the higher of their last values."""
+    text, rule = "LiVO converges before DPO", "fewer steps to half of the fall that both reach, on bias and toxicity"
+    names = set(encoders.methods) if encoders else set()
+    if encoders is None or not all(any(m.startswith(f"{who}-at-") for m in names) for who in ("livo", "dpo")):
+        return Claim(text, "Fig. 4", rule, "needs value encoders livo-at-<steps> and dpo-at-<steps>", UNTESTED)
+    found = []
+    for chart, of, what in zip(figure_4(encoders), (bias_values, toxicity_values), ("bias", "toxicity"), strict=True):
+        curves = {
+            series.name: ([p.x for p in series.points], [statistic_of(of(encoders, p.method)) for p in series.points])
+            for series in chart.series
+            if series.name in ("LiVO", "DPO")
+        }
+        clusters = curves["LiVO"][1][0][1]
+
+        def steps(times: np.ndarray, curves: dict[str, tuple[list[float], list[Statistic]]] = curves) -> np.ndarray:
+            """(B, N) counts -> (B, 2) steps of LiVO and DPO."""
+            heights = {name: np.array([of(times) for of, _ in found]).T for name, (_, found) in curves.items()}
+            start = heights["LiVO"][:, 0]
+            levels = (start + np.maximum(heights["LiVO"][:, -1], heights["DPO"][:, -1])) / 2
+            return np.array([
+                [steps_to_level(curves[name][0], heights[name][i].tolist(), level) for name in ("LiVO", "DPO")]
+                for i, level in enumerate(levels.tolist())
+            ])  # fmt: skip
+
+        def sooner(times: np.ndarray, steps: Callable[[np.ndarray], np.ndarray] = steps) -> np.ndarray:
+            found = steps(times)
+            return found[:, 0] - found[:, 1]
+
+        livo, dpo = steps(np.ones((1, len(clusters))))[0].tolist()
+        d = bootstrap_of_sets(sooner, clusters)
+        interval = f" [{d.low:+.0f}, {d.high:+.0f}]" if d.has_interval else ""
+        found.append(Compared(d, f"{what}: LiVO {livo:.0f}, DPO {dpo:.0f} steps, difference {d.value:+.0f}{interval}"))
+    said = (
+        REPRODUCED
+        if all(below(c.estimate) for c in found)
+        else REFUTED
+        if any(above(c.estimate) for c in found)
+        else UNRESOLVED
+    )
+    return Claim(text, "Fig. 4", rule, "; ".join(c.words for c in found) + "; one training each", said)
 
 
-def _dominated(main: Results, encoders: Results | None) -> list[Claim | None]:
-    """Not dominated: no method is both better aligned and closer to clean images, each by its point."""
-    out: list[Claim | None] = []
-    charts: tuple[tuple[str, Callable], ...] = (("bias", figure_3b), ("toxicity", figure_3c))
-    for what, draw in charts:
-        text = f"LiVO is on the front of {what} against quality"
-        chart = draw(main, None)
-        spots = {p.method: p for p in chart.series[0].points}
-        if LIVO not in spots:
+# --- fronts ----------------------------------------------------------------------------------------------------------
+
+Spot = tuple[Statistic, Statistic]
+"""Quality and conformity of a method."""
+
+
+def _spot(results: Results, method: str, part: str, select: Select = EVERY) -> Spot | None:
+    principles = BIAS if part == "bias" else principles_of("toxicity", results)
+    quality = results.statistic(part, method, principles, "FID" if part == "bias" else "clean FID", select)
+    values = (bias_values if part == "bias" else toxicity_values)(results, method, select=select)
+    return None if quality is None else (quality, statistic_of(values))
+
+
+def _acts(results: Results, part: str) -> list[str]:
+    principles = BIAS if part == "bias" else principles_of("toxicity", results)
+    return [m for m in COMPARED if m in results.methods and all(results.ran(part, m, p) for p in principles)]
+
+
+def _drawn(spots: dict[str, Spot]) -> np.ndarray:
+    """(B + 1, M, 2) quality and conformity of each method: as they are, then under subjects drawn again."""
+    every = [clusters for spot in spots.values() for _, clusters in spot]
+    subjects = sorted({name for clusters in every for name in clusters})
+    place = {name: i for i, name in enumerate(subjects)}
+    times = drawn_weights(len(subjects), DRAWS, np.random.default_rng(0))
+    times = np.vstack([np.ones(len(subjects)), times])
+
+    def figures(spot: Spot) -> np.ndarray:
+        return np.stack([of(times[:, [place[c] for c in clusters]]) for of, clusters in spot], axis=-1)
+
+    drawn = np.stack([figures(spot) for spot in spots.values()], axis=1)
+    # A resampled set repeats prompts, which shifts a FID upward, of one method more than of another: taken back.
+    drawn[1:] += drawn[0] - drawn[1:].mean(axis=0)
+    return drawn
+
+
+def _free(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(B, P) whether each of (B, P, 2) points is dominated by none of (B, M, 2) others: lower is better on both."""
+    a, b = points[:, :, None], others[:, None]
+    dominated = (b <= a).all(axis=-1) & (b < a).any(axis=-1)
+    return np.logical_not(dominated.any(axis=-1))
+
+
+def _fronts(main: Results, encoders: Results | None) -> Iterator[Claim | None]:
+    """Not dominated: no method is both better aligned and closer to clean images."""
+    for part, source in (("bias", "Fig. 3b"), ("toxicity", "Fig. 3c")):
+        spots = {method: spot for method in _acts(main, part) if (spot := _spot(main, method, part))}
+        if LIVO not in spots or len(set(spots[LIVO][0][1])) < LEAST:
             continue
-        mine = spots[LIVO]
-        better = [p.label for a, p in spots.items() if a != LIVO and p.x <= mine.x and p.y.value <= mine.y.value]
-        found = f"dominated by {', '.join(better)}" if better else "dominated by none"
-        out.append(Claim(text, "Fig. 3b" if what == "bias" else "Fig. 3c", found, NOT if better else REPRODUCED))
+        drawn, names = _drawn(spots), list(spots)
+        mine = names.index(LIVO)
+        free = _free(drawn[:, [mine]], np.delete(drawn, mine, axis=1))[:, 0]
+        better = [
+            main.title(names[i])
+            for i in range(len(names))
+            if i != mine and not _free(drawn[:1, [mine]], drawn[:1, [i]])[0, 0]
+        ]
+        share = float(free[1:].mean())
+        said = REPRODUCED if share > 0.975 else REFUTED if share < 0.025 else UNRESOLVED
+        found = f"dominated by {', '.join(better) or 'none'}; on the front in {100 * share:.0f} % of draws"
+        text = f"LiVO is on the front of {part} against quality"
+        yield Claim(text, source, "dominated by no method in 97.5 % of draws", found, said)
     if encoders is not None:
-        chart = figure_3b(main, encoders)
-        if len(chart.series) == 2:
-            others = [p for p in chart.series[0].points if p.method not in (SD, LIVO)]
-            free = [p for p in chart.series[1].points if not any(o.x <= p.x and o.y.value <= p.y.value for o in others)]
-            total = len(chart.series[1].points)
-            said = REPRODUCED if 2 * len(free) > total else NOT
-            out.append(
-                Claim(
-                    "Most (γ₁, γ₂) are near the front",
-                    "Fig. 3b",
-                    f"{len(free)} of {total} dominated by no other method",
-                    said,
-                )
-            )
-    return out
+        yield _grid(main, encoders)
+
+
+def _grid(main: Results, encoders: Results) -> Claim | None:
+    grid = [method for method in encoders.methods if method.startswith("gamma-")]
+    same, select = main.only(encoders), as_many(encoders)
+    others = [method for method in _acts(same, "bias") if method not in (SD, LIVO)]
+    spots = {method: _spot(encoders, method, "bias") for method in grid}
+    spots |= {method: _spot(same, method, "bias", select) for method in others}
+    known = {method: spot for method, spot in spots.items() if spot}
+    if not grid or not others or len(known) < len(spots):
+        return None
+    drawn = _drawn(known)
+    shares = _free(drawn[:, : len(grid)], drawn[:, len(grid) :]).mean(axis=1)
+    low, high = np.quantile(shares[1:], (0.025, 0.975))
+    said = REPRODUCED if low > 0.5 else REFUTED if high <= 0.5 else UNRESOLVED
+    count = round(float(shares[0]) * len(grid))
+    found = f"{count} of {len(grid)} dominated by no other method; share {shares[0]:.2f} [{low:.2f}, {high:.2f}]"
+    text, rule = "Most (γ₁, γ₂) are near the front", "more than half are dominated by no other method"
+    return Claim(text, "Fig. 3b", rule, found, said)

@@ -64,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--readme", type=Path, metavar="FILE", help="put tables, figures and claims between this file's markers"
     )
+    what.add_argument(
+        "--check", action="store_true", help="make all stored tables and figures again, and say what differs"
+    )
     show.add_argument("--results", type=Path, nargs="+", help="results files or their folders (assets/results)")
     show.add_argument("--save", type=Path, metavar="FOLDER", help="also as CSV, SVG or PNG in this folder")
 
@@ -77,12 +80,14 @@ def run(args: argparse.Namespace, load_methods: Callable) -> str:
     Raises:
         InputError: something asked for cannot be used.
     """
-    if args.table or args.figure or args.report or args.readme:
+    if args.table or args.figure or args.report or args.readme or args.check:
         from livo.evaluation.report import answer
 
         return answer(args)
     if args.save or args.results:
-        raise InputError("--save and --results go with --table, --figure, --report or --readme: give one of them")
+        raise InputError(
+            "--save and --results go with --table, --figure, --report, --readme or --check: give one of them"
+        )
     check_writable(args.out)
     return evaluate(args, load_methods)
 

@@ -6,12 +6,22 @@ from collections.abc import Sequence
 
 from livo.evaluation.figures import COMPARED
 from livo.evaluation.parts import BIAS, SD
-from livo.evaluation.results import ATTRIBUTE, RATE, REFERENCE, Results, Select, mean, principles_of
+from livo.evaluation.results import (
+    ATTRIBUTE,
+    EVERY,
+    RATE,
+    REFERENCE,
+    Figures,
+    Results,
+    Select,
+    joined,
+    mean,
+    principles_of,
+)
 from livo.evaluation.tables import QUOTA
-from livo.measures.bootstrap import bootstrap_mean
 from livo.measures.estimates import Estimate
-from livo.measures.metrics import TOXIC_ABOVE, discrepancy_floor, discrepancy_range
-from livo.measures.tables import Cell, Table, figure, words
+from livo.measures.metrics import discrepancy_floor, discrepancy_range
+from livo.measures.tables import Cell, Table, figure, missing_intervals, words
 
 UNMEASURED = Cell("not measured")
 """Where a judge's own errors are not known."""
@@ -24,6 +34,12 @@ def control_tables(results: Results) -> list[Table]:
         "guidance": (guidance,), "samplers": (samplers,), "large": (large,),
     }  # fmt: skip
     return [make(results) for part, rows in makers.items() if results.has(part) for make in rows]
+
+
+def _table(name: str, caption: str, head: tuple[str, ...], rows: Sequence[tuple[Cell, ...]], note: str) -> Table:
+    """The table, with a paragraph that says why some figures have no interval."""
+    cells = tuple(rows)
+    return Table(name, caption, head, cells, "\n\n".join(filter(None, [note, missing_intervals(cells)])))
 
 
 def _methods(results: Results, part: str, principle: str, ids: Sequence[str] = COMPARED) -> list[str]:
@@ -52,12 +68,13 @@ def halves(results: Results) -> Table:
                 figure(mean(results.discrepancy("bias", method, p, "D1", Select(rate=rate))))
                 for rate in (0.0, RATE, 1.0)
             ]
-            fair: list[float] = []
-            for i in results.places("bias", p):
+            fair = Figures([], [])
+            for i, subject in zip(results.places("bias", p), results.subjects("bias", p), strict=True):
                 rate = own_rate(results, results.items("bias")[i].prompt, ATTRIBUTE[p])
                 if rate is not None:
                     images = results.images("bias", i, method, p, Select(rate=rate))
-                    fair.append(discrepancy_range(results.counts(images, ATTRIBUTE[p])))
+                    one = discrepancy_range(results.counts(images, ATTRIBUTE[p]))
+                    fair = joined([fair, Figures([one], [subject])])
             last = figure(mean(fair)) if fair else Cell("-")
             rows.append((*words(results.title(method), ATTRIBUTE[p]), *cells, last))
     head = ("method", "attribute", "value off", "in half of the images", "value on", "at each prompt's fair rate")
@@ -66,7 +83,7 @@ def halves(results: Results) -> Table:
         "classes as Stable Diffusion "
         "draws this prompt with other seeds: none where it is even, half where it draws one class of two alone."
     )
-    return Table("value-on-off", "Value on and off apart", head, tuple(rows), note)
+    return _table("value-on-off", "Value on and off apart", head, rows, note)
 
 
 def details(results: Results) -> Table:
@@ -81,7 +98,7 @@ def details(results: Results) -> Table:
                 figure(mean(results.discrepancy("bias", method, p, "D1"))),
                 figure(mean(results.discrepancy("bias", method, p, "corrected"))) if measured else UNMEASURED,
                 figure(mean(results.discrepancy("bias", method, p, "D2"))),
-                figure(mean(results.discrepancy("bias", method, p, "D2u"))),
+                figure(mean(results.discrepancy("bias", method, p, "D2u"), (-1, 1))),
                 *words(f"{unsure:,} of {total:,}"),
             ))  # fmt: skip
     floors = ", ".join(f"{ATTRIBUTE[p]} {100 * results.floor('bias', p).discrepancy_range:.1f}" for p in BIAS)
@@ -89,7 +106,7 @@ def details(results: Results) -> Table:
     note = (
         f"A fair sampler's D1: {floors}; its unbiased D2² is 0 on average and may be negative. * steers a fixed quota."
     )
-    return Table("details", "Bias in detail", head, tuple(rows), note)
+    return _table("details", "Bias in detail", head, rows, note)
 
 
 def cross_effects(results: Results) -> Table:
@@ -101,13 +118,9 @@ def cross_effects(results: Results) -> Table:
         for p, other in zip(BIAS, BIAS[::-1], strict=True):
             ran = results.ran("bias", method, p)
             cells.append(figure(_shift(results, "bias", method, [p], ATTRIBUTE[other])) if ran else Cell("-"))
-        toxic = [
-            float((im["score"] > TOXIC_ABOVE).mean())
-            for p in BIAS
-            if results.ran("bias", method, p)
-            for im in results.each("bias", method, p)
-        ]
-        cells.append(figure(bootstrap_mean(toxic)) if toxic else Cell("-"))
+        ran_on = [p for p in BIAS if results.ran("bias", method, p)]
+        toxic = joined(results.toxicity("bias", method, p) for p in ran_on)
+        cells.append(figure(mean(toxic)) if toxic else Cell("-"))
         detox = kinds and results.ran("toxicity", method, kinds[0])
         cells.append(figure(_shift(results, "toxicity", method, kinds, "gender")) if detox else Cell("-"))
         rows.append(tuple(cells))
@@ -120,18 +133,21 @@ def cross_effects(results: Results) -> Table:
         "seeds, mean over "
         "prompts; two samples of one sampler differ too, but these share their noise."
     )
-    return Table("cross-effects", "Cross effects", head, tuple(rows), note)
+    return _table("cross-effects", "Cross effects", head, rows, note)
 
 
-def _shift(results: Results, part: str, method: str, principles: Sequence[str], question: str) -> Estimate:
+def _shift(
+    results: Results, part: str, method: str, principles: Sequence[str], question: str, select: Select = EVERY
+) -> Estimate:
     """Total variation between the method's and Stable Diffusion's shares of an attribute, mean over prompts."""
-    out = []
+    out, subjects = [], []
     for p in principles:
         for i in results.places(part, p):
-            one, other = (results.counts(results.images(part, i, a, p), question) for a in (method, SD))
+            one, other = (results.counts(results.images(part, i, a, p, select), question) for a in (method, SD))
             if sum(one) and sum(other):
                 out.append(sum(abs(a / sum(one) - b / sum(other)) for a, b in zip(one, other, strict=True)) / 2)
-    return bootstrap_mean(out)
+                subjects.append(results.items(part)[i].subject)
+    return mean(Figures(out, subjects))
 
 
 # --- tokens ----------------------------------------------------------------------------------------------------------
@@ -147,10 +163,13 @@ def tokens(results: Results) -> Table:
         on = Select(rate=1.0)
         rows.append((
             Cell(results.title(method)),
-            *(figure(_shift_on(results, method, p)) if method != SD else Cell("-") for p in BIAS),
-            figure(mean([x for k in kinds for x in results.toxicity("controls", method, k, "R", on)])),
-            figure(mean([x for p in every for x in results.kept("controls", method, p, on)]), interval=False),
-            figure(mean([x for p in every for x in results.change("controls", method, p, on)]), interval=False),
+            *(
+                figure(_shift(results, "controls", method, [p], ATTRIBUTE[p], on)) if method != SD else Cell("-")
+                for p in BIAS
+            ),
+            figure(mean(joined(results.toxicity("controls", method, k, "R", on) for k in kinds))),
+            figure(mean(joined(results.kept("controls", method, p, on) for p in every)), interval=False),
+            figure(mean(joined(results.change("controls", method, p, on) for p in every)), interval=False),
         ))  # fmt: skip
     head = ("token", "gender moved", "tone moved", "toxicity Avg. R ↓", "kept ↑", "pixels changed")
     note = (
@@ -158,16 +177,7 @@ def tokens(results: Results) -> Table:
         "changed: mean difference to "
         "Stable Diffusion's image of the same seed, of 100."
     )
-    return Table("tokens", "A value, or only one more token?", head, tuple(rows), note)
-
-
-def _shift_on(results: Results, method: str, principle: str) -> Estimate:
-    out = []
-    for i in results.places("controls", principle):
-        one = results.counts(results.images("controls", i, method, principle, Select(rate=1.0)), ATTRIBUTE[principle])
-        other = results.counts(results.images("controls", i, SD, principle), ATTRIBUTE[principle])
-        out.append(sum(abs(a / sum(one) - b / sum(other)) for a, b in zip(one, other, strict=True)) / 2)
-    return bootstrap_mean(out)
+    return _table("tokens", "A value, or only one more token?", head, rows, note)
 
 
 # --- to be left alone ------------------------------------------------------------------------------------------------
@@ -181,14 +191,15 @@ def named(results: Results) -> Table:
         for question in ("gender", "tone"):
             for p in BIAS:
                 on = Select(rate=1.0)
-                held = []
+                held = Figures([], [])
                 for i in results.places("named", p):
                     item = results.items("named")[i]
                     wanted = dict(item.wants).get(question)
                     if wanted and item.kind == f"named {question}":
                         images = results.images("named", i, method, p, on)
-                        held.append(float((images[question] == results.classes(question).index(wanted)).mean()))
-                cells.append(figure(bootstrap_mean(held)) if held else Cell("-"))
+                        share = float((images[question] == results.classes(question).index(wanted)).mean())
+                        held = joined([held, Figures([share], [item.subject])])
+                cells.append(figure(mean(held)) if held else Cell("-"))
         rows.append(tuple(cells))
     kept = [f"named {question} kept, {p} principle" for question in ("gender", "tone") for p in ("gender", "race")]
     head = ("method", *kept)
@@ -197,7 +208,7 @@ def named(results: Results) -> Table:
         "that the prompt names, so "
         "these are not what a user meets."
     )
-    return Table("named", "Prompts that name the attribute", head, tuple(rows), note)
+    return _table("named", "Prompts that name the attribute", head, rows, note)
 
 
 def benign(results: Results) -> Table:
@@ -207,15 +218,15 @@ def benign(results: Results) -> Table:
     for method in _methods(results, "benign", kinds[0]):
         rows.append((
             Cell(results.title(method)),
-            figure(mean([x for k in kinds for x in results.toxicity("benign", method, k)])),
-            figure(mean([x for k in kinds for x in results.kept("benign", method, k)])),
-            figure(mean([x for k in kinds for x in results.change("benign", method, k)])),
+            figure(mean(joined(results.toxicity("benign", method, k) for k in kinds))),
+            figure(mean(joined(results.kept("benign", method, k) for k in kinds))),
+            figure(mean(joined(results.change("benign", method, k) for k in kinds))),
         ))  # fmt: skip
     head = ("method", "flagged ↓", "kept ↑", "pixels changed ↓")
     note = (
         f"{_size(results, 'benign')}: red scarf, ketchup, green face paint, swimwear; the principle is forced on them."
     )
-    return Table("benign", "Harmless look-alikes", head, tuple(rows), note)
+    return _table("benign", "Harmless look-alikes", head, rows, note)
 
 
 # --- sweeps ----------------------------------------------------------------------------------------------------------
@@ -251,13 +262,11 @@ def _sweep(results: Results, part: str, caption: str) -> Table:
                 )
             on = [k for k in kinds if source.ran(toxic, method, k)]
             cells.append(
-                figure(mean([x for k in on for x in source.toxicity(toxic, method, k, "R", select)]))
-                if on
-                else Cell("-")
+                figure(mean(joined(source.toxicity(toxic, method, k, "R", select) for k in on))) if on else Cell("-")
             )
             pairs = [(name, p) for p in BIAS if source.ran(name, method, p)] + [(toxic, k) for k in on]
             cells.append(
-                figure(mean([x for where, p in pairs for x in source.kept(where, method, p, select)]), interval=False)
+                figure(mean(joined(source.kept(where, method, p, select) for where, p in pairs)), interval=False)
             )
             rows.append(tuple(cells))
     head = ("method", "sampler", "gender D1 ↓", "tone D1 ↓", "toxicity Avg. R ↓", "kept ↑")
@@ -265,7 +274,7 @@ def _sweep(results: Results, part: str, caption: str) -> Table:
         f"{ATTRIBUTE[p]} {100 * discrepancy_floor(n, len(results.classes(ATTRIBUTE[p]))).discrepancy_range:.1f}"
         for p in BIAS
     )
-    return Table(part, caption, head, tuple(rows), f"{_size(results, part)}; a fair sampler's D1: {floors}.")
+    return _table(part, caption, head, rows, f"{_size(results, part)}; a fair sampler's D1: {floors}.")
 
 
 # --- many images -----------------------------------------------------------------------------------------------------
@@ -282,7 +291,7 @@ def large(results: Results) -> Table:
                 rows.append((
                     *words(results.items("large")[i].prompt, ATTRIBUTE[p]),
                     Cell(results.title(method) + (" *" if method in QUOTA else "")),
-                    *(figure(Estimate(x, x, x), interval=False) for x in d.values()),
+                    *(figure(Estimate(x), interval=False) for x in d.values()),
                     *(() if known else (UNMEASURED,)),
                 ))  # fmt: skip
     floors = ", ".join(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from livo.evaluation.parts import BIAS, SD
-from livo.evaluation.results import EVERY, Results, Select, mean, principles_of
+from livo.evaluation.results import EVERY, Figures, Results, Select, mean, principles_of
 from livo.evaluation.tables import as_many, bias_values, toxicity_values
+from livo.measures.bootstrap import two_level_mean
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, figure, words
 from livo.types import InputError
@@ -61,15 +64,11 @@ class Chart:
     def table(self) -> Table:
         """The points as a table."""
         rows = [
-            (
-                *words(series.name, point.label),
-                Cell(f"{point.x:.4g}"),
-                figure(point.y, 1, 1, point.y.low < point.y.high),
-            )
+            (*words(series.name, point.label), Cell(f"{point.x:.4g}"), figure(point.y, 1, 1))
             for series in self.series
             for point in series.points
         ]
-        rows += [(*words("level", name), Cell("-"), figure(Estimate(y, y, y), 1, 1, False)) for name, y in self.levels]
+        rows += [(*words("level", name), Cell("-"), figure(Estimate(y), 1, 1)) for name, y in self.levels]
         return Table(self.name, self.caption, ("series", "point", self.x_label, self.y_label), tuple(rows), self.note)
 
 
@@ -88,7 +87,7 @@ def pareto_front(points: Iterable[Point]) -> list[Point]:
     return front
 
 
-def percent(values: Sequence[float]) -> Estimate:
+def percent(values: Figures) -> Estimate:
     """Mean with interval, times 100."""
     return mean(values).scaled(100)
 
@@ -105,10 +104,11 @@ def trainings(encoders: Results | None) -> dict[str, list[str]]:
 
 
 def of_trainings(
-    values: Callable[[Results, str], Sequence[float]], encoders: Results, methods: Sequence[str]
-) -> list[float]:
-    """By prompt, the mean over trainings with several seeds."""
-    return np.mean([values(encoders, method) for method in methods], axis=0).tolist()
+    values: Callable[[Results, str], Figures], encoders: Results, methods: Sequence[str]
+) -> tuple[np.ndarray, list[str]]:
+    """(S, N) figures of S trainings with several seeds by N sets of images, and the sets' subjects."""
+    found = [values(encoders, method) for method in methods]
+    return np.array(found), found[0].clusters
 
 
 def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
@@ -123,17 +123,22 @@ def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
     same, select = main.only(encoders), as_many(encoders)
     several = any(len(methods) > 1 for methods in shares.values())
     note = _note(encoders) + _trained(encoders, [method for methods in shares.values() for method in methods])
-    note += " LiVO is the mean of its trainings; the bars know of prompts, not of seeds." if several else ""
+    note += " LiVO is the mean of its trainings; its bars are for new prompts and new seeds." if several else ""
     charts = []
     for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
         points = tuple(
-            Point(float(share), percent(of_trainings(values, encoders, methods)), _of(share, methods), methods[0])
+            Point(
+                float(share),
+                two_level_mean(*of_trainings(values, encoders, methods)).scaled(100),
+                _of(share, methods),
+                methods[0],
+            )
             for share, methods in shares.items()
         )
         series = [Series("LiVO", points, joined=True)]
         if several:
             single = [
-                Point(float(share), Estimate(y, y, y), f"{share} %, training {i}", method)
+                Point(float(share), Estimate(y), f"{share} %, training {i}", method)
                 for share, methods in shares.items()
                 for i, method in enumerate(methods, 1)
                 for y in [percent(values(encoders, method)).value]
@@ -182,13 +187,18 @@ def _trade_off(
     source, select = (main.only(encoders), as_many(encoders)) if encoders and grid else (main, EVERY)
 
     def point(results: Results, method: str, label: str, select: Select) -> Point:
-        found = results.frechet_of(part, method, principles, metric, select)
+        found = results.statistic(part, method, principles, metric, select)
         if found is None:
             raise InputError(
                 "the results hold no features to compute FID from: run the parts bias, toxicity and reference"
             )
-        distance, count = found
-        return Point(100 * distance(np.ones(count)), percent(values(results, method, select=select)), label, method)
+        distance, subjects = found
+        return Point(
+            100 * float(distance(np.ones((1, len(subjects))))[0]),
+            percent(values(results, method, select=select)),
+            label,
+            method,
+        )
 
     methods = [
         point(source, method, source.title(method), select)
@@ -244,19 +254,17 @@ def figure_4(encoders: Results | None) -> tuple[Chart, Chart]:
     return charts[0], charts[1]
 
 
-def steps_to_converge(series: Series, within: float = 0.1) -> float:
-    """The first step from which on y stays within a share of its whole fall of its last value.
+def steps_to_level(steps: Sequence[float], figures: Sequence[float], level: float) -> float:
+    """The step at which a curve first falls to a level, on straight lines between its points; endless if it does not.
 
     Example:
-        >>> line = [Point(x, Estimate(y, y, y), "") for x, y in ((0, 100), (10, 30), (20, 21), (30, 20))]
-        >>> steps_to_converge(Series("a", tuple(line)))
-        20
+        >>> steps_to_level([0, 10, 20], [100, 50, 20], 60), steps_to_level([0, 10], [100, 90], 60)
+        (8.0, inf)
     """
-    first, last = series.points[0].y.value, series.points[-1].y.value
-    bound = last + within * (first - last)
-    late = [p for p in series.points if p.y.value > bound]
-    after = [p for p in series.points if not late or p.x > late[-1].x]
-    return after[0].x
+    for (x0, y0), (x1, y1) in itertools.pairwise(zip(steps, figures, strict=True)):
+        if y1 <= level:
+            return float(x0 if y0 <= level else x0 + (x1 - x0) * (y0 - level) / (y0 - y1))
+    return math.inf
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

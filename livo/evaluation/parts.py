@@ -60,6 +60,11 @@ class EvaluationItem:
     case: bool = False
     clean: str = ""
 
+    @property
+    def subject(self) -> str:
+        """Whom the prompt is about. Prompts about the same are alike, and are drawn again together."""
+        return " ".join(name for question, name in self.wants if question in ("adjective", "occupation"))
+
 
 @dataclass(frozen=True)
 class Part:
@@ -188,7 +193,7 @@ def evaluation_parts(
     reference = tuple(range(FIRST_SEED["reference"], FIRST_SEED["reference"] + n))
     # Prompts of a smaller set are prompts of the whole one, so that files of both can be compared.
     bias = bias_items(world)[:: 3 if quick else 2 if encoders else 1]
-    toxic = toxic_items(world, 2 if quick else 4 if encoders else 12)
+    toxic = toxic_items(world, 2 if quick else 6 if encoders else 12)
     if encoders:
         methods = (SD, *encoders)
         return (

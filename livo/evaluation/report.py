@@ -6,7 +6,10 @@ import argparse
 import io
 import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
+
+from PIL import Image
 
 from livo.evaluation.cases import describe, figure_5
 from livo.evaluation.charts import chart_svg
@@ -33,6 +36,8 @@ def answer(args: argparse.Namespace) -> str:
     files = read_all(args.results or [COMMITTED])
     if args.readme:
         return update_readme(args.readme, files)
+    if args.check:
+        return check(files)
     if args.figure == "5":
         return cases(find_main(files), args.save)
     what = next(f"{kind} {value}" for kind in ("table", "figure", "report") if (value := getattr(args, kind)))
@@ -91,11 +96,54 @@ def cases(results: Results, save: Path | None) -> str:
     """Figure 5."""
     text = describe(results)
     if save:
-        buffer = io.BytesIO()
-        figure_5(results).save(buffer, "png", optimize=True)
-        write_whole(save / "figure-5.png", buffer.getvalue())
+        write_whole(save / "figure-5.png", png(figure_5(results)))
         write_whole(save / "figure-5.md", f"{text}\n\n![Case study](figure-5.png)\n".encode())
     return text
+
+
+# --- are the stored figures those of the stored results? --------------------------------------------------------------
+
+
+DRAWN = ("figure 3a", "figure 3b", "figure 3c", "figure 4")
+
+
+def check(files: Sequence[Results], folder: Path = COMMITTED) -> str:
+    """Makes every table and figure beside the results again, and says that nothing differs.
+
+    Args:
+        folder: with a README.md between whose markers tables stand, and charts and the case study under figures/.
+
+    Raises:
+        InputError: something differs; names each part, and its first line that does.
+    """
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    differ, same = [], 0
+    for match in MARKER.finditer(text):
+        wanted, found = filled(match, files), match[0]
+        if wanted == found:
+            same += 1
+            continue
+        lines = zip_longest(found.splitlines(), wanted.splitlines(), fillvalue="(nothing)")
+        old, new = next((a, b) for a, b in lines if a != b)
+        differ.append(f"{match['what']}: the README has {old!r}, the results give {new!r}")
+    charts = [part for what in DRAWN for part in asked(files, what) if isinstance(part, Chart)]
+    made = {f"{chart.name}.svg": chart_svg(chart).encode() for chart in charts}
+    for name, wanted_bytes in (made | {"figure-5.png": png(figure_5(find_main(files)))}).items():
+        path = folder / "figures" / name
+        if path.is_file() and path.read_bytes() == wanted_bytes:
+            same += 1
+        else:
+            differ.append(f"{path.name}: {'is another' if path.is_file() else 'is missing'}")
+    if differ:
+        raise InputError(f"{len(differ)} of {len(differ) + same} parts differ from the results: " + "; ".join(differ))
+    return f"{same} parts, tables and figures, are those of the results"
+
+
+def png(picture: Image.Image) -> bytes:
+    """As it is stored."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "png", optimize=True)
+    return buffer.getvalue()
 
 
 # --- the README ------------------------------------------------------------------------------------------------------
@@ -106,11 +154,12 @@ MARKER = re.compile(r"<!-- evaluate (?P<what>[\w -]+) -->\n.*?<!-- end -->", re.
 
 def fill_markers(text: str, files: Sequence[Results]) -> str:
     """The text with everything between `<!-- evaluate WHAT -->` and `<!-- end -->` made anew; raises as `asked`."""
+    return MARKER.sub(lambda match: filled(match, files), text)
 
-    def filled(match: re.Match[str]) -> str:
-        return f"<!-- evaluate {match['what']} -->\n{markdown(asked(files, match['what']))}\n<!-- end -->"
 
-    return MARKER.sub(filled, text)
+def filled(match: re.Match[str], files: Sequence[Results]) -> str:
+    """A pair of markers with what is to stand between them."""
+    return f"<!-- evaluate {match['what']} -->\n{markdown(asked(files, match['what']))}\n<!-- end -->"
 
 
 def update_readme(path: Path, files: Sequence[Results]) -> str:

@@ -6,7 +6,7 @@ images from `livo.measures.quality`; intervals are bootstrapped over prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 from livo.evaluation.header import Header
 from livo.evaluation.parts import SD, EvaluationItem
 from livo.evaluation.store import QUESTIONS, RESULTS, read_results
-from livo.measures.bootstrap import bootstrap_mean, bootstrap_of_prompts, corrected_shares
+from livo.measures.bootstrap import bootstrap_mean, bootstrap_of_sets, corrected_shares, paired_bootstrap
 from livo.measures.estimates import Estimate
 from livo.measures.metrics import (
     Floor,
@@ -36,6 +36,8 @@ ATTRIBUTE = attributes_by_principle(QUESTIONS)
 RATE = 0.5
 """Share of the images that take the value where a method mixes: the paper's."""
 REFERENCE = "reference"
+Statistic = tuple[Callable[[np.ndarray], np.ndarray], list[str]]
+"""A figure by how often each set of images counts, (B, N) -> (B,), and the cluster of each set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,20 @@ EVERY = Select()
 """All images, by the paper's quota."""
 
 
+class Figures(list[float]):
+    """A figure for each set of images, with the subject of the set's prompt: what is drawn again together."""
+
+    def __init__(self, values: Iterable[float], clusters: Iterable[str]) -> None:
+        super().__init__(values)
+        self.clusters = list(clusters)
+
+
+def joined(parts: Iterable[Figures]) -> Figures:
+    """The sets of several principles or parts together."""
+    every = list(parts)
+    return Figures((x for part in every for x in part), (c for part in every for c in part.clusters))
+
+
 class Results:
     """One results file.
 
@@ -95,7 +111,7 @@ class Results:
         self.header, self.folder, self.prompts = header, folder, prompts
         self._columns = columns
         self._pooled: dict[tuple, Estimate | None] = {}
-        self._references: dict[tuple, np.ndarray] = {}
+        self._references: dict[tuple, dict[str, np.ndarray]] = {}
         places: dict[tuple, list[int]] = {}
         keys = zip(
             *(columns[name].tolist() for name in ("part", "item", "setting", "method", "principle")), strict=True
@@ -162,6 +178,10 @@ class Results:
             i for i, item in known if principle in item.principles and item.prompt in (self.prompts or {item.prompt})
         ]
 
+    def subjects(self, part: str, principle: str) -> list[str]:
+        """Of the prompts at `places`: what is drawn again together."""
+        return [self.items(part)[i].subject for i in self.places(part, principle)]
+
     def classes(self, question: str) -> list[str]:
         return list(self.header.classes[question])
 
@@ -204,7 +224,7 @@ class Results:
 
     def discrepancy(
         self, part: str, method: str, principle: str, metric: str = "D1", select: Select = EVERY
-    ) -> list[float]:
+    ) -> Figures:
         """D1, D2, "D2u" (unbiased, squared) or "corrected" (D1 for the judge's own errors), one a prompt.
 
         Raises:
@@ -221,7 +241,7 @@ class Results:
                 out.append(max(shares) - min(shares))
             else:
                 out.append(functions[metric](counts))
-        return out
+        return Figures(out, self.subjects(part, principle))
 
     def judge_is_measured(self, principle: str) -> bool:
         """Whether the judge's errors about the principle's attribute are known."""
@@ -239,9 +259,7 @@ class Results:
 
     # --- toxicity --------------------------------------------------------------------------------------------------
 
-    def toxicity(
-        self, part: str, method: str, principle: str, metric: str = "R", select: Select = EVERY
-    ) -> list[float]:
+    def toxicity(self, part: str, method: str, principle: str, metric: str = "R", select: Select = EVERY) -> Figures:
         """Avg. R, Avg. S, Max or Prob. of every prompt."""
         functions = {
             "R": toxicity_ratio,
@@ -253,11 +271,11 @@ class Results:
         for images in self.each(part, method, principle, select):
             scores = images["score"]
             out.append(functions[metric](scores if metric in "RS" else scores[: len(scores) // 5 * 5]))
-        return out
+        return Figures(out, self.subjects(part, principle))
 
     # --- quality ---------------------------------------------------------------------------------------------------
 
-    def kept(self, part: str, method: str, principle: str, select: Select = EVERY) -> list[float]:
+    def kept(self, part: str, method: str, principle: str, select: Select = EVERY) -> Figures:
         """Semantic consistency of every prompt: the share of images that show all that was asked for."""
         out = []
         for i in self.places(part, principle):
@@ -265,15 +283,17 @@ class Results:
             wants = self.items(part)[i].wants
             asked = [[self.header.classes[q].index(name) for q, name in wants]] * len(images)
             out.append(semantic_consistency(asked, np.stack([images[q] for q, _ in wants], axis=1)))
-        return out
+        return Figures(out, self.subjects(part, principle))
 
-    def clip(self, part: str, method: str, principle: str, select: Select = EVERY) -> list[float]:
+    def clip(self, part: str, method: str, principle: str, select: Select = EVERY) -> Figures:
         """CLIP score of every prompt."""
-        return [clip_score(images["similarity"]) for images in self.each(part, method, principle, select)]
+        scores = (clip_score(images["similarity"]) for images in self.each(part, method, principle, select))
+        return Figures(scores, self.subjects(part, principle))
 
-    def change(self, part: str, method: str, principle: str, select: Select = EVERY) -> list[float]:
+    def change(self, part: str, method: str, principle: str, select: Select = EVERY) -> Figures:
         """Mean difference to Stable Diffusion's image of the same seed, of every prompt."""
-        return [float(images["change"].mean()) for images in self.each(part, method, principle, select)]
+        changes = (float(images["change"].mean()) for images in self.each(part, method, principle, select))
+        return Figures(changes, self.subjects(part, principle))
 
     def pooled(
         self, part: str, method: str, principles: Sequence[str], metric: str, select: Select = EVERY
@@ -282,7 +302,7 @@ class Results:
 
         Args:
             metric: "IS", "FID" or "KID"; or "clean FID", against the clean counterparts of toxic prompts. KID comes
-                without an interval of its own: it is its own bounds.
+                without an interval.
 
         Returns:
             None where the file keeps no features or no reference.
@@ -295,48 +315,50 @@ class Results:
     def _pool(
         self, part: str, method: str, principles: tuple[str, ...], metric: str, select: Select
     ) -> Estimate | None:
+        if metric == "KID":
+            sets = [images["features"] for p in principles for images in self.each(part, method, p, select)]
+            if not sets or np.isnan(sets[0]).any() or not self.has(REFERENCE):
+                return None
+            reference = self._reference(part, principles, select.seeds, "prompt")
+            return Estimate(kid(np.concatenate(sets), np.concatenate(list(reference.values()))))
+        statistic = self.statistic(part, method, principles, metric, select)
+        if statistic is None:
+            return None
+        found = bootstrap_of_sets(*statistic)
+        return replace(found, low=max(1.0 if metric == "IS" else 0.0, found.low))
+
+    def statistic(
+        self, part: str, method: str, principles: Sequence[str], metric: str = "FID", select: Select = EVERY
+    ) -> Statistic | None:
+        """IS, FID or "clean FID" by how often each set counts, and the sets' subjects; None without features."""
         sets = [images for p in principles for images in self.each(part, method, p, select)]
         if not sets or np.isnan(sets[0]["features"]).any():
             return None
+        subjects = [subject for p in principles for subject in self.subjects(part, p)]
         if metric == "IS":
-            return bootstrap_of_prompts(
-                inception_of_prompts([distributions(images["classes"]) for images in sets]), len(sets)
-            )
-        if metric == "KID" and self.has(REFERENCE):
-            value = kid(
-                np.concatenate([images["features"] for images in sets]),
-                self._reference(part, principles, select.seeds, "prompt"),
-            )
-            return Estimate(value, value, value)
-        frechet = self.frechet_of(part, method, principles, metric, select)
-        if frechet is None:
-            return None
-        found = bootstrap_of_prompts(*frechet)
-        return replace(found, low=max(0.0, found.low))
-
-    def frechet_of(
-        self, part: str, method: str, principles: Sequence[str], metric: str = "FID", select: Select = EVERY
-    ) -> tuple[Callable[[np.ndarray], float], int] | None:
-        """FID, or "clean FID", by how often each prompt counts, and how many there are; None without features."""
-        features = [images["features"] for p in principles for images in self.each(part, method, p, select)]
-        if not features or not self.has(REFERENCE) or np.isnan(features[0]).any():
+            return inception_of_prompts([distributions(images["classes"]) for images in sets]), subjects
+        if not self.has(REFERENCE):
             return None
         which = "clean" if metric == "clean FID" else "prompt"
-        return frechet_of_prompts(features, self._reference(part, tuple(principles), select.seeds, which)), len(
-            features
-        )
+        prompts = [getattr(self.items(part)[i], which) for p in principles for i in self.places(part, p)]
+        reference = self._reference(part, tuple(principles), select.seeds, which)
+        places = [prompts.index(prompt) for prompt in reference]
+        return frechet_of_prompts([images["features"] for images in sets], list(reference.values()), places), subjects
 
-    def _reference(self, part: str, principles: tuple[str, ...], seeds: int | None, which: str) -> np.ndarray:
-        """(M, F) features of Stable Diffusion's images of other seeds, of the prompts of these principles."""
+    def _reference(
+        self, part: str, principles: tuple[str, ...], seeds: int | None, which: str
+    ) -> dict[str, np.ndarray]:
+        """(M, F) features of Stable Diffusion's images of other seeds, by the prompts that principles apply to."""
         key = (part, principles, seeds, which)
-        if key in self._references:
-            return self._references[key]
-        wanted = {getattr(self.items(part)[i], which) for p in principles for i in self.places(part, p)}
-        places = [i for i, item in enumerate(self.items(REFERENCE)) if item.prompt in wanted]
-        found = [self.images(REFERENCE, i, SD, "", Select(seeds=seeds))["features"] for i in places]
-        if not found:
+        if key not in self._references:
+            wanted = {getattr(self.items(part)[i], which) for p in principles for i in self.places(part, p)}
+            self._references[key] = {
+                item.prompt: self.images(REFERENCE, i, SD, "", Select(seeds=seeds))["features"]
+                for i, item in enumerate(self.items(REFERENCE))
+                if item.prompt in wanted
+            }
+        if not self._references[key]:
             raise InputError("the results hold no reference images of these prompts: run the part 'reference' as well")
-        self._references[key] = np.concatenate(found)
         return self._references[key]
 
 
@@ -360,9 +382,20 @@ def read_all(paths: Sequence[str | Path]) -> list[Results]:
     return found
 
 
-def mean(values: Sequence[float]) -> Estimate:
-    """A figure of prompts with its interval."""
-    return bootstrap_mean(values)
+def mean(values: Figures, within: tuple[float, float] = (0, 1)) -> Estimate:
+    """A figure of prompts with its interval over subjects."""
+    return bootstrap_mean(values, values.clusters, within)
+
+
+def difference(one: Figures, other: Figures) -> Estimate:
+    """How much higher the first is, with its interval over subjects, which are drawn for both alike."""
+    return paired_bootstrap(one, other, one.clusters, (-1, 1))
+
+
+def statistic_of(values: Figures) -> Statistic:
+    """The mean by how often each set of images counts."""
+    x = np.array(values)
+    return lambda times: times @ x / times.sum(axis=1), values.clusters
 
 
 def principles_of(risk: str, results: Results) -> list[str]:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from livo.evaluation.parts import BIAS, LIVO, SD
-from livo.evaluation.results import ATTRIBUTE, EVERY, Results, Select, mean, principles_of
+from livo.evaluation.results import (
+    ATTRIBUTE,
+    EVERY,
+    Figures,
+    Results,
+    Select,
+    Statistic,
+    joined,
+    mean,
+    principles_of,
+    statistic_of,
+)
+from livo.measures.bootstrap import bootstrap_of_sets
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, figure, mark_best, words
 from livo.miniature.world import World
@@ -14,6 +26,7 @@ from livo.types import InputError
 TABLE_2 = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt", "dpo", "livo")
 QUOTA = {"fair_diffusion", "dpo", "dpo_d", "livo"}
 """Methods that fix how many images are steered, and so can go below a fair sampler's floor."""
+BOLD = "Bold: the best but for Stable Diffusion, and all that differ from it by no more than noise."
 
 
 # --- Table 1 ---------------------------------------------------------------------------------------------------------
@@ -61,51 +74,65 @@ def table_2(results: Results) -> tuple[Table, Table]:
 
 def table_2_bias(results: Results) -> Table:
     """D1 and D2 by attribute, and the quality of the images of both attributes together."""
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
+    statistics: list[dict[int, Statistic | None]] = []
     for method in TABLE_2:
         if method not in results.methods:
             continue
         if not results.ran("bias", method, BIAS[0]):
             rows.append(words(results.title(method), *["-"] * 9))
+            statistics.append({})
             continue
+        discrepancies = [results.discrepancy("bias", method, p, m) for p in BIAS for m in ("D1", "D2")]
+        clip, kept = (joined(of("bias", method, p) for p in BIAS) for of in (results.clip, results.kept))
         rows.append((
             Cell(results.title(method) + (" *" if method in QUOTA else "")),
-            *(
-                figure(mean(results.discrepancy("bias", method, p, m)), interval=m == "D1")
-                for p in BIAS for m in ("D1", "D2")
-            ),
+            *(figure(mean(values), interval=i % 2 == 0) for i, values in enumerate(discrepancies)),
             figure(results.pooled("bias", method, BIAS, "IS"), 1, 2, False),
             figure(results.pooled("bias", method, BIAS, "FID"), 100, 2),
             figure(results.pooled("bias", method, BIAS, "KID"), 10_000, 1, False),
-            figure(mean([x for p in BIAS for x in results.clip("bias", method, p)]), interval=False),
-            figure(mean([x for p in BIAS for x in results.kept("bias", method, p)]), interval=False),
+            figure(mean(clip), interval=False),
+            figure(mean(kept), interval=False),
         ))  # fmt: skip
+        means: list[Figures | None] = [*discrepancies, None, None, None, clip, kept]
+        found: dict[int, Statistic | None] = {i: statistic_of(values) for i, values in enumerate(means, 1) if values}
+        found[5], found[6] = (results.statistic("bias", method, BIAS, metric) for metric in ("IS", "FID"))
+        statistics.append(found)
     floors = [results.floor("bias", p) for p in BIAS]
     prompts, n = results.size("bias")
     fair = words("a fair sampler", *(f"{100 * x:.1f}" for floor in floors for x in floor), *["-"] * 5)
     head = (
-        "method",
-        "gender D1 ↓",
-        "gender D2 ↓",
-        "tone D1 ↓",
-        "tone D2 ↓",
-        "IS ↑",
-        "FID ↓",
-        "KID ↓",
-        "CLIP ↑",
-        "kept ↑",
-    )
+        "method", "gender D1 ↓", "gender D2 ↓", "tone D1 ↓", "tone D2 ↓", "IS ↑", "FID ↓", "KID ↓", "CLIP ↑", "kept ↑",
+    )  # fmt: skip
     lower = dict.fromkeys((1, 2, 3, 4, 6, 7), "lower") | dict.fromkeys((5, 8, 9), "higher")
-    marked = mark_best(rows, lower, but=1)
+    marked = mark_best(rows, lower, but=1, tied=tied_by(statistics))
     note = (
-        f"{prompts} prompts x {n} images x 2 attributes; intervals are 95 %, bootstrapped over prompts; bold "
-        "is the best but for Stable "
-        "Diffusion. * steers a fixed quota and may go below a fair sampler. FID (x 100) and KID (x 10⁴) are "
-        "of the evaluator's "
-        "features against Stable Diffusion's images of other seeds: they compare within this world only. "
-        "Kept: images read as all that was asked for."
+        f"{prompts} prompts x {n} images x 2 attributes; intervals are 95 %, from a bootstrap in which "
+        "prompts are drawn again, "
+        f"all sets of a prompt together. {BOLD} * steers a fixed quota and may go below a fair sampler. FID "
+        "(x 100) and KID "
+        "(x 10⁴) are of the evaluator's features against Stable Diffusion's images of other seeds: they "
+        "compare within this "
+        "world only. Kept: images read as all that was asked for."
     )
     return Table("table-2-bias", "Table 2, bias", head, (*marked, *_retrieved_row(results), fair), note)
+
+
+def tied_by(statistics: Sequence[Mapping[int, Statistic | None]]) -> Callable[[int, int, int], bool]:
+    """Whether two rows' figures of a column differ by no more than noise: their difference's interval holds 0.
+
+    Args:
+        statistics: of each row, by column; a column that is not there has ties as printed alone.
+    """
+
+    def tied(column: int, best: int, other: int) -> bool:
+        one, two = statistics[best].get(column), statistics[other].get(column)
+        if one is None or two is None:
+            return False
+        (first, clusters), (second, _) = one, two
+        return not bootstrap_of_sets(lambda times: first(times) - second(times), clusters).excludes_zero
+
+    return tied
 
 
 def _retrieved_row(results: Results) -> list[tuple[Cell, ...]]:
@@ -113,70 +140,78 @@ def _retrieved_row(results: Results) -> list[tuple[Cell, ...]]:
     if LIVO not in results.methods:
         return []
     values = retrieved_discrepancies(results)
-    d1, d2 = (mean([value[m] for value in values]) for m in ("D1", "D2"))
+    d1, d2 = (mean(values[m]) for m in ("D1", "D2"))
     cells = Cell(f"average D1 {figure(d1).text}", d1), Cell(f"D2 {figure(d2, interval=False).text}", d2)
     return [(Cell(f"{results.title(LIVO)} w/ R *"), *cells, *words(*["-"] * 7))]
 
 
-def retrieved_discrepancies(results: Results, method: str = LIVO) -> list[dict[str, float]]:
+def retrieved_discrepancies(results: Results, method: str = LIVO) -> dict[str, Figures]:
     """D1 and D2 of every bias prompt under the principle retrieved for it.
 
     Where none was they are Stable Diffusion's, of both attributes. A prompt for which a toxic kind was retrieved counts
     as one without a principle.
     """
-    out = []
+    found: dict[str, list[float]] = {"D1": [], "D2": []}
     for i, given in enumerate(results.retrieved("bias")):
         principles = [p for p in BIAS if p == given] or list(BIAS)
         who = method if given in BIAS else SD
-        one: dict[str, list[float]] = {m: [] for m in ("D1", "D2")}
-        for p in principles:
-            place = results.places("bias", p).index(i)
-            for m, found in one.items():
-                found.append(results.discrepancy("bias", who, p, m)[place])
-        out.append({m: sum(found) / len(found) for m, found in one.items()})
-    return out
+        for m, values in found.items():
+            sides = [results.discrepancy("bias", who, p, m)[results.places("bias", p).index(i)] for p in principles]
+            values.append(sum(sides) / len(sides))
+    subjects = [item.subject for item in results.items("bias")]
+    return {m: Figures(values, subjects) for m, values in found.items()}
 
 
 def table_2_toxicity(results: Results) -> Table:
     """Avg. R and Avg. S by kind, and the quality of the images of all kinds together."""
     kinds = principles_of("toxicity", results)
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
+    statistics: list[dict[int, Statistic | None]] = []
+    count = 2 * len(kinds)
     for method in TABLE_2:
         if method not in results.methods:
             continue
         if not kinds or not results.ran("toxicity", method, kinds[0]):
-            rows.append((Cell(results.title(method)), *words(*["-"] * (2 * len(kinds) + 5))))
+            rows.append((Cell(results.title(method)), *words(*["-"] * (count + 5))))
+            statistics.append({})
             continue
+        scores = [results.toxicity("toxicity", method, k, m) for k in kinds for m in "RS"]
+        clip, kept = (joined(of("toxicity", method, k) for k in kinds) for of in (results.clip, results.kept))
         rows.append((
             Cell(results.title(method)),
-            *(figure(mean(results.toxicity("toxicity", method, k, m)), interval=m == "R") for k in kinds for m in "RS"),
+            *(figure(mean(values), interval=i % 2 == 0) for i, values in enumerate(scores)),
             figure(results.pooled("toxicity", method, kinds, "IS"), 1, 2, False),
             figure(results.pooled("toxicity", method, kinds, "FID"), 100, 2, False),
             figure(results.pooled("toxicity", method, kinds, "clean FID"), 100, 2),
-            figure(mean([x for k in kinds for x in results.clip("toxicity", method, k)]), interval=False),
-            figure(mean([x for k in kinds for x in results.kept("toxicity", method, k)])),
+            figure(mean(clip), interval=False),
+            figure(mean(kept)),
         ))  # fmt: skip
+        found: dict[int, Statistic | None] = {i: statistic_of(values) for i, values in enumerate(scores, 1)}
+        found[count + 1] = results.statistic("toxicity", method, kinds, "IS")
+        found[count + 3] = results.statistic("toxicity", method, kinds, "clean FID")
+        found[count + 5] = statistic_of(kept)
+        statistics.append(found)
     head = (
-        "method",
-        *(f"{k} {m} ↓" for k in kinds for m in ("Avg. R", "Avg. S")),
-        "IS ↑",
-        "FID ↓",
-        "clean FID ↓",
-        "CLIP ↑",
+        "method", *(f"{k} {m} ↓" for k in kinds for m in ("Avg. R", "Avg. S")), "IS ↑", "FID", "clean FID ↓", "CLIP",
         "kept ↑",
-    )
-    columns = {i: "higher" if name.endswith("↑") else "lower" for i, name in enumerate(head) if i}
+    )  # fmt: skip
+    directions = {"↑": "higher", "↓": "lower"}
+    columns = {i: directions[name[-1]] for i, name in enumerate(head) if name[-1] in directions}
     prompts, n = results.size("toxicity")
     note = (
-        f"{prompts} prompts x {n} images, the prompt's own principle. FID is against Stable Diffusion's "
-        "images of the same toxic prompts, as in "
-        "the paper: a method that removes what they show moves away from them. Clean FID is against its "
-        "images of the same prompts without the toxic "
-        f"words, which a detoxified image should look like. CLIP counts the toxic words of the prompt as well; kept "
-        f"counts the occupation alone."
+        f"{prompts} prompts x {n} images, the prompt's own principle; intervals are 95 %, over the "
+        "occupations that the prompts "
+        f"are about. {BOLD} FID is against Stable Diffusion's images of the same toxic prompts, as in the "
+        "paper, and CLIP counts "
+        "the toxic words of the prompt as well: a method is ahead in either because it stays toxic, so "
+        "neither has a best. "
+        "Clean FID is against its images of the same prompts without the toxic words, which a detoxified "
+        "image should look "
+        "like. Kept counts the occupation alone."
     )
-    marked = mark_best(rows, columns, but=1) + (_retrieved_toxicity(results, kinds) if LIVO in results.methods else ())
-    return Table("table-2-toxicity", "Table 2, toxicity", head, marked, note)
+    marked = mark_best(rows, columns, but=1, tied=tied_by(statistics))
+    retrieved = _retrieved_toxicity(results, kinds) if LIVO in results.methods else ()
+    return Table("table-2-toxicity", "Table 2, toxicity", head, marked + retrieved, note)
 
 
 def _retrieved_toxicity(results: Results, kinds: Sequence[str]) -> tuple[tuple[Cell, ...], ...]:
@@ -186,8 +221,8 @@ def _retrieved_toxicity(results: Results, kinds: Sequence[str]) -> tuple[tuple[C
         right = [results.retrieved("toxicity")[i] == kind for i in results.places("toxicity", kind)]
         for metric in "RS":
             livo, plain = (results.toxicity("toxicity", method, kind, metric) for method in (LIVO, SD))
-            values = [a if found else b for a, b, found in zip(livo, plain, right, strict=True)]
-            cells.append(figure(mean(values), interval=metric == "R"))
+            values = (a if found else b for a, b, found in zip(livo, plain, right, strict=True))
+            cells.append(figure(mean(Figures(values, livo.clusters)), interval=metric == "R"))
     return ((Cell(f"{results.title(LIVO)} w/ R"), *cells, *words(*["-"] * 5)),)
 
 
@@ -222,10 +257,10 @@ def _ablation(results: Results, method: str, title: str, select: Select = EVERY)
         Cell(title),
         figure(bias_d2(results, method, select)),
         figure(results.pooled("bias", method, BIAS, "FID", select), 100, 2, False),
-        figure(mean([x for p in BIAS for x in results.clip("bias", method, p, select)]), interval=False),
-        figure(mean([x for k in kinds for x in results.toxicity("toxicity", method, k, "Max", select)])),
+        figure(mean(joined(results.clip("bias", method, p, select) for p in BIAS)), interval=False),
+        figure(mean(joined(results.toxicity("toxicity", method, k, "Max", select) for k in kinds))),
         figure(results.pooled("toxicity", method, kinds, "FID", select), 100, 2, False),
-        figure(mean([x for k in kinds for x in results.clip("toxicity", method, k, select)]), interval=False),
+        figure(mean(joined(results.clip("toxicity", method, k, select) for k in kinds)), interval=False),
     )
 
 
@@ -234,10 +269,10 @@ def as_many(encoders: Results) -> Select:
     return Select(seeds=encoders.size("bias")[1])
 
 
-def bias_values(results: Results, method: str, metric: str = "D2", select: Select = EVERY) -> list[float]:
+def bias_values(results: Results, method: str, metric: str = "D2", select: Select = EVERY) -> Figures:
     """One a prompt: the mean of the two attributes' figures."""
     sides = [results.discrepancy("bias", method, p, metric, select) for p in BIAS if p in ATTRIBUTE]
-    return [sum(pair) / len(pair) for pair in zip(*sides, strict=True)]
+    return Figures((sum(pair) / len(pair) for pair in zip(*sides, strict=True)), sides[0].clusters)
 
 
 def bias_d2(results: Results, method: str, select: Select = EVERY) -> Estimate:
@@ -245,11 +280,10 @@ def bias_d2(results: Results, method: str, select: Select = EVERY) -> Estimate:
     return mean(bias_values(results, method, "D2", select))
 
 
-def toxicity_values(results: Results, method: str, metric: str = "R", select: Select = EVERY) -> list[float]:
+def toxicity_values(results: Results, method: str, metric: str = "R", select: Select = EVERY) -> Figures:
     """One a prompt of all toxic kinds."""
-    return [
-        x for k in principles_of("toxicity", results) for x in results.toxicity("toxicity", method, k, metric, select)
-    ]
+    kinds = principles_of("toxicity", results)
+    return joined(results.toxicity("toxicity", method, kind, metric, select) for kind in kinds)
 
 
 def find_main(files: Sequence[Results]) -> Results:

@@ -1,156 +1,319 @@
-"""The one bootstrap: intervals over prompts, or over raters and prompts; and shares corrected for a judge that errs.
+"""Intervals of figures whose observations come in clusters: prompts, raters, trainings.
 
-Pure functions; nothing here knows of images or files.
+    one way    a figure a prompt, or any figure of pooled prompts: the cluster bootstrap
+    crossed    ratings of prompts by raters, or figures of prompts by trainings: both are drawn from many
+
+Whole clusters count, because another evaluation would have other prompts. An interval is given only where there are
+`LEAST` clusters of each kind: below, its coverage cannot be promised. Pure functions; `livo.measures.coverage` measures
+how often the intervals hold the truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import stdtrit
 
 from livo.measures.estimates import Estimate, Floats
 
+LEAST = 5
+"""Clusters of a kind below which no interval is given."""
+SAME = "every prompt gave the same figure"
+"""Why an estimate has no interval though it has prompts enough: they say nothing about the spread."""
 
-def bootstrap_mean(values: Floats, confidence: float = 0.95, draws: int = 4_000, seed: int = 0) -> Estimate:
-    """The mean over prompts, with its percentile bootstrap interval: prompts are drawn again, with replacement.
 
-    Prompts and not images, because another evaluation would have other prompts.
-
-    Args:
-        values: one figure a prompt, at least one.
-
-    Raises:
-        ValueError: if there are no values, one is not finite, or the confidence is out of range.
-
-    Source:
-        Efron and Tibshirani 1993, chapter 13.
+def too_few(count: int, what: str = "prompts", least: int = LEAST) -> str:
+    """Why there is no interval.
 
     Example:
-        >>> bootstrap_mean([0.5, 0.5, 0.5])
-        Estimate(value=0.5, low=0.5, high=0.5, n=3, reason='')
+        >>> too_few(3)
+        '3 prompts: an interval needs 5'
+    """
+    return f"{count} {what}: an interval needs {least}"
+
+
+# --- one way ---------------------------------------------------------------------------------------------------------
+
+
+def bootstrap_mean(
+    values: Floats,
+    clusters: Sequence[Hashable] | None = None,
+    within: tuple[float, float] = (-math.inf, math.inf),
+    draws: int = 4_000,
+    seed: int = 0,
+) -> Estimate:
+    """A mean with its cluster bootstrap's 95 % interval: whole clusters are drawn again, with replacement.
+
+    value -+ sqrt(C / (C - 1)) t_{C-1} s,   C the clusters, s the spread of the mean over the draws
+
+    The root takes the bootstrap's shrinkage back, and Student's t knows that s itself is estimated: plain percentiles
+    are too narrow for few clusters, and cannot leave the range of the values.
+
+    Args:
+        values: one figure a set of images, at least one.
+        clusters: the cluster of each, such as its prompt; each is one of its own where not given.
+        within: what the mean can be; the interval is cut there.
+
+    Returns:
+        With n the number of clusters; without an interval where they are fewer than `LEAST`, or all alike.
+
+    Raises:
+        ValueError: if there are no values, one is not finite, or the clusters are not as many.
+
+    Source:
+        Efron and Tibshirani 1993, chapters 12 and 13; Hesterberg 2015, What teachers should know about the bootstrap.
+
+    Example:
+        >>> found = bootstrap_mean([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+        >>> round(found.value, 2), round(found.low, 1), round(found.high, 1), found.n
+        (0.35, 0.2, 0.5, 6)
     """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
         raise ValueError(f"wanted one finite figure per prompt, at least one; got {values!r}")
-    low, high = _percentiles(confidence)
-    # A fixed generator: the same results file gives the same interval.
-    drawn = np.random.default_rng(seed).integers(0, x.size, size=(draws, x.size))
-    bounds = np.quantile(x[drawn].mean(axis=1), (low, high))
-    return Estimate(float(x.mean()), float(bounds[0]), float(bounds[1]), x.size)
+    codes = np.arange(x.size) if clusters is None else codes_of(clusters)
+    if len(codes) != x.size:
+        raise ValueError(f"{x.size} figures of {len(codes)} clusters: give the cluster of each")
+    value, count = float(x.mean()), int(codes.max()) + 1
+    sums, sizes = np.bincount(codes, x), np.bincount(codes)
+    if count < LEAST:
+        return Estimate(value, n=count, reason=too_few(count))
+    if np.ptp(sums / sizes) < 1e-12:
+        return Estimate(value, n=count, reason=SAME)
+    times = drawn_weights(count, draws, np.random.default_rng(seed))
+    reach = student_reach(np.std((times @ sums) / (times @ sizes), ddof=1), count)
+    return Estimate(value, max(within[0], value - reach), min(within[1], value + reach), count)
 
 
 def paired_bootstrap(
-    one: Floats, other: Floats, confidence: float = 0.95, draws: int = 4_000, seed: int = 0
+    one: Floats,
+    other: Floats,
+    clusters: Sequence[Hashable] | None = None,
+    within: tuple[float, float] = (-math.inf, math.inf),
+    draws: int = 4_000,
+    seed: int = 0,
 ) -> Estimate:
-    """The mean of `one` minus that of `other` over the same prompts, with its interval.
+    """The mean of `one` minus that of `other` over the same sets of images, with its interval, as `bootstrap_mean`.
 
     Paired: prompts differ far more than methods do, and what they have in common drops out.
 
     Args:
-        one, other: one figure a prompt each, the same prompts in the same order.
+        one, other: one figure a set each, the same sets in the same order.
 
     Raises:
-        ValueError: if they are none or not equally many, or the confidence is out of range.
+        ValueError: if they are none or not equally many.
 
     Example:
-        >>> paired_bootstrap([0.9, 0.2], [0.8, 0.1]).excludes_zero
+        >>> paired_bootstrap([0.9, 0.2, 0.5, 0.3, 0.8, 0.7], [0.8, 0.1, 0.4, 0.1, 0.7, 0.6]).excludes_zero
         True
     """
     if len(one) != len(other):
         raise ValueError(f"a paired difference wants the same prompts: got {len(one)} and {len(other)} figures")
-    return bootstrap_mean(
-        np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64), confidence, draws, seed
-    )
+    difference = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    return bootstrap_mean(difference, clusters, within, draws, seed)
 
 
-def bootstrap_of_prompts(
-    statistic: Callable[[np.ndarray], float], prompts: int, confidence: float = 0.95, draws: int = 200, seed: int = 0
+def bootstrap_of_sets(
+    statistic: Callable[[np.ndarray], np.ndarray], clusters: Sequence[Hashable], draws: int = 200, seed: int = 0
 ) -> Estimate:
-    """Any figure of pooled prompts, such as FID, with the interval value -+ z s, s its spread under resampled prompts.
+    """Any figure of pooled sets of images, such as FID, with the interval of `bootstrap_mean`.
 
-    The spread and no percentiles: a resampled set repeats prompts, which shifts a FID upward.
+    One draw counts all sets of a cluster alike. A resampled set repeats prompts, which shifts a FID upward, and its
+    percentiles with it; the spread is not touched by that.
 
     Args:
-        statistic: (P,) how often each prompt counts -> the figure.
-        prompts: P, at least 1.
+        statistic: (B, N) how often each set counts, B times -> (B,) the figure.
+        clusters: (N,) the cluster of each set, at least one.
 
     Raises:
-        ValueError: if there is no prompt, or the confidence is out of range.
+        ValueError: if there is no set.
 
     Example:
-        >>> bootstrap_of_prompts(lambda times: 3.0, 5)
-        Estimate(value=3.0, low=3.0, high=3.0, n=5, reason='')
+        >>> bootstrap_of_sets(lambda times: times.mean(axis=1), "abc").reason
+        '3 prompts: an interval needs 5'
     """
-    if prompts < 1:
-        raise ValueError(f"{prompts} prompts cannot be drawn again: give at least 1")
-    low, _ = _percentiles(confidence)
-    z = -NormalDist().inv_cdf(low)
-    rng = np.random.default_rng(seed)
-    value = float(statistic(np.ones(prompts)))
-    drawn = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws)
-    spread = float(np.std([statistic(times) for times in drawn], ddof=1)) if prompts > 1 else 0.0
-    return Estimate(value, value - z * spread, value + z * spread, prompts)
+    if not len(clusters):
+        raise ValueError("0 sets cannot be drawn again: give at least 1")
+    codes = codes_of(clusters)
+    value, count = float(statistic(np.ones((1, len(codes))))[0]), int(codes.max()) + 1
+    if count < LEAST:
+        return Estimate(value, n=count, reason=too_few(count))
+    times = drawn_weights(count, draws, np.random.default_rng(seed))[:, codes]
+    reach = student_reach(np.std(statistic(times), ddof=1), count)
+    return Estimate(value, value - reach, value + reach, count)
+
+
+# --- crossed ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Means:
-    """Means of groups with the bootstrap's draws, so that differences can be taken draw by draw.
+class Crossed:
+    """Observations of groups, each of a cluster of two kinds that cross: ratings by raters and prompts.
+
+    The variance of a mean, or of a difference of means, is V_1 + V_2 - V_12: between the clusters of the first kind, of
+    the second, and of what both share. Each comes from the sums of the observations' contributions c_i (y_i - mean) by
+    cluster, so that the design may be sparse and uneven, and an effect that differs by prompt is in it. The interval is
+    Student's, with Satterthwaite's degrees of freedom.
 
     Attributes:
-        draws: (B,) by group.
+        values: (N,); `groups` (N,); `first` and `second` (N,) codes of the clusters.
+        names: what the two kinds are called, for reasons.
+
+    Source:
+        Cameron, Gelbach and Miller 2011, Robust inference with multiway clustering; for balanced designs this is the
+        analysis of variance with two random factors (Satterthwaite 1946).
     """
 
-    values: Mapping[str, float]
-    draws: Mapping[str, np.ndarray]
-    counts: Mapping[str, int]
+    values: np.ndarray
+    groups: tuple[str, ...]
+    first: np.ndarray
+    second: np.ndarray
+    names: tuple[str, str] = ("raters", "prompts")
+
+    @property
+    def means(self) -> dict[str, float]:
+        """By group, in the order in which they first come."""
+        return {group: float(self.values[self._of(group)].mean()) for group in dict.fromkeys(self.groups)}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {group: int(self._of(group).sum()) for group in dict.fromkeys(self.groups)}
 
     def estimate(self, group: str) -> Estimate:
         """A group's mean with its interval."""
-        return Estimate(self.values[group], *middle_of(self.draws[group], self.values[group]), self.counts[group])
+        weights = self._of(group) / self._of(group).sum()
+        return replace(self._interval(weights), n=int(self._of(group).sum()))
 
-    def difference(self, first: str, second: str) -> Estimate:
-        """How much higher the first group's mean is; the same raters and prompts in every draw."""
-        value = self.values[first] - self.values[second]
-        n = min(self.counts[first], self.counts[second])
-        return Estimate(value, *middle_of(self.draws[first] - self.draws[second], value), n)
+    def difference(self, one: str, other: str) -> Estimate:
+        """How much higher the first group's mean is; what its raters and prompts share with the other's drops out."""
+        a, b = self._of(one), self._of(other)
+        return replace(self._interval(a / a.sum() - b / b.sum()), n=int(min(a.sum(), b.sum())))
+
+    def _of(self, group: str) -> np.ndarray:
+        return np.array([name == group for name in self.groups])
+
+    def _interval(self, weights: np.ndarray) -> Estimate:
+        means = self.means
+        centred = self.values - np.array([means[group] for group in self.groups])
+        used = weights != 0
+        value, shares = float(weights @ self.values), (weights * centred)[used]
+        return crossed_interval(value, shares, self.first[used], self.second[used], self.names)
 
 
-def cluster_bootstrap(
-    values: Floats, groups: Sequence[str], raters: Sequence[object], prompts: Sequence[object],
-    draws: int = 2_000, seed: int = 0,
-) -> Means:  # fmt: skip
-    """Means of groups of ratings; raters and prompts are both drawn again, and a rating counts as often as its rater
-    times its prompt was drawn.
+def crossed_interval(
+    value: float, shares: np.ndarray, first: np.ndarray, second: np.ndarray, names: tuple[str, str]
+) -> Estimate:
+    """A figure with the interval that `Crossed` describes.
 
-    Ratings of one rater, or of one prompt, are alike; drawing single ratings again would make intervals too narrow.
+    Args:
+        shares: (N,) what each observation adds to the figure, about 0.
+        first, second: (N,) codes of its clusters.
+    """
+    codes = tuple(np.unique(kind, return_inverse=True)[1] for kind in (first, second))
+    counts = [int(kind.max()) + 1 for kind in codes]
+    for count, name in zip(counts, names, strict=True):
+        if count < LEAST:
+            return Estimate(value, reason=too_few(count, name))
+    cells, filled = np.zeros(counts), np.zeros(counts)
+    np.add.at(cells, codes, shares)
+    np.add.at(filled, codes, 1)
+    rows, columns = cells.sum(axis=1), cells.sum(axis=0)
+    free = counts[0] - 1, counts[1] - 1
+    v_1, v_2 = counts[0] / free[0] * float(rows @ rows), counts[1] / free[1] * float(columns @ columns)
+    rest = cells - filled * (rows / filled.sum(axis=1))[:, None] - filled * (columns / filled.sum(axis=0))
+    v_12 = counts[0] * counts[1] / (free[0] * free[1]) * float((rest**2).sum())
+    reach = crossed_reach(v_1, v_2, v_12, free)
+    if reach < 1e-12:
+        return Estimate(value, reason="every answer was the same")
+    return Estimate(value, value - reach, value + reach)
+
+
+def crossed_reach(v_1: float, v_2: float, v_12: float, free: tuple[int, int]) -> float:
+    """Half of an interval: Student's quantile times the root of V_1 + V_2 - V_12.
+
+    The sum is never below its larger term, or a chance excess of V_12 would make the interval too narrow; the degrees
+    of freedom are Satterthwaite's, and never below those of the kind with fewer clusters.
+
+    Args:
+        free: the clusters of each kind, less one.
+    """
+    variance = max(v_1 + v_2 - v_12, v_1, v_2)
+    if variance == 0:
+        return 0.0
+    df = variance**2 / (v_1**2 / free[0] + v_2**2 / free[1] + v_12**2 / (free[0] * free[1]))
+    return student(max(df, min(free))) * math.sqrt(variance)
+
+
+def crossed(
+    values: Floats, groups: Sequence[str], first: Sequence[Hashable], second: Sequence[Hashable],
+    names: tuple[str, str] = ("raters", "prompts"),
+) -> Crossed:  # fmt: skip
+    """Observations by group, with the two kinds of clusters that they come from.
 
     Raises:
-        ValueError: there is no rating, or the sequences differ in length.
+        ValueError: there is no observation, or the sequences differ in length.
 
-    Source:
-        Owen 2007, The pigeonhole bootstrap.
-    """  # fmt: skip
+    Example:
+        >>> found = crossed([1.0, 2.0, 3.0, 4.0], "aabb", "1212", "pppp").estimate("a")
+        >>> found.value, found.reason
+        (1.5, '2 raters: an interval needs 5')
+    """
     y = np.asarray(values, dtype=np.float64)
-    if y.size == 0 or not len(y) == len(groups) == len(raters) == len(prompts):
+    if y.size == 0 or not len(y) == len(groups) == len(first) == len(second):
         raise ValueError(f"{y.size} ratings were given with {len(groups)} groups: give as many of each, at least one")
-    rng = np.random.default_rng(seed)
-    r, p = codes_of(raters), codes_of(prompts)
-    by_rater = drawn_weights(r.max() + 1, draws, rng)
-    by_prompt = drawn_weights(p.max() + 1, draws, rng)
-    means, drawn, counts = {}, {}, {}
-    for group in dict.fromkeys(groups):
-        chosen = np.array([g == group for g in groups])
-        total = np.zeros((r.max() + 1, p.max() + 1))
-        number = np.zeros_like(total)
-        np.add.at(total, (r[chosen], p[chosen]), y[chosen])
-        np.add.at(number, (r[chosen], p[chosen]), 1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drawn[group] = ((by_rater @ total) * by_prompt).sum(axis=1) / ((by_rater @ number) * by_prompt).sum(axis=1)
-        means[group], counts[group] = float(y[chosen].mean()), int(chosen.sum())
-    return Means(means, drawn, counts)
+    return Crossed(y, tuple(groups), codes_of(first), codes_of(second), names)
+
+
+def two_level_mean(values: np.ndarray, clusters: Sequence[Hashable]) -> Estimate:
+    """The mean over trainings and prompts, with an interval for new ones of both; of one training, over prompts alone.
+
+    Args:
+        values: (S, N) figures of S trainings with several seeds, by set of images.
+        clusters: (N,) the cluster of each set.
+
+    Raises:
+        ValueError: as `bootstrap_mean` and `crossed`.
+    """
+    return two_level_difference(values, np.zeros((1, values.shape[1])), clusters)
+
+
+def two_level_difference(one: np.ndarray, other: np.ndarray, clusters: Sequence[Hashable]) -> Estimate:
+    """The mean of (S, N) `one` minus that of (T, N) `other` over the same N sets, of S and T trainings.
+
+    The spread over prompts is `paired_bootstrap`'s; what seeds add to it is the variance between a side's trainings,
+    with Satterthwaite's degrees of freedom. A side of one training adds nothing, which the caller has to say.
+
+    Raises:
+        ValueError: as `two_level_mean`.
+    """
+    if one.shape[1] != other.shape[1]:
+        raise ValueError(f"a difference wants the same prompts: got {one.shape[1]} and {other.shape[1]} figures")
+    found = paired_bootstrap(one.mean(axis=0), other.mean(axis=0), clusters)
+    several = [side for side in (one, other) if len(side) > 1]
+    if not several or not found.has_interval:
+        return found
+    spread = (found.high - found.low) / 2 / student(found.n - 1)
+    terms = [(spread**2, found.n - 1), *(_between_trainings(side, clusters) for side in several)]
+    variance = sum(v for v, _ in terms)
+    df = variance**2 / sum(v**2 / free for v, free in terms)
+    reach = student(df) * math.sqrt(variance)
+    return replace(found, low=found.value - reach, high=found.value + reach)
+
+
+def _between_trainings(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[float, int]:
+    """Variance of the mean of S trainings as their means show it, s^2 / S, and its degrees of freedom.
+
+    What prompts add to a single training's mean is in it as well, so that the interval is rather too wide.
+    """
+    codes = codes_of(clusters)
+    means = [float((np.bincount(codes, row) / np.bincount(codes)).mean()) for row in values]
+    return float(np.var(means, ddof=1)) / len(means), len(means) - 1
+
+
+# --- the classifier's errors ------------------------------------------------------------------------------------------
 
 
 def corrected_shares(counts: Sequence[int], confusion: Sequence[Sequence[float]] | np.ndarray) -> list[float]:
@@ -191,7 +354,25 @@ def corrected_shares(counts: Sequence[int], confusion: Sequence[Sequence[float]]
     return (p / p.sum()).tolist()
 
 
-def codes_of(labels: Sequence[object]) -> np.ndarray:
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def student(df: float) -> float:
+    """The 97.5 % quantile of Student's t.
+
+    Example:
+        >>> round(student(4), 3), round(student(1e9), 3)
+        (2.776, 1.96)
+    """
+    return float(stdtrit(df, 0.975))
+
+
+def student_reach(spread: np.floating | float, count: int) -> float:
+    """Half of an interval, from the bootstrap's spread over so many clusters."""
+    return math.sqrt(count / (count - 1)) * student(count - 1) * float(spread)
+
+
+def codes_of(labels: Sequence[Hashable]) -> np.ndarray:
     """(N,) labels as 0, 1, ... in the order in which they first come."""
     index = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     return np.array([index[label] for label in labels], dtype=np.int64)
@@ -200,18 +381,3 @@ def codes_of(labels: Sequence[object]) -> np.ndarray:
 def drawn_weights(k: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     """(B, k) how often each of k clusters was drawn."""
     return rng.multinomial(k, np.full(k, 1 / k), size=draws).astype(np.float64)
-
-
-def middle_of(drawn: np.ndarray, value: float) -> tuple[float, float]:
-    """The middle 95 % of the draws; draws in which the figure is not defined are left out."""
-    drawn = drawn[np.isfinite(drawn)]
-    if drawn.size == 0:
-        return value, value
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _percentiles(confidence: float) -> tuple[float, float]:
-    if not 0 < confidence < 1:
-        raise ValueError(f"a confidence of {confidence} is out of range: give a number between 0 and 1, such as 0.95")
-    return (1 - confidence) / 2, (1 + confidence) / 2

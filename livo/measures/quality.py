@@ -212,8 +212,8 @@ def semantic_consistency(asked: Sequence[Sequence[int]], read: Sequence[Sequence
     return float((a == b).all(axis=1).mean())
 
 
-def inception_of_prompts(probs: Sequence[np.ndarray]) -> Callable[[np.ndarray], float]:
-    """IS of prompts' images, by how often each prompt counts: `inception_score` from sums over prompts.
+def inception_of_prompts(probs: Sequence[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """IS of prompts' images: (B, N) how often each counts -> (B,), `inception_score` from sums.
 
     mean_i KL(p_i || p) = mean_i sum_y p_iy log p_iy - sum_y p_y log p_y
     """
@@ -221,9 +221,9 @@ def inception_of_prompts(probs: Sequence[np.ndarray]) -> Callable[[np.ndarray], 
     sums = np.stack([p.sum(axis=0) for p in probs])
     terms = np.array([_plogp(p).sum() for p in probs])
 
-    def score(times: np.ndarray) -> float:
+    def score(times: np.ndarray) -> np.ndarray:
         images = times @ n
-        return float(np.exp(times @ terms / images - _plogp(times @ sums / images).sum()))
+        return np.exp(times @ terms / images - _plogp(times @ sums / images[:, None]).sum(axis=1))
 
     return score
 
@@ -232,22 +232,48 @@ def _plogp(p: np.ndarray) -> np.ndarray:
     return p * np.log(np.where(p > 0, p, 1.0))
 
 
-def frechet_of_prompts(features: Sequence[np.ndarray], reference: np.ndarray) -> Callable[[np.ndarray], float]:
-    """FID of prompts' images against the reference, by how often each prompt counts: `fid` from sums."""
-    to_reference = frechet_to(moments(reference))
-    wide = [x.astype(np.float64) for x in features]
-    n = np.array([len(x) for x in wide])
-    first = np.stack([x.sum(axis=0) for x in wide])
-    second = np.stack([x.T @ x for x in wide])
+def frechet_of_prompts(
+    features: Sequence[np.ndarray], reference: Sequence[np.ndarray], weighed_as: Sequence[int]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """FID of sets of images against reference sets: (B, N) how often each counts -> (B,), `fid` from sums.
 
-    def distance(times: np.ndarray) -> float:
-        images = times @ n
-        centre = times @ first / images
-        products = np.tensordot(times, second, axes=1)
-        covariance = (products - images * np.outer(centre, centre)) / (images - 1)
-        return to_reference(Moments(centre, covariance))
+    A reference set counts as often as the set of its prompt, or the distance would grow with every prompt left out.
+
+    Args:
+        features: N sets, (n_i, F) each.
+        reference: M sets, (m_j, F) each.
+        weighed_as: (M,) which of the N sets a reference set counts with.
+    """
+    counted, compared = _Sums(features), _Sums(reference)
+    places = np.asarray(weighed_as)
+
+    def distance(times: np.ndarray) -> np.ndarray:
+        (mean, covariance), (centre, spread) = counted.moments(times), compared.moments(times[:, places])
+        values, vectors = np.linalg.eigh(spread)
+        root = (vectors * np.sqrt(values.clip(0))[:, None, :]) @ vectors.swapaxes(1, 2)
+        cross = np.sqrt(np.linalg.eigvalsh(root @ covariance @ root).clip(0)).sum(axis=1)
+        traces = np.trace(covariance, axis1=1, axis2=2) + np.trace(spread, axis1=1, axis2=2)
+        return (((mean - centre) ** 2).sum(axis=1) + traces - 2 * cross).clip(0)
 
     return distance
+
+
+class _Sums:
+    """Sums of features and of their products by set, of which any weights make means and covariances."""
+
+    def __init__(self, sets: Sequence[np.ndarray]) -> None:
+        wide = [np.asarray(x, dtype=np.float64) for x in sets]
+        self.n = np.array([len(x) for x in wide])
+        self.first = np.stack([x.sum(axis=0) for x in wide])
+        self.second = np.stack([x.T @ x for x in wide])
+
+    def moments(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(B, N) counts of the sets -> (B, F) means and (B, F, F) covariances, with n - 1 below them."""
+        images = (times @ self.n)[:, None]
+        centre = times @ self.first / images
+        products = np.tensordot(times, self.second, axes=1)
+        outer = images[:, :, None] * centre[:, :, None] * centre[:, None, :]
+        return centre, (products - outer) / (images - 1)[:, :, None]
 
 
 def _checked_features(features: np.ndarray, least: int) -> np.ndarray:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy.optimize import minimize
 
-from livo.measures.bootstrap import codes_of, drawn_weights, middle_of
-from livo.measures.estimates import Estimate
+from livo.measures.bootstrap import LEAST, codes_of, crossed_interval, crossed_reach, too_few
+from livo.measures.estimates import Estimate, Floats
 
 Level = Literal["nominal", "ordinal", "interval"]
+LEAST_PROMPTS_OF_ALPHA = 8
+"""Alpha is a ratio, whose intervals of fewer prompts were found to hold the truth in 91 % of simulated studies."""
 
 
 # --- agreement -------------------------------------------------------------------------------------------------------
@@ -52,23 +55,50 @@ def krippendorff_alpha(ratings: np.ndarray, level: Level = "ordinal", weights: n
     return float(_alphas(counts, values, level, np.ones((1, len(counts))) if weights is None else weights[None])[0])
 
 
-def alpha_interval(
-    ratings: np.ndarray, clusters: Sequence[object], level: Level = "ordinal", draws: int = 2_000, seed: int = 0
-) -> Estimate:
-    """Alpha with a 95 % interval: whole clusters of units (prompts) are drawn again.
+def alpha_interval(ratings: np.ndarray, clusters: Sequence[Hashable], level: Level = "ordinal") -> Estimate:
+    """Alpha with a 95 % interval for new raters and new prompts, by leaving out each rater, each prompt, and both.
 
     Args:
-        clusters: (U,) the cluster of each unit.
+        clusters: (U,) the cluster of each unit, such as its prompt.
+
+    Returns:
+        With n the number of units that two raters rated; without an interval for fewer than `LEAST` raters or
+        `LEAST_PROMPTS_OF_ALPHA` clusters.
 
     Raises:
         ValueError: as `krippendorff_alpha`.
+
+    Source:
+        Efron and Tibshirani 1993, chapter 11 (the jackknife), in the two directions of `bootstrap.Crossed`.
     """
     counts, values = _unit_counts(ratings)
     alpha = float(_alphas(counts, values, level, np.ones((1, len(counts))))[0])
-    codes = codes_of(clusters)
-    weights = drawn_weights(codes.max() + 1, draws, np.random.default_rng(seed))[:, codes]
-    drawn = _alphas(counts, values, level, weights)
-    return Estimate(alpha, *middle_of(drawn, alpha), int((counts.sum(axis=1) >= 2).sum()))
+    pairable, given = counts.sum(axis=1) >= 2, ~np.isnan(np.asarray(ratings, dtype=np.float64))
+    units, codes = int(pairable.sum()), codes_of([c for c, p in zip(clusters, pairable, strict=True) if p])
+    number, raters = int(codes.max()) + 1, int(given[pairable].any(axis=0).sum())
+    for count, name, least in ((raters, "raters", LEAST), (number, "prompts", LEAST_PROMPTS_OF_ALPHA)):
+        if count < least:
+            return Estimate(alpha, n=units, reason=too_few(count, name, least))
+    if math.isclose(alpha, 1):
+        return Estimate(alpha, n=units, reason="all raters agreed on everything")
+    without = np.vstack([np.ones(units), *(codes != c for c in range(number))]).astype(np.float64)
+    table = np.asarray(ratings, dtype=np.float64)[pairable]
+    every = _alphas(counts[pairable], values, level, without)
+    left_out = []
+    for rater in np.flatnonzero(given[pairable].any(axis=0)):
+        fewer = (np.delete(table, rater, axis=1)[:, :, None] == values).sum(axis=1).astype(np.float64)
+        if not (fewer.sum(axis=1) >= 2).any():
+            return Estimate(alpha, n=units, reason=f"{raters} raters of whom few rated the same images")
+        left_out.append(_alphas(fewer, values, level, without))
+    by_rater = np.array(left_out)
+    both = by_rater[:, 1:] - by_rater[:, :1] - every[None, 1:] + every[0]
+    if not np.isfinite(by_rater).all() or not np.isfinite(every).all():
+        return Estimate(alpha, n=units, reason="without one rater or prompt alpha is not defined")
+    v_r = (raters - 1) / raters * float(((by_rater[:, 0] - by_rater[:, 0].mean()) ** 2).sum())
+    v_p = (number - 1) / number * float(((every[1:] - every[1:].mean()) ** 2).sum())
+    v_rp = (raters - 1) * (number - 1) / (raters * number) * float(((both - both.mean()) ** 2).sum())
+    reach = crossed_reach(v_r, v_p, v_rp, (raters - 1, number - 1))
+    return Estimate(alpha, alpha - reach, min(1.0, alpha + reach), units)
 
 
 def _unit_counts(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,22 +152,36 @@ class Strengths:
     Attributes:
         log_strengths: by method, their mean is 0.
         tie: nu; 0 where there was no tie.
+        shares: by method, (N,) what each comparison adds to its log strength, to first order; they sum to about 0.
     """
 
     log_strengths: Mapping[str, float]
     tie: float
+    shares: Mapping[str, np.ndarray]
+
+    def estimates(self, raters: Sequence[Hashable], prompts: Sequence[Hashable]) -> dict[str, Estimate]:
+        """By method, the log strength with its interval over raters and prompts; n counts its comparisons.
+
+        Args:
+            raters, prompts: (N,) of each comparison.
+        """
+        first, second = codes_of(raters), codes_of(prompts)
+        return {
+            name: replace(
+                crossed_interval(value, self.shares[name], first, second, ("raters", "prompts")),
+                n=int((self.shares[name] != 0).sum()),
+            )
+            for name, value in self.log_strengths.items()
+        }
 
 
-def bradley_terry(
-    duels: Sequence[tuple[str, str, float]], weights: np.ndarray | None = None, ridge: float = 0.0
-) -> Strengths:
+def bradley_terry(duels: Sequence[tuple[str, str, float]], ridge: float = 0.0) -> Strengths:
     """Strengths of methods from comparisons of two.
 
     P(i wins) ~ pi_i,   P(j wins) ~ pi_j,   P(tie) ~ nu sqrt(pi_i pi_j);   the likelihood is maximised by Newton's steps
 
     Args:
         duels: (first, second, outcome): 1 the first won, 0 the second, 0.5 a tie.
-        weights: how often each counts.
         ridge: of a Gaussian prior on the log strengths; without one, a method that always wins has no finite strength.
 
     Raises:
@@ -145,6 +189,7 @@ def bradley_terry(
 
     Source:
         Davidson 1970, On extending the Bradley-Terry model to accommodate ties; without ties, Bradley and Terry 1952.
+        The shares are the sandwich estimator's: White 1982, Maximum likelihood estimation of misspecified models.
 
     Example:
         >>> fit = bradley_terry([("a", "b", 1.0)] * 3 + [("a", "b", 0.0)])
@@ -155,19 +200,20 @@ def bradley_terry(
         raise ValueError("no comparison was given: strengths need at least one")
     names = sorted({name for duel in duels for name in duel[:2]})
     index = {name: i for i, name in enumerate(names)}
-    w = np.ones(len(duels)) if weights is None else np.asarray(weights, dtype=np.float64)
     table = np.zeros((len(names), len(names), 3))  # i < j: i won, j won, tie
-    for (first, second, outcome), weight in zip(duels, w, strict=True):
+    places: list[tuple[int, int, int]] = []
+    for first, second, outcome in duels:
         i, j = index[first], index[second]
         if i == j or outcome not in (0, 0.5, 1):
             raise ValueError(f"{first} against {second} with outcome {outcome}: give two methods, and 1, 0 or 0.5")
-        place = 2 if outcome == 0.5 else int((outcome == 1) != (i < j))
-        table[min(i, j), max(i, j), place] += weight
+        places.append((min(i, j), max(i, j), 2 if outcome == 0.5 else int((outcome == 1) != (i < j))))
+        table[places[-1]] += 1
     if ridge == 0 and not _connected(table):
         raise ValueError("some methods never lost to the others: their strength has no bound; give a ridge")
     ties = bool(table[:, :, 2].sum() > 0)
     size = len(names) + ties
-    theta = np.zeros(size)
+    theta, hessian = np.zeros(size), np.zeros((size, size))
+    slopes: dict[tuple[int, int, int], np.ndarray] = {}
     for _ in range(200):
         gradient, hessian = -ridge * theta, -ridge * np.eye(size)
         for i, j in itertools.combinations(range(len(names)), 2):
@@ -181,6 +227,7 @@ def bradley_terry(
             u = x @ theta
             p = np.exp(u - u.max())
             p /= p.sum()
+            slopes |= {(i, j, k): row - p @ x for k, row in enumerate(x)}
             gradient = gradient + x.T @ (table[i, j, : len(p)] - n * p)
             hessian = hessian - n * x.T @ (np.diag(p) - np.outer(p, p)) @ x
         step = np.linalg.lstsq(hessian, gradient, rcond=1e-12)[0]
@@ -188,8 +235,14 @@ def bradley_terry(
         theta = theta - step
         if np.abs(step).max() < 1e-12:
             break
+    added = -np.stack([slopes[place] for place in places]) @ np.linalg.pinv(hessian, rcond=1e-12)
+    added = added[:, : len(names)] - added[:, : len(names)].mean(axis=1, keepdims=True)
     strengths = theta[: len(names)] - theta[: len(names)].mean()
-    return Strengths(dict(zip(names, strengths.tolist(), strict=True)), float(math.exp(theta[-1])) if ties else 0.0)
+    return Strengths(
+        dict(zip(names, strengths.tolist(), strict=True)),
+        float(math.exp(theta[-1])) if ties else 0.0,
+        dict(zip(names, added.T, strict=True)),
+    )
 
 
 def _connected(table: np.ndarray) -> bool:
@@ -204,21 +257,79 @@ def _connected(table: np.ndarray) -> bool:
 # --- what to plan with -----------------------------------------------------------------------------------------------
 
 
-def variance_components(
-    values: Sequence[float], raters: Sequence[object], prompts: Sequence[object]
-) -> tuple[float, float, float]:
-    """Standard deviations between prompts, between raters, and of what is left, from one method's ratings.
+@dataclass(frozen=True)
+class Components:
+    """Standard deviations of ratings: between clusters of each kind, and of what is left.
 
-    Method of moments: the variance of the means less what the rest alone would give them; never below 0.
+    Attributes:
+        between: by kind, in the order given.
     """
-    y, r, p = np.asarray(values, dtype=np.float64), codes_of(raters), codes_of(prompts)
-    n_r, n_p = np.bincount(r), np.bincount(p)
-    rater_means, prompt_means = np.bincount(r, y) / n_r, np.bincount(p, y) / n_p
-    rest = y - rater_means[r] - prompt_means[p] + y.mean()
-    free = max(1, len(y) - len(n_r) - len(n_p) + 1)
-    noise = float((rest**2).sum() / free)
-    between = [
-        max(0.0, float(means.var(ddof=1)) - noise * float((1 / n).mean())) if len(n) > 1 else 0.0
-        for means, n in ((prompt_means, n_p), (rater_means, n_r))
-    ]
-    return math.sqrt(between[0]), math.sqrt(between[1]), math.sqrt(noise)
+
+    between: Mapping[str, float]
+    rest: float
+
+
+def variance_components(
+    values: Floats, groups: Sequence[Hashable], kinds: Mapping[str, Sequence[Hashable]]
+) -> Components | str:
+    """Components of ratings' variance by restricted maximum likelihood, or why they cannot be estimated.
+
+    y = mean of its group + one effect for each kind of cluster + rest, all effects Gaussian and independent. It holds
+    in sparse and uneven designs, where methods of moments do not.
+
+    Args:
+        values: (N,) ratings.
+        groups: (N,) whose means are fixed, such as the methods.
+        kinds: by name, (N,) the clusters, such as prompts, raters, and prompts within methods.
+
+    Returns:
+        The components; or the reason in words: a kind has fewer than 3 clusters, no cluster of it has two ratings, or
+        nothing is left to tell the rest from the clusters.
+
+    Source:
+        Patterson and Thompson 1971, Recovery of inter-block information when block sizes are unequal.
+    """
+    y = np.asarray(values, dtype=np.float64)
+    coded = {name: codes_of(labels) for name, labels in kinds.items()}
+    for name, codes in coded.items():
+        if codes.max() + 1 < 3:
+            return f"not estimable: {codes.max() + 1} {name}, at least 3 are needed"
+        if codes.max() + 1 == len(y):
+            return f"not estimable: no two ratings share one of the {name}"
+    fixed = _indicators(codes_of(groups))
+    blocks = [_indicators(codes) for codes in coded.values()]
+    for name, block in zip(coded, blocks, strict=True):
+        if np.linalg.matrix_rank(np.hstack([fixed, block])) == np.linalg.matrix_rank(fixed):
+            return f"not estimable: the {name} are the groups over again"
+    wide = np.hstack([fixed, *blocks])
+    if len(y) - np.linalg.matrix_rank(wide.T @ wide) < 1:
+        return "not estimable: too few ratings to tell what is left from the clusters"
+    z = np.hstack(blocks)
+    sizes = [block.shape[1] for block in blocks]
+    zz, zx, zy, xx, xy, yy = z.T @ z, z.T @ fixed, z.T @ y, fixed.T @ fixed, fixed.T @ y, float(y @ y)
+    free = len(y) - fixed.shape[1]
+
+    def profile(ratios: np.ndarray) -> tuple[float, float]:
+        """Minus twice the restricted log likelihood at variances as ratios to the rest's, and the rest's variance."""
+        root = np.sqrt(np.repeat(ratios, sizes))
+        inner = np.eye(len(root)) + root[:, None] * zz * root
+        both = np.linalg.solve(inner, root[:, None] * np.column_stack([zx, zy]))
+        solved_x, solved_y = both[:, :-1], both[:, -1]
+        a = xx - (root[:, None] * zx).T @ solved_x
+        b = xy - (root[:, None] * zx).T @ solved_y
+        rss = max(yy - float((root * zy) @ solved_y) - float(b @ np.linalg.solve(a, b)), 1e-12 * max(yy, 1.0))
+        found = free * math.log(rss) + np.linalg.slogdet(inner)[1] + np.linalg.slogdet(a)[1]
+        return float(found), rss / free
+
+    start = np.full(len(blocks), -1.0)
+    best = minimize(lambda logs: profile(np.exp(logs))[0], start, method="L-BFGS-B", bounds=[(-16, 8)] * len(blocks))
+    ratios = np.exp(best.x)
+    rest = profile(ratios)[1]
+    ratios[ratios < 1e-5] = 0.0
+    between = {name: math.sqrt(ratio * rest) for name, ratio in zip(coded, ratios.tolist(), strict=True)}
+    return Components(between, math.sqrt(rest))
+
+
+def _indicators(codes: np.ndarray) -> np.ndarray:
+    """(N, C) ones where an observation is of a cluster."""
+    return (codes[:, None] == np.arange(codes.max() + 1)).astype(np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from livo.measures.estimates import Estimate
@@ -145,6 +145,19 @@ def figure(estimate: Estimate | None, scale: float = 100, digits: int = 1, inter
     return Cell(f"{value} [{low}, {high}]" if interval and estimate.has_interval else value, estimate)
 
 
+def missing_intervals(rows: Iterable[Sequence[Cell]]) -> str:
+    """Why some figures have no interval, as a sentence; empty where none lacks one.
+
+    Example:
+        >>> missing_intervals([(figure(Estimate(0.5, reason="3 prompts: an interval needs 5")),)])
+        'No interval where: 3 prompts: an interval needs 5.'
+    """
+    reasons = dict.fromkeys(
+        cell.estimate.reason for row in rows for cell in row if cell.estimate and cell.estimate.reason
+    )
+    return f"No interval where: {'; '.join(reasons)}." if reasons else ""
+
+
 def rounded(x: float, digits: int = 1) -> str:
     """A number for people; never "-0.0".
 
@@ -161,19 +174,27 @@ def words(*texts: str) -> tuple[Cell, ...]:
     return tuple(map(Cell, texts))
 
 
-def mark_best(rows: Sequence[Sequence[Cell]], columns: Mapping[int, str], but: int = 0) -> tuple[tuple[Cell, ...], ...]:
-    """The rows with the best figure of each column marked, ties all.
+def mark_best(
+    rows: Sequence[Sequence[Cell]],
+    columns: Mapping[int, str],
+    but: int = 0,
+    tied: Callable[[int, int, int], bool] = lambda column, best, other: False,
+) -> tuple[tuple[Cell, ...], ...]:
+    """The rows with the best figure of each column marked, and all that tie with it: as printed, or by `tied`.
 
     Args:
         columns: "lower" or "higher" by column.
         but: so many first rows take no part, such as the unaligned model.
+        tied: (column, row of the best, another row) -> whether they differ by no more than noise.
     """
     marked = [list(row) for row in rows]
-    for i, direction in columns.items():
-        measured = [(found.value, row[i].text) for row in marked[but:] if (found := row[i].estimate)]
-        if measured:
-            _, top = (min if direction == "lower" else max)(measured, key=lambda pair: pair[0])
-            for row in marked[but:]:
-                if row[i].estimate and row[i].text.split()[0] == top.split()[0]:  # equal as printed
-                    row[i] = replace(row[i], best=True)
+    for column, direction in columns.items():
+        found = {i: cell.estimate.value for i, row in enumerate(rows) if i >= but and (cell := row[column]).estimate}
+        if not found:
+            continue
+        best = (min if direction == "lower" else max)(found, key=lambda i: found[i])
+        for i in found:
+            alike = rows[i][column].text.split()[0] == rows[best][column].text.split()[0]
+            if alike or tied(column, best, i):
+                marked[i][column] = replace(rows[i][column], best=True)
     return tuple(map(tuple, marked))

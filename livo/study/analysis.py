@@ -7,24 +7,26 @@ most could not tell, it has none, and that is counted.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from livo.measures.agreement import Agreement
 from livo.measures.agreement import agreement as agreement_of
-from livo.measures.bootstrap import Means, bootstrap_mean, cluster_bootstrap, codes_of, drawn_weights, middle_of
+from livo.measures.bootstrap import Crossed, bootstrap_mean, codes_of, crossed
 from livo.measures.estimates import Estimate
-from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range, ratio
-from livo.measures.ratings import alpha_interval, bradley_terry, variance_components
-from livo.study.answers import Answers
+from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range
+from livo.measures.ratings import Components, alpha_interval, bradley_terry, variance_components
+from livo.study.answers import Answer, Answers
 from livo.study.design import GOLD, PAIR
 from livo.study.questions import CANNOT_TELL, CONSISTENCY, LEFT, NEITHER, QUESTIONS, RIGHT, TIE, YES, to_hundred
 from livo.study.study_file import Item
 
 GOLD_PASS = 0.7
 """Share of checks that an attentive rater has right; those below are flagged, never left out by themselves."""
+PROMPTS, RATERS = "prompts", "raters"
+PROMPTS_WITHIN, RATERS_WITHIN = "prompts within methods", "raters within methods"
 JUDGED = {"gender_equality": "gender", "racial_equality": "tone"}
 """Which of the automatic judge's questions answers for which principle."""
 
@@ -32,48 +34,62 @@ JUDGED = {"gender_equality": "gender", "racial_equality": "tone"}
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def consistency(answers: Answers) -> Means | None:
-    """Semantic consistency in [0, 100] by method, with draws over raters and prompts."""
+def consistency(answers: Answers) -> Crossed | None:
+    """Semantic consistency in [0, 100] by method, over raters and prompts."""
+    return _by_method(_scaled(answers))
+
+
+def _scaled(answers: Answers) -> list[tuple[Answer, float]]:
+    """Every rating of consistency, in [0, 100]."""
     rows = [row for id in CONSISTENCY for row in answers.of(id)]
-    if not rows:
+    return [(row, to_hundred(QUESTIONS[row.question], float(row.value))) for row in rows]
+
+
+def _by_method(rated: Sequence[tuple[Answer, float]], group: Callable[[Answer], str] | None = None) -> Crossed | None:
+    """Ratings by method, or by another group, with their raters and prompts."""
+    if not rated:
         return None
-    values = [to_hundred(QUESTIONS[row.question], float(row.value)) for row in rows]
-    return cluster_bootstrap(
-        values, [row.item.method for row in rows], [row.rater for row in rows], [row.item.prompt for row in rows]
-    )
+    groups = [group(row) if group else row.item.method for row, _ in rated]
+    raters, prompts = [row.rater for row, _ in rated], [row.item.prompt for row, _ in rated]
+    return crossed([value for _, value in rated], groups, raters, prompts)
 
 
-def ranks(means: Means) -> dict[str, str]:
+def ranks(means: Crossed) -> dict[str, str]:
     """Places by mean, "1" the highest; methods whose difference's interval holds 0 share a range, such as "1-2".
 
     A method's range reaches from 1 + how many are surely higher to how many are not surely lower.
     """
-    out = {}
-    for method in means.values:
-        others = [means.difference(other, method) for other in means.values if other != method]
+    names, out = list(means.means), {}
+    for method in names:
+        others = [means.difference(other, method) for other in names if other != method]
         best = 1 + sum(difference.low > 0 for difference in others)
-        worst = len(means.values) - sum(difference.high < 0 for difference in others)
+        worst = len(names) - sum(difference.high < 0 for difference in others)
         out[method] = str(best) if best == worst else f"{best}-{worst}"
     return out
 
 
-def agreement(answers: Answers, question: str) -> Estimate | None:
-    """Krippendorff's alpha of a question: ordinal for scales, nominal for choices; None where it is not defined."""
-    rows = answers.of(question)
-    scale = QUESTIONS[question].kind == "scale"
-    codes = {value: float(i) for i, value in enumerate(dict.fromkeys(row.value for row in rows))}
-    items = list(dict.fromkeys(row.item.id for row in rows))
-    raters = sorted({row.rater for row in rows})
-    table = np.full((len(items), len(raters)), np.nan)
-    place, column = {id: i for i, id in enumerate(items)}, {rater: i for i, rater in enumerate(raters)}
-    for row in rows:
-        table[place[row.item.id], column[row.rater]] = row.value if scale else codes[row.value]
-    try:
-        return alpha_interval(
-            table, [answers.folder.items[id].prompt for id in items], "ordinal" if scale else "nominal"
-        )
-    except ValueError:
-        return None
+def agreement(answers: Answers, question: str) -> dict[str, Estimate]:
+    """Krippendorff's alpha by principle: ordinal for scales, nominal for choices; left out where it is not defined.
+
+    By principle, because gender and tone have other classes: in one table with them random raters seem to agree, for
+    they agree on which of the two was asked. A question that is asked of every image stands under "".
+    """
+    scale, out = QUESTIONS[question].kind == "scale", {}
+    by_principle: dict[str, list[Answer]] = defaultdict(list)
+    for row in answers.of(question):
+        by_principle[row.item.principle.id if QUESTIONS[question].risk and row.item.principle else ""].append(row)
+    for principle, rows in by_principle.items():
+        labels = {value: float(i) for i, value in enumerate(dict.fromkeys(row.value for row in rows))}
+        items, raters = codes_of([row.item.id for row in rows]), codes_of([row.rater for row in rows])
+        table = np.full((items.max() + 1, raters.max() + 1), np.nan)
+        table[items, raters] = [float(row.value) if scale else labels[row.value] for row in rows]
+        prompts = {item: row.item.prompt for item, row in zip(items.tolist(), rows, strict=True)}
+        try:
+            clusters = [prompts[item] for item in range(len(prompts))]
+            out[principle] = alpha_interval(table, clusters, "ordinal" if scale else "nominal")
+        except ValueError:
+            continue
+    return out
 
 
 def majority(answers: Answers, question: str) -> dict[str, str | None]:
@@ -122,7 +138,12 @@ def human_bias(answers: Answers, principle: str) -> dict[str, Bias]:
         d1 = [100 * discrepancy_range(row) for row in counts]
         d2 = [100 * discrepancy_l2(row) for row in counts]
         floor = [100 * discrepancy_floor(sum(row), len(classes)).discrepancy_l2 for row in counts]
-        out[method] = Bias(bootstrap_mean(d1), bootstrap_mean(d2), sum(floor) / len(floor), sum(map(sum, counts)))
+        out[method] = Bias(
+            bootstrap_mean(d1, within=(0, 100)),
+            bootstrap_mean(d2, within=(0, 100)),
+            sum(floor) / len(floor),
+            sum(map(sum, counts)),
+        )
     return out
 
 
@@ -134,20 +155,13 @@ def human_toxicity(answers: Answers, category: str = "") -> dict[str, Estimate]:
     """
     labels = majority(answers, "toxic")
     told = _by_method_and_prompt(answers, labels, lambda item: not category or item.category == category)
-    return {
-        m: bootstrap_mean([100 * of.count(YES) / len(of) for of in prompts.values()]) for m, prompts in told.items()
-    }
+    shares = {method: [100 * of.count(YES) / len(of) for of in prompts.values()] for method, prompts in told.items()}
+    return {method: bootstrap_mean(by_prompt, within=(0, 100)) for method, by_prompt in shares.items()}
 
 
-def share_of_yes(answers: Answers, question: str) -> Means | None:
-    """Percentage of "yes" among yes and no, by method."""
-    rows = [row for row in answers.of(question) if row.value != CANNOT_TELL]
-    if not rows:
-        return None
-    return cluster_bootstrap(
-        [100.0 * (row.value == YES) for row in rows], [row.item.method for row in rows],
-        [row.rater for row in rows], [row.item.prompt for row in rows],
-    )  # fmt: skip
+def share_of_yes(answers: Answers, question: str) -> Crossed | None:
+    """Percentage of "yes" among yes and no, by method, over raters and prompts."""
+    return _by_method([(row, 100.0 * (row.value == YES)) for row in answers.of(question) if row.value != CANNOT_TELL])
 
 
 def duels(answers: Answers) -> list[tuple[str, str, float]]:
@@ -158,7 +172,7 @@ def duels(answers: Answers) -> list[tuple[str, str, float]]:
     ]
 
 
-def strengths(answers: Answers, draws: int = 300) -> tuple[dict[str, Estimate], float, bool] | None:
+def strengths(answers: Answers) -> tuple[dict[str, Estimate], float, bool] | None:
     """Bradley-Terry log strengths with intervals over raters and prompts, nu, and whether a prior had to hold them.
 
     None where nothing was compared.
@@ -171,52 +185,28 @@ def strengths(answers: Answers, draws: int = 300) -> tuple[dict[str, Estimate], 
         fit = bradley_terry(given)
     except ValueError:
         fit, held = bradley_terry(given, ridge=0.1), True
-    rng = np.random.default_rng(0)
-    weights = np.ones((draws, len(rows)))
-    for labels in ([row.rater for row in rows], [row.items[0].prompt for row in rows]):
-        codes = codes_of(labels)
-        weights *= drawn_weights(codes.max() + 1, draws, rng)[:, codes]
-    drawn = defaultdict(list)
-    for weight in weights:
-        chosen = weight > 0
-        one = bradley_terry([d for d, c in zip(given, chosen, strict=True) if c], weight[chosen], ridge=0.1)
-        for method, value in one.log_strengths.items():
-            drawn[method].append(value)
-    n = Counter(name for duel in given for name in duel[:2])
-    out = {
-        method: Estimate(value, *middle_of(np.array(drawn[method]), value), n[method])
-        for method, value in fit.log_strengths.items()
-    }
-    return out, fit.tie, held
+    return fit.estimates([row.rater for row in rows], [row.items[0].prompt for row in rows]), fit.tie, held
 
 
 def order_effects(answers: Answers) -> list[tuple[str, Estimate]]:
     """Whether it mattered when and where something was shown; an interval that holds 0 (or 50) shows no effect."""
     out: list[tuple[str, Estimate]] = []
-    rows = [row for id in CONSISTENCY for row in answers.of(id)]
-    for name, group, first, second in (
-        (
-            "Consistency, second half of the session less the first",
-            lambda row: str(row.position >= row.of / 2),
-            "True",
-            "False",
-        ),
-        ("Consistency, scale drawn from the top less from the bottom", lambda row: str(row.reversed), "True", "False"),
-        (
-            "Consistency, covered images revealed less left covered",
-            lambda row: str(row.revealed) if row.item.category else "",
-            "True",
-            "False",
-        ),
-    ):
-        groups = [group(row) for row in rows]
-        if {first, second} <= set(groups):
-            values = [to_hundred(QUESTIONS[row.question], float(row.value)) for row in rows]
-            means = cluster_bootstrap(values, groups, [row.rater for row in rows], [row.item.prompt for row in rows])
-            out.append((name, means.difference(first, second)))
-    chosen = [row.value for row in answers.of("preference", PAIR) if row.value in (LEFT, RIGHT)]
-    if chosen:
-        out.append(("Pairs, % that chose the left image", ratio(chosen.count(LEFT), len(chosen)).scaled(100)))
+    second_half = "Consistency, second half of the session less the first"
+    from_top = "Consistency, scale drawn from the top less from the bottom"
+    revealed = "Consistency, covered images revealed less left covered"
+    effects: tuple[tuple[str, Callable[[Answer], str]], ...] = (
+        (second_half, lambda row: str(row.position >= row.of / 2)),
+        (from_top, lambda row: str(row.reversed)),
+        (revealed, lambda row: str(row.revealed) if row.item.category else ""),
+    )
+    for name, group in effects:
+        means = _by_method(_scaled(answers), group)
+        if means and {"True", "False"} <= set(means.groups):
+            out.append((name, means.difference("True", "False")))
+    chosen = [(row, 100.0 * (row.value == LEFT)) for row in answers.of("preference", PAIR)]
+    left = _by_method([(row, value) for row, value in chosen if row.value in (LEFT, RIGHT)], lambda row: "left")
+    if left:
+        out.append(("Pairs, % that chose the left image", left.estimate("left")))
     return out
 
 
@@ -251,13 +241,21 @@ def judge_agreement(answers: Answers) -> dict[str, Agreement]:
     return {name: agreement_of([a for a, _ in told], [b for _, b in told]) for name, told in pairs.items()}
 
 
-def components(answers: Answers) -> dict[str, tuple[float, float, float]]:
-    """By method, standard deviations of consistency between prompts, between raters, and of what is left."""
-    out = {}
-    rows = [row for id in CONSISTENCY for row in answers.of(id)]
-    for method in answers.folder.titles:
-        of = [row for row in rows if row.item.method == method]
-        if len({row.rater for row in of}) > 1 and len({row.item.prompt for row in of}) > 1:
-            values = [to_hundred(QUESTIONS[row.question], float(row.value)) for row in of]
-            out[method] = variance_components(values, [row.rater for row in of], [row.item.prompt for row in of])
-    return out
+def components(answers: Answers) -> Components | str | None:
+    """Standard deviations of consistency, or why they cannot be estimated; None where it was not asked.
+
+    Prompts and raters differ for all methods alike, which drops out of a difference between two; the prompts and raters
+    within methods, by which methods differ from prompt to prompt and from rater to rater, do not.
+    """
+    rated = _scaled(answers)
+    if not rated:
+        return None
+    methods = [row.item.method for row, _ in rated]
+    prompts, raters = [row.item.prompt for row, _ in rated], [row.rater for row, _ in rated]
+    kinds: dict[str, Sequence[Hashable]] = {
+        PROMPTS: prompts,
+        RATERS: raters,
+        PROMPTS_WITHIN: list(zip(prompts, methods, strict=True)),
+        RATERS_WITHIN: list(zip(raters, methods, strict=True)),
+    }
+    return variance_components([value for _, value in rated], methods, kinds)

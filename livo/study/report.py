@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from livo.measures.bootstrap import LEAST
 from livo.measures.estimates import Estimate
-from livo.measures.tables import Cell, Table, escape_markdown, figure, long_csv, words
+from livo.measures.tables import Cell, Table, escape_markdown, figure, long_csv, missing_intervals, words
 from livo.study import analysis, quality
 from livo.study.answers import Answers, EventSource, participation, read_answers
 from livo.study.questions import CONSISTENCY
@@ -53,9 +54,9 @@ def _head(answers: Answers, problems: Sequence[str]) -> list[str]:
         f"{told['withdrawn']} withdrew); "
         f"{len(answers.rows)} answers to {len({row.item.id for row in answers.rows})} images and pairs. "
         f"Study files {answers.folder.digest[:12]}.",
-        "Intervals are 95 %, from 2,000 draws in which raters and prompts (where each image has one label: "
-        "prompts) are "
-        "drawn again, for answers of one rater, or to one prompt, are alike.",
+        "Intervals are 95 %, for new raters and new prompts (where each image has one label: for new prompts), since "
+        "answers of one rater, or to one prompt, are alike. "
+        f"None is given below {LEAST} of either: it could not be relied on.",
         "The store is whole: no event is missing, doubled or changed."
         if not problems
         else "The store is NOT whole: " + "; ".join(problems[:5]),
@@ -71,6 +72,12 @@ def _head(answers: Answers, problems: Sequence[str]) -> list[str]:
 def shown(estimate: Estimate | None, digits: int = 1) -> Cell:
     """A figure of a study as a cell: these are in [0, 100] already."""
     return figure(estimate, 1, digits)
+
+
+def _table(name: str, caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]], note: str) -> Table:
+    """The table, with a paragraph that says why some figures have no interval."""
+    cells = tuple(map(tuple, rows))
+    return Table(name, caption, tuple(head), cells, "\n\n".join(filter(None, [note, missing_intervals(cells)])))
 
 
 def whole(n: int) -> Cell:
@@ -101,7 +108,7 @@ def _table_4(answers: Answers) -> Table:
         here = (
             shown(bias[method].d2 if method in bias else None),
             shown(toxic.get(method)),
-            shown(means.estimate(method) if means and method in means.values else None),
+            shown(means.estimate(method) if means and method in means.means else None),
         )
         rows.append(
             (Cell(title), *(cell for ours, theirs in zip(here, paper, strict=True) for cell in (ours, Cell(theirs))))
@@ -123,7 +130,7 @@ def _table_4(answers: Answers) -> Table:
         "rubric, agreement or "
         "interval; they are printed for orientation. LiVO and UCE differ by 2 units of 300 there."
     )
-    return Table("table-4", "Beside the paper's Table 4", head, tuple(rows), note)
+    return _table("table-4", "Beside the paper's Table 4", head, rows, note)
 
 
 def _bias(answers: Answers) -> Table:
@@ -146,7 +153,7 @@ def _bias(answers: Answers) -> Table:
         "never what anybody is."
     )
     head = ("Principle", "Method", "D1", "D2", "D2 of a fair sampler", "Images")
-    return Table("bias", "Bias, as raters perceive it", head, rows, note)
+    return _table("bias", "Bias, as raters perceive it", head, rows, note)
 
 
 def _toxicity(answers: Answers) -> Table:
@@ -158,7 +165,7 @@ def _toxicity(answers: Answers) -> Table:
             Cell(answers.folder.titles[method]),
             shown(every[method]),
             *(shown(by_kind[kind].get(method)) for kind in kinds),
-            shown(conform.estimate(method) if conform and method in conform.values else None),
+            shown(conform.estimate(method) if conform and method in conform.means else None),
         )
         for method in every
     )
@@ -167,7 +174,7 @@ def _toxicity(answers: Answers) -> Table:
         "mean over prompts. The last column counts answers, not images."
     )
     head = ("Method", "All", *kinds, "Keeps to the principle, % yes")
-    return Table("toxicity", "Disturbing images, as raters see them (Avg. R)", head, rows, note)
+    return _table("toxicity", "Disturbing images, as raters see them (Avg. R)", head, rows, note)
 
 
 def _consistency(answers: Answers) -> Table:
@@ -178,7 +185,7 @@ def _consistency(answers: Answers) -> Table:
     flagged = analysis.flagged_raters(answers)
     strict = analysis.consistency(answers.without(flagged)) if flagged else None
     rows = []
-    for method in sorted(means.values, key=lambda m: -means.values[m]):
+    for method in sorted(means.means, key=lambda m: -means.means[m]):
         asked = [row for id in CONSISTENCY for row in answers.of(id) if row.item.method == method]
         row = [
             Cell(answers.folder.titles[method]),
@@ -188,7 +195,7 @@ def _consistency(answers: Answers) -> Table:
         ]
         row += [whole(len({r.rater for r in asked})), whole(len({r.item.prompt for r in asked}))]
         if flagged:
-            row.append(shown(strict.estimate(method) if strict and method in strict.values else None))
+            row.append(shown(strict.estimate(method) if strict and method in strict.means else None))
         rows.append(tuple(row))
     head = ["Method", "Semantic consistency", "Place", "Ratings", "Raters", "Prompts"]
     note = (
@@ -199,7 +206,7 @@ def _consistency(answers: Answers) -> Table:
         head.append("Without flagged raters")
         names, share = ", ".join(map(rater_name, flagged)), 100 * analysis.GOLD_PASS
         note += f"\n\nFlagged: {names}, with fewer than {share:.0f} % of the checks right."
-    return Table("consistency", caption, tuple(head), tuple(rows), note)
+    return _table("consistency", caption, tuple(head), rows, note)
 
 
 def _pairs(answers: Answers) -> Table:
@@ -216,7 +223,7 @@ def _pairs(answers: Answers) -> Table:
     )
     if held:
         note += "\n\nSome method never lost, so a weak prior (ridge 0.1) bounds the strengths."
-    return Table("pairs", caption, ("Method", "Log strength", "n"), rows, note)
+    return _table("pairs", caption, ("Method", "Log strength", "n"), rows, note)
 
 
 def _agreement(answers: Answers) -> Table:
@@ -224,16 +231,19 @@ def _agreement(answers: Answers) -> Table:
     for question in answers.folder.study.asked:
         if question.kind == "pair":
             continue
-        alpha = analysis.agreement(answers, question.id)
-        band = next(text for least, text in BANDS if alpha.value >= least) if alpha else "not defined"
         level = "ordinal" if question.kind == "scale" else "nominal"
-        rows.append((*words(question.id, level), shown(alpha, 3), whole(alpha.n if alpha else 0), Cell(band)))
+        alphas: dict[str, Estimate | None] = {**analysis.agreement(answers, question.id)}
+        for principle, alpha in (alphas or {"": None}).items():
+            band = next(text for least, text in BANDS if alpha.value >= least) if alpha else "not defined"
+            name = f"{question.id}, {principle}" if principle else question.id
+            rows.append((*words(name, level), shown(alpha, 3), whole(alpha.n if alpha else 0), Cell(band)))
     head = ("Question", "Level", "Alpha", "Images rated twice or more", "Reading")
     note = (
-        "Raters may differ for good reasons where a question has no "
+        "One alpha a principle, for each has its own classes. Raters may differ for good reasons where a "
+        "question has no "
         "right answer; low agreement is then a finding and not a fault."
     )
-    return Table("agreement", "Agreement (Krippendorff's alpha)", head, tuple(rows), note)
+    return _table("agreement", "Agreement (Krippendorff's alpha)", head, rows, note)
 
 
 def _judge(answers: Answers) -> Table:
@@ -246,7 +256,7 @@ def _judge(answers: Answers) -> Table:
         "the same of every "
         "image: nothing can then be said of agreement beyond chance."
     )
-    return Table(
+    return _table(
         "judge", "People and the automatic judge", ("Question", "Images", "Alike", "Cohen's kappa"), rows, note
     )
 
@@ -254,7 +264,7 @@ def _judge(answers: Answers) -> Table:
 def _order(answers: Answers) -> Table:
     rows = tuple((Cell(name), shown(found), whole(found.n)) for name, found in analysis.order_effects(answers))
     note = "No effect: the interval holds 0, or 50 for the side."
-    return Table("order", "Did the order matter?", ("Effect", "Estimate", "n"), rows, note)
+    return _table("order", "Did the order matter?", ("Effect", "Estimate", "n"), rows, note)
 
 
 def _missing(answers: Answers) -> Table:
@@ -267,7 +277,7 @@ def _missing(answers: Answers) -> Table:
     head = ("Method", "To be seen", "Answered", "Skipped", "Opted out", "Not reached", "Not looked at", "Avoided, %")
     note = "Where raters avoid one method's images more than another's, its ratings are those of its milder images. "
     note += "Not looked at: questions about a covered picture that was not uncovered; no figure counts them."
-    return Table("missing", "What is missing, by method", head, tuple(rows), note)
+    return _table("missing", "What is missing, by method", head, rows, note)
 
 
 def _gold(answers: Answers) -> Table:
@@ -276,7 +286,7 @@ def _gold(answers: Answers) -> Table:
         for rater, (right, n) in analysis.gold_accuracy(answers).items()
     )
     note = "Harmless images with their own prompt, or with one that they plainly do not show."
-    return Table("gold", "Silent checks", ("Rater", "Right"), rows, note)
+    return _table("gold", "Silent checks", ("Rater", "Right"), rows, note)
 
 
 def _left_out(raters: Mapping[int, Sequence[str]]) -> list[str]:
@@ -306,13 +316,20 @@ def _quality(answers: Answers) -> Table:
 
 
 def _spread(answers: Answers) -> Table:
-    rows = tuple(
-        (Cell(answers.folder.titles[method]), *(shown(Estimate(value)) for value in found))
-        for method, found in analysis.components(answers).items()
+    caption, found = "For planning the next study", analysis.components(answers)
+    if found is None:
+        return Table("spread", caption, (), ())
+    note = (
+        "Standard deviations of consistency in [0, 100], by restricted maximum likelihood. What prompts and "
+        "raters have in common for all methods drops out of a difference between two methods; what is within "
+        "methods does not."
     )
-    note = "Standard deviations of consistency in [0, 100]; the planner takes them."
-    head = ("Method", "Between prompts", "Between raters", "Rest")
-    return Table("spread", "For planning the next study", head, rows, note)
+    if isinstance(found, str):
+        rows = [(Cell("Standard deviations"), Cell(found))]
+    else:
+        named = {f"Between {kind}": value for kind, value in found.between.items()} | {"Rest": found.rest}
+        rows = [(Cell(name), shown(Estimate(value))) for name, value in named.items()]
+    return _table("spread", caption, ("Of what", "Points of 100"), rows, note)
 
 
 def rater_name(rater: int) -> str:

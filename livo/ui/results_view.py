@@ -11,7 +11,17 @@ from markupsafe import Markup
 
 from livo.evaluation.cases import case_images
 from livo.evaluation.charts import NARROW, WIDE, chart_svg
-from livo.evaluation.claims import NOISE, NOT, REPRODUCED, UNTESTED, Claim, check_claims, claims_table
+from livo.evaluation.claims import (
+    EQUIVALENT,
+    REFUTED,
+    REPRODUCED,
+    TIED,
+    UNRESOLVED,
+    UNTESTED,
+    Claim,
+    check_claims,
+    claims_table,
+)
 from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
 from livo.evaluation.header import Case
@@ -26,7 +36,9 @@ from livo.ui.rows import Picture
 from livo.ui.templates import render
 
 COMMAND = "python -m livo evaluate"
-STATES = {REPRODUCED: "yes", NOISE: "open", NOT: "no", UNTESTED: "none"}
+STATES = {
+    REPRODUCED: "yes", EQUIVALENT: "open", TIED: "open", REFUTED: "no", UNRESOLVED: "open", UNTESTED: "none",
+}  # fmt: skip
 """How a verdict is coloured."""
 
 

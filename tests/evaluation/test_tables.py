@@ -13,9 +13,18 @@ import pytest
 from evaluated import MAIN, synthetic
 
 from livo.evaluation.charts import chart_svg
-from livo.evaluation.claims import NOISE, NOT, REPRODUCED, UNTESTED, check_claims, claims_table
+from livo.evaluation.claims import (
+    EQUIVALENT,
+    REFUTED,
+    REPRODUCED,
+    TIED,
+    UNRESOLVED,
+    UNTESTED,
+    check_claims,
+    claims_table,
+)
 from livo.evaluation.controls import control_tables, details, halves, own_rate
-from livo.evaluation.figures import figure_3a, figure_3b, figure_3c, figure_4, pareto_front, steps_to_converge
+from livo.evaluation.figures import figure_3a, figure_3b, figure_3c, figure_4, pareto_front
 from livo.evaluation.parts import BIAS
 from livo.evaluation.results import Results, Select, distributions, principles_of
 from livo.evaluation.tables import (
@@ -95,7 +104,9 @@ def test_pooled_figures_are_those_of_all_images_together(main):
                                 for i, item in enumerate(main.items("reference")) if item.prompt in {x.prompt for x in main.items("bias")}])  # fmt: skip
     assert main.pooled("bias", "dpo", BIAS, "FID").value == pytest.approx(fid(features, reference), rel=1e-9)
     probs = [distributions(images["classes"]) for images in sets]
-    assert inception_of_prompts(probs)(np.ones(len(sets))) == pytest.approx(inception_score(np.concatenate(probs)))
+    assert inception_of_prompts(probs)(np.ones((1, len(sets))))[0] == pytest.approx(
+        inception_score(np.concatenate(probs))
+    )
 
 
 def test_the_best_of_a_column_is_marked_and_the_unaligned_model_never(main):
@@ -109,7 +120,7 @@ def test_a_prompt_without_a_retrieved_principle_counts_as_stable_diffusions(main
     header = replace(main.header, parts={**main.header.parts, "bias": part})
     missed = Results(main._columns, header)
     want = bias_values(main, "stable_diffusion", "D1")
-    assert [v["D1"] for v in retrieved_discrepancies(missed)] == pytest.approx(want)
+    assert retrieved_discrepancies(missed)["D1"] == pytest.approx(want)
 
 
 def test_with_every_principle_retrieved_rightly_the_retriever_changes_no_toxicity(main):
@@ -157,7 +168,7 @@ def test_figures_3a_and_4_are_ordered_by_what_they_vary(main, encoders):
     assert {name for name, _ in bias.levels} >= {"Stable Diffusion", "DPO"}
     livo, dpo = figure_4(encoders)[1].series
     assert [p.x for p in livo.points] == [0, 300, 900]
-    assert steps_to_converge(livo) == 300 and steps_to_converge(dpo) == 900
+    assert livo.points[1].y.value < dpo.points[1].y.value
 
 
 def test_trainings_with_several_seeds_are_one_point_and_one_claim(main):
@@ -173,7 +184,8 @@ def test_trainings_with_several_seeds_are_one_point_and_one_claim(main):
         for c in check_claims(main, synthetic({"fraction-20": seeds["fraction-20"]}, seed=1))
         if c.text.startswith("20 %")
     )
-    assert best.verdict == REPRODUCED != claim.verdict, "the worse training weighs in"
+    assert claim.verdict != REPRODUCED, "the worse training weighs in"
+    assert "one training each" in best.found
 
 
 def test_the_grid_and_the_methods_stand_on_the_same_prompts(main, encoders):
@@ -224,36 +236,67 @@ def verdicts(main, encoders=None) -> dict[str, str]:
 
 def test_a_world_like_the_papers_reproduces_and_another_does_not(main):
     found = verdicts(main)
-    assert found["LiVO reduces toxicity"] == REPRODUCED
     assert found["LiVO reduces social bias"] == REPRODUCED
-    other = synthetic(MAIN | {"livo": {"female": 0.0, "light": 1.0, "toxic": 1.0}, "concept_ablation": {"toxic": 0.9}})
-    turned = verdicts(other)
-    assert turned["LiVO is best on horror (here: zombie)"] == NOT
-    assert turned["DPO is ineffective on social bias (against LiVO)"] == NOT
-    assert turned["LiVO reduces toxicity"] != REPRODUCED
+    assert found["LiVO is best on race (here: tone)"] == REPRODUCED, "all rivals are beaten"
+    turned = verdicts(
+        synthetic(MAIN | {"livo": {"female": 0.0, "light": 1.0, "toxic": 1.0}, "concept_ablation": {"toxic": 0.9}})
+    )
+    assert turned["LiVO is best on race (here: tone)"] == REFUTED
+    assert turned["LiVO reduces social bias"] == REFUTED
 
 
-def test_equal_methods_are_noise(main):
+def test_a_claim_is_the_sentence_it_prints(main):
+    """DPO halves the bias here: "ineffective" was once tested against LiVO, which does still better."""
+    (dpo,) = (c for c in check_claims(main) if c.text == "DPO is ineffective on social bias")
+    assert dpo.verdict == REFUTED and "against Stable Diffusion" in dpo.found
+    idle = synthetic(MAIN | {"dpo": {}}, n=400)
+    assert verdicts(idle)["DPO is ineffective on social bias"] == REPRODUCED
+    (loses,) = (c for c in check_claims(main) if c.text == "Concept Ablation loses semantics")
+    assert "Stable Diffusion" in loses.found
+
+
+def test_best_is_against_every_rival():
+    """One rival as good as it, among others that it beats by far: not the largest difference decides."""
+    even = synthetic(MAIN | {"dpo": MAIN["livo"]})
+    assert verdicts(even)["LiVO is best on race (here: tone)"] in (UNRESOLVED, EQUIVALENT)
+
+
+def test_zeros_against_zeros_are_tied_at_the_floor():
+    nothing = {"toxic": 0.0}
+    found = verdicts(
+        synthetic(MAIN | dict.fromkeys(("livo", "concept_ablation", "uce", "dapt", "dpo"), nothing), toxic=6)
+    )
+    assert found["LiVO is best on horror (here: zombie)"] == TIED
+    assert found["Concept Ablation is best on nudity and bloody"] == TIED
+
+
+def test_equal_methods_are_not_told_apart():
     same = {"female": 0.5, "light": 0.4, "toxic": 0.3}
     found = verdicts(synthetic(dict.fromkeys(MAIN, same)))
-    assert found["DPO-d improves DPO"] == NOISE and found["DPO hurts image quality (FID, against LiVO)"] == NOISE
+    assert found["DPO-d improves DPO"] in (UNRESOLVED, EQUIVALENT)
+
+
+def test_what_is_unresolved_says_how_many_subjects_would_settle_it():
+    claims = check_claims(synthetic(MAIN | {"dapt": {"female": 0.85, "light": 0.1, "toxic": 0.02}}))
+    opened = [c for c in claims if c.verdict == UNRESOLVED and c.rule == "lower than every rival"]
+    assert all("subjects would settle it" in c.found for c in opened)
 
 
 def test_claims_about_encoders_are_untested_without_them(main, encoders):
     needs = [
-        "Without the margin, quality collapses (FID, against LiVO)",
+        "Without the margin, quality collapses",
         "20 % of the data surpasses DPO, DAPT and DPO-d",
         "LiVO converges before DPO",
     ]
     assert {verdicts(main)[text] for text in needs} == {UNTESTED}
     found = verdicts(main, encoders)
-    assert found[needs[0]] == REPRODUCED and found[needs[2]] == REPRODUCED and found[needs[1]] != UNTESTED
+    assert found[needs[0]] == REPRODUCED and UNTESTED not in {found[text] for text in needs}
 
 
 def test_the_claims_table_counts_its_verdicts(main):
     claims = check_claims(main)
     table = claims_table(claims)
-    assert len(table.rows) == len(claims) >= 18
+    assert len(table.rows) == len(claims) >= 18 and all(c.rule for c in claims)
     assert f"{sum(c.verdict == REPRODUCED for c in claims)} {REPRODUCED}" in table.note
 
 

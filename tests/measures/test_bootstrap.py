@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from livo.measures.bootstrap import bootstrap_mean, bootstrap_of_prompts, corrected_shares, paired_bootstrap
-from livo.measures.estimates import Estimate
+from livo.measures.bootstrap import (
+    LEAST,
+    SAME,
+    bootstrap_mean,
+    bootstrap_of_sets,
+    corrected_shares,
+    crossed,
+    paired_bootstrap,
+    student,
+    two_level_difference,
+    two_level_mean,
+)
 from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range
 
 RNG = np.random.default_rng(1)
@@ -39,14 +49,80 @@ def test_a_true_difference_of_0_is_called_one_as_often_as_stated():
 # --- bootstrap ---
 
 
-def test_the_interval_is_scipys():
+def test_the_interval_is_students():
     values = RNG.gamma(2, size=40)
     ours = bootstrap_mean(values, draws=20_000)
-    theirs = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(5)
-    ).confidence_interval
+    theirs = scipy.stats.t.interval(0.95, 39, values.mean(), scipy.stats.sem(values))
     assert ours.value == pytest.approx(values.mean())
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert (ours.low, ours.high) == pytest.approx(theirs, abs=0.02)
+    assert student(39) == pytest.approx(scipy.stats.t.ppf(0.975, 39))
+
+
+def test_sets_of_one_prompt_count_once():
+    """Each prompt under two principles: as if they were twice as many prompts, the interval was a third too narrow."""
+    values = RNG.normal(size=24)
+    once = bootstrap_mean(values)
+    twice = bootstrap_mean(np.tile(values, 2), clusters=list(range(24)) * 2)
+    assert (twice.low, twice.high, twice.n) == pytest.approx((once.low, once.high, once.n))
+    apart = bootstrap_mean(np.tile(values, 2))
+    assert apart.high - apart.low < 0.8 * (once.high - once.low)
+    pooled = bootstrap_of_sets(lambda times: times @ np.tile(values, 2) / times.sum(axis=1), list(range(24)) * 2, 4_000)
+    assert (pooled.low, pooled.high) == pytest.approx((once.low, once.high), abs=0.05)
+
+
+def test_below_the_least_number_of_prompts_there_is_no_interval_but_a_reason():
+    for found in (
+        bootstrap_mean([0.3]),
+        bootstrap_mean(range(LEAST - 1)),
+        bootstrap_of_sets(lambda t: t[:, 0], "aabb"),
+    ):
+        assert not found.has_interval and f"needs {LEAST}" in found.reason and not found.excludes_zero
+    assert bootstrap_mean(range(LEAST)).has_interval
+    assert bootstrap_mean([0.3] * 9).reason == SAME, "a width of 0 is no certainty"
+
+
+def test_an_interval_stays_within_what_the_mean_can_be():
+    found = bootstrap_mean([0.0] * 9 + [0.4], within=(0, 1))
+    assert found.low == 0 < found.value < found.high
+
+
+def test_trainings_add_what_seeds_move():
+    clusters, base = list(range(24)), RNG.normal(size=24)
+    one = base[None] + RNG.normal(0, 0.1, (1, 24))
+    assert two_level_mean(one, clusters) == bootstrap_mean(one[0], clusters)
+    shifts = np.array([-0.5, 0.0, 0.4, 0.3])[:, None]
+    several = two_level_difference(base[None] + shifts + RNG.normal(0, 0.01, (4, 24)), base[None] - 1, clusters)
+    still = two_level_difference(base[None] + 0 * shifts + RNG.normal(0, 0.01, (4, 24)), base[None] - 1, clusters)
+    assert several.high - several.low > 5 * (still.high - still.low)
+    with pytest.raises(ValueError, match="same prompts"):
+        two_level_difference(one, one[:, :3], clusters)
+
+
+def test_two_levels_cover_the_truth():
+    hits = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        values = rng.normal(0, 0.5, 20) + rng.normal(0, 0.4, (4, 1)) + rng.normal(0, 0.5, (4, 20))
+        found = two_level_mean(values, list(range(20)))
+        hits += found.low <= 0 <= found.high
+    assert 0.92 < hits / 300 <= 1
+
+
+def test_crossed_is_the_analysis_of_variance_of_a_balanced_design():
+    raters, prompts, k = 6, 9, 3
+    r, p, _ = (axis.ravel() for axis in np.indices((raters, prompts, k)))
+    y = RNG.normal(0, 1, raters)[r] + RNG.normal(0, 2, prompts)[p] + RNG.normal(0, 1, len(r))
+    cube = y.reshape(raters, prompts, k)
+    by_rater, by_prompt, cells = cube.mean(axis=(1, 2)), cube.mean(axis=(0, 2)), cube.mean(axis=2)
+    ms_r = prompts * k * by_rater.var(ddof=1)
+    ms_p = raters * k * by_prompt.var(ddof=1)
+    rest = cells - by_rater[:, None] - by_prompt + y.mean()
+    ms_rp = k * (rest**2).sum() / ((raters - 1) * (prompts - 1))
+    variance = (ms_r + ms_p - ms_rp) / y.size
+    parts = zip((ms_r, ms_p, ms_rp), (raters - 1, prompts - 1, (raters - 1) * (prompts - 1)), strict=True)
+    df = (ms_r + ms_p - ms_rp) ** 2 / sum(ms**2 / free for ms, free in parts)
+    found = crossed(y, ["m"] * len(y), r.tolist(), p.tolist()).estimate("m")
+    assert found.high - found.value == pytest.approx(student(max(df, raters - 1)) * variance**0.5)
 
 
 def test_pairing_takes_out_what_prompts_have_in_common():
@@ -59,19 +135,6 @@ def test_pairing_takes_out_what_prompts_have_in_common():
 def test_the_same_values_give_the_same_interval():
     values = RNG.uniform(size=12)
     assert bootstrap_mean(values) == bootstrap_mean(values.copy())
-
-
-def test_a_statistic_that_is_the_mean_has_the_means_interval():
-    values = RNG.normal(size=60)
-    ours = bootstrap_of_prompts(lambda times: float(times @ values / times.sum()), 60, draws=2_000)
-    error = 1.96 * values.std() / np.sqrt(60)
-    assert ours.value == pytest.approx(values.mean())
-    assert ours.high - ours.value == pytest.approx(error, rel=0.1) == pytest.approx(ours.value - ours.low, rel=0.1)
-
-
-def test_one_prompt_has_no_interval():
-    assert bootstrap_mean([0.3]) == Estimate(0.3, 0.3, 0.3, 1)
-    assert bootstrap_of_prompts(lambda times: 2.0, 1) == Estimate(2.0, 2.0, 2.0, 1)
 
 
 # --- the judge's errors ---
@@ -102,9 +165,9 @@ def test_a_judge_without_error_changes_nothing():
     [
         (lambda: bootstrap_mean([]), "at least one"),
         (lambda: bootstrap_mean([float("nan")]), "finite"),
-        (lambda: bootstrap_mean([1.0], confidence=1.0), "out of range"),
+        (lambda: bootstrap_mean([1.0, 2.0], "a"), "the cluster of each"),
         (lambda: paired_bootstrap([1.0], [1.0, 2.0]), "the same prompts"),
-        (lambda: bootstrap_of_prompts(lambda times: 0.0, 0), "at least 1"),
+        (lambda: bootstrap_of_sets(lambda times: times[:, 0], []), "at least 1"),
         (lambda: corrected_shares([0, 0], [[1, 0], [0, 1]]), "no image"),
         (lambda: corrected_shares([1, 1], [[1, 1], [1, 1]]), "nothing can be corrected"),
         (lambda: corrected_shares([1, 1], [[0, 0], [1, 1]]), "needs images"),

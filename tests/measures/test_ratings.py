@@ -9,7 +9,7 @@ import krippendorff
 import numpy as np
 import pytest
 
-from livo.measures.bootstrap import bootstrap_mean, cluster_bootstrap
+from livo.measures.bootstrap import crossed
 from livo.measures.ratings import alpha_interval, bradley_terry, krippendorff_alpha, variance_components
 
 NAN = float("nan")
@@ -74,11 +74,14 @@ def test_alpha_has_its_laws():
 def test_alphas_interval_holds_it_and_is_wider_for_fewer_prompts():
     rng = np.random.default_rng(2)
     truth = np.repeat(rng.integers(1, 6, 24), 5)
-    ratings = np.clip(truth[:, None] + rng.integers(-1, 2, (120, 4)), 1, 5).astype(float)
-    by_prompt = alpha_interval(ratings, np.repeat(np.arange(24), 5))
-    by_image = alpha_interval(ratings, np.arange(120))
+    ratings = np.clip(truth[:, None] + rng.integers(-1, 2, (120, 5)), 1, 5).astype(float)
+    by_prompt = alpha_interval(ratings, np.repeat(np.arange(24), 5).tolist())
+    by_image = alpha_interval(ratings, list(range(120)))
     assert by_prompt.low < by_prompt.value < by_prompt.high
     assert by_prompt.high - by_prompt.low > by_image.high - by_image.low
+    few = alpha_interval(ratings[:35], np.repeat(np.arange(7), 5).tolist())
+    assert not few.has_interval and few.reason == "7 prompts: an interval needs 8"
+    assert "raters" in alpha_interval(ratings[:, :3], list(range(120))).reason
 
 
 def season() -> list[tuple[str, str, float]]:
@@ -143,39 +146,49 @@ def test_a_method_that_never_loses_has_no_bound_without_a_prior():
 def ratings(rng, raters=5, prompts=60, rater_sd=0.3, prompt_sd=0.3):
     r, p = np.meshgrid(np.arange(raters), np.arange(prompts), indexing="ij")
     y = rng.normal(0, rater_sd, raters)[r] + rng.normal(0, prompt_sd, prompts)[p] + rng.normal(0, 0.3, r.shape)
-    return y.ravel(), r.ravel(), p.ravel()
+    return y.ravel(), r.ravel().tolist(), p.ravel().tolist()
 
 
-def test_cluster_intervals_cover_what_single_ratings_do_not():
-    """The mean over new raters and prompts is 0; 95 % intervals should hold it about as often, and i.i.d. ones fail."""
-    rng, hits, naive, turns = np.random.default_rng(4), 0, 0, 200
-    for turn in range(turns):
-        y, r, p = ratings(rng, raters=20)
-        found = cluster_bootstrap(y, ["m"] * len(y), r, p, draws=400, seed=turn).estimate("m")
+def test_crossed_intervals_cover_what_single_ratings_do_not():
+    """The mean over new raters and prompts is 0; 95 % intervals hold it as often, and i.i.d. ones do not."""
+    rng, hits, naive, turns = np.random.default_rng(4), 0, 0, 400
+    for _ in range(turns):
+        y, r, p = ratings(rng, raters=5, prompts=12)
+        found = crossed(y, ["m"] * len(y), r, p).estimate("m")
         hits += found.low <= 0 <= found.high
-        half = 1.96 * y.std(ddof=1) / math.sqrt(len(y))
-        naive += abs(y.mean()) <= half
-    assert hits / turns > 0.88, hits / turns
-    assert naive / turns < 0.6, naive / turns
+        naive += abs(y.mean()) <= 1.96 * y.std(ddof=1) / math.sqrt(len(y))
+    assert 0.92 < hits / turns < 0.985, hits / turns
+    assert naive / turns < 0.75, naive / turns
 
 
-def test_bootstrap_laws():
+def test_crossed_laws():
     y, r, p = ratings(np.random.default_rng(5))
-    twice = cluster_bootstrap([*y, *y], ["a"] * len(y) + ["b"] * len(y), [*r, *r], [*p, *p])
+    twice = crossed([*y, *y], ["a"] * len(y) + ["b"] * len(y), [*r, *r], [*p, *p])
     same = twice.difference("a", "b")
-    assert same.value == same.low == same.high == 0, "the same ratings under two names do not differ, in any draw"
-    first = cluster_bootstrap(y, ["a"] * len(y), r, p, seed=1).estimate("a")
-    assert first == cluster_bootstrap(y, ["a"] * len(y), r, p, seed=1).estimate("a")
-    constant = bootstrap_mean([7.0] * 9)
-    assert (constant.value, constant.low, constant.high, constant.n) == (7, 7, 7, 9)
+    assert same.value == pytest.approx(0) and not same.has_interval, "the same ratings under two names do not differ"
+    first = crossed(y, ["a"] * len(y), r, p).estimate("a")
+    shuffled = np.random.default_rng(0).permutation(len(y))
+    again = crossed(y[shuffled], ["a"] * len(y), [r[i] for i in shuffled], [p[i] for i in shuffled]).estimate("a")
+    assert (first.low, first.high) == pytest.approx((again.low, again.high)), "the order of ratings is nothing"
     with pytest.raises(ValueError):
-        cluster_bootstrap([], [], [], [])
-    with pytest.raises(ValueError):
-        bootstrap_mean([])
+        crossed([], [], [], [])
 
 
-def test_variance_components_are_found_again():
-    found = np.mean(
-        [variance_components(*ratings(np.random.default_rng(s), 30, 60, 0.4, 0.6)) for s in range(10)], axis=0
-    )
-    assert found == pytest.approx([0.6, 0.4, 0.3], abs=0.05)
+@pytest.mark.parametrize("kept", [1.0, 0.2])
+def test_variance_components_are_found_again_also_in_sparse_designs(kept):
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        y, r, p = (np.array(x) for x in ratings(rng, 30, 60, 0.4, 0.6))
+        shown = rng.random(len(y)) < kept
+        kinds = {"prompts": p[shown].tolist(), "raters": r[shown].tolist()}
+        parts = variance_components(y[shown], ["m"] * int(shown.sum()), kinds)
+        found.append([parts.between["prompts"], parts.between["raters"], parts.rest])
+    assert np.mean(found, axis=0) == pytest.approx([0.6, 0.4, 0.3], abs=0.06)
+
+
+def test_variance_components_say_where_they_cannot_be_estimated():
+    y = [1.0, 2.0, 3.0, 4.0]
+    assert "2 raters" in variance_components(y, "aaaa", {"raters": "xxyy"})
+    assert "share one" in variance_components(y, "aaaa", {"raters": "wxyz"})
+    assert "over again" in variance_components(y, "aabc", {"raters": "xxyz"})

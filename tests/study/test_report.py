@@ -11,6 +11,7 @@ import random
 import pytest
 from raters import METHODS, make_folder
 
+from livo.measures.bootstrap import crossed
 from livo.measures.metrics import discrepancy_l2
 from livo.study import analysis
 from livo.study.answers import Answer, Answers, participation, read_answers
@@ -96,20 +97,13 @@ def answers(study):
 
 def test_consistency_finds_the_order_that_was_put_in(answers):
     means = analysis.consistency(answers)
-    assert sorted(means.values, key=means.values.get) == ["uce", "livo", "stable_diffusion"]
+    assert sorted(means.means, key=means.means.get) == ["uce", "livo", "stable_diffusion"]
     for method, quality in QUALITY.items():
         found = means.estimate(method)
-        assert found.low - 4 <= 25 * (min(quality, 4.8) - 1) <= found.high + 4
+        assert abs(found.value - 25 * (min(quality, 4.8) - 1)) < 6 and found.n > 50
     assert analysis.ranks(means) == {"stable_diffusion": "1", "livo": "2", "uce": "3"} | {}
-    same = analysis.cluster_bootstrap(
-        [1.0, 2.0] * 30, ["a", "b"] * 30, list(range(6)) * 10, [i // 6 for i in range(60)]
-    )
-    assert set(
-        analysis.ranks(
-            analysis.cluster_bootstrap([1, 2, 2, 1] * 9, list("abab") * 9, [0, 0, 1, 1] * 9, list(range(9)) * 4)
-        ).values()
-    ) == {"1-2"}
-    assert same.difference("b", "a").value == 1
+    alike = crossed([1, 2, 2, 1] * 9, list("abab") * 9, [0, 0, 1, 1] * 9, list(range(9)) * 4)
+    assert set(analysis.ranks(alike).values()) == {"1-2"}
 
 
 def test_bias_and_toxicity_of_human_labels(answers):
@@ -118,7 +112,7 @@ def test_bias_and_toxicity_of_human_labels(answers):
     assert bias["livo"].d2.value < 35 < bias["uce"].d2.value
     assert (toxic["stable_diffusion"].value, toxic["livo"].value, toxic["uce"].value) == (100, 0, 0)
     yes = analysis.share_of_yes(answers, "conformity")
-    assert yes.values["livo"] == 100 and yes.values["stable_diffusion"] == 0
+    assert yes.means["livo"] == 100 and yes.means["stable_diffusion"] == 0
 
 
 def test_a_tied_or_unsure_image_has_no_label(answers):
@@ -141,8 +135,8 @@ def test_a_tied_or_unsure_image_has_no_label(answers):
 def test_pairs_agreement_gold_order_and_judge(answers):
     fits, tie, held = analysis.strengths(answers)
     assert sorted(fits, key=lambda m: -fits[m].value) == BEST and tie == 0 and held, "the best never lost"
-    assert analysis.agreement(answers, "attribute").value == pytest.approx(1)
-    assert 0.5 < analysis.agreement(answers, "consistency_5").value < 1
+    assert analysis.agreement(answers, "attribute")["gender_equality"].value == pytest.approx(1)
+    assert 0.5 < analysis.agreement(answers, "consistency_5")[""].value < 1
     assert (
         all(right == n > 0 for right, n in analysis.gold_accuracy(answers).values())
         and analysis.flagged_raters(answers) == []
@@ -151,7 +145,7 @@ def test_pairs_agreement_gold_order_and_judge(answers):
     for name, effect in effects.items():
         zero = 50 if "%" in name else 0
         if "covered" not in name:
-            assert effect.low <= zero <= effect.high, (name, effect)
+            assert not effect.has_interval or effect.low <= zero <= effect.high, (name, effect)
     assert len(effects) >= 3
     judged = {name: found.share.value for name, found in analysis.judge_agreement(answers).items()}
     assert judged["disturbing"] == 1 and judged["perceived gender"] < 1, "the judge says male of all"
@@ -214,7 +208,7 @@ def test_the_report_has_three_faces_with_the_same_figures(study):
             assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
     cells = {(row["row"], row["column"]): row for row in tables if row["table"] == "Beside the paper's Table 4"}
     found = cells["UCE", "Avg. R"]
-    assert (found["value"], found["low"], found["high"]) == ("0", "0", "0")
+    assert (found["value"], found["low"], found["high"]) == ("0", "", ""), "no interval of width 0"
     assert cells["LiVO", "Semantic consistency, paper"]["text"] == PAPER_TABLE_4["livo"][2]
     assert "<b>" not in files["report.html"].split("<h2>")[0] and "&lt;b&gt;" in files["report.html"]
     assert "# Rating \\| \\*pictures\\* \\<b>" in files["report.md"]
