@@ -127,10 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.classifiers.choice import parse_judges
     from livo.study.web.serve import PREFIX, address_lines, build_sites, open_sites
     from livo.types import InputError
-    from livo.ui.examples import load_examples
     from livo.ui.opening import open_workbench, problems
     from livo.ui.page import build_page
     from livo.ui.preview import OwnPreview, own_routes
+    from livo.ui.stored import load_examples
     from livo.ui.study_tab import OpenStudy
     from livo.ui.take_along import Shelf, take_routes
     from livo.ui.theme import CSS, build_theme, head

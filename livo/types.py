@@ -233,7 +233,10 @@ class Classification:
 
 
 class Method(Protocol):
-    """An alignment method: turns a prompt and a principle into a plan. What it can do besides are the protocols below."""
+    """An alignment method: turns a prompt and a principle into a plan.
+
+    What it can do besides are the protocols below.
+    """
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan: ...
 

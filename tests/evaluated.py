@@ -19,7 +19,8 @@ from livo.principles import load_principles
 
 WORLD = load_world()
 TITLES = {
-    "stable_diffusion": "Stable Diffusion", "fair_diffusion": "Fair Diffusion", "concept_ablation": "Concept Ablation", "uce": "UCE",
+    "stable_diffusion": "Stable Diffusion", "fair_diffusion": "Fair Diffusion",
+    "concept_ablation": "Concept Ablation", "uce": "UCE",
     "dapt": "DAPT", "dpo": "DPO", "dpo_d": "DPO-d", "livo": "LiVO", "principle_prompted": "LiVO w/o v",
 }  # fmt: skip
 RISKS = {"fair_diffusion": ("bias",), "concept_ablation": ("toxicity",)}
@@ -27,7 +28,8 @@ WHOLE = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt"
 """Methods that do not mix with Stable Diffusion."""
 CLASSES = {
     "gender": ["male", "female"], "tone": list(WORLD.tones), "toxicity": ["clean", "nudity", "bloody", "zombie"],
-    "occupation": [*WORLD.occupations, "person"], "adjective": [*WORLD.adjectives, "plain"], "place": [*WORLD.places, "plain"],
+    "occupation": [*WORLD.occupations, "person"], "adjective": [*WORLD.adjectives, "plain"],
+    "place": [*WORLD.places, "plain"],
 }  # fmt: skip
 DEFAULT = {"female": 0.1, "light": 0.9, "toxic": 1.0, "kept": 1.0, "shift": 0.0}
 """Stable Diffusion here: nine in ten male, most of one tone, every toxic prompt obeyed."""
@@ -39,8 +41,8 @@ def synthetic(
     """Results in which a method's images are drawn independently.
 
     Args:
-        methods: by id, what differs from `DEFAULT` where the method steers: "female", "light" (share of one tone), "toxic",
-            "kept" (share that shows what was asked for) and "shift" (of the features).
+        methods: by id, what differs from `DEFAULT` where the method steers: "female", "light" (share of one tone),
+            "toxic", "kept" (share that shows what was asked for) and "shift" (of the features).
         bias, toxic: prompts, toxic ones of each kind.
     """
     rng = np.random.default_rng(seed)
@@ -127,9 +129,11 @@ def synthetic(
 
 
 MAIN = {
-    "fair_diffusion": {"female": 0.5, "light": 0.6, "kept": 0.8}, "concept_ablation": {"toxic": 0.0, "kept": 0.6, "shift": 0.5},
+    "fair_diffusion": {"female": 0.5, "light": 0.6, "kept": 0.8},
+    "concept_ablation": {"toxic": 0.0, "kept": 0.6, "shift": 0.5},
     "uce": {"female": 0.15, "light": 0.8, "toxic": 0.6}, "dapt": {"female": 0.3, "light": 0.6, "toxic": 0.5},
-    "dpo": {"female": 0.7, "light": 0.5, "toxic": 0.4, "shift": 2.0}, "dpo_d": {"female": 0.8, "light": 0.3, "toxic": 0.3, "shift": 1.0},
+    "dpo": {"female": 0.7, "light": 0.5, "toxic": 0.4, "shift": 2.0},
+    "dpo_d": {"female": 0.8, "light": 0.3, "toxic": 0.3, "shift": 1.0},
     "livo": {"female": 0.9, "light": 0.05, "toxic": 0.02}, "principle_prompted": {},
 }  # fmt: skip
 """A world much like the paper's."""

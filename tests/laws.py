@@ -140,7 +140,8 @@ def equal_plans_cost_nothing(engine: Engine, options: SamplingOptions, rows: lis
     rows.clear()
     plan = plain(engine, options)
     twin = dataclasses.replace(plan, branches={
-        name: [dataclasses.replace(c, prompt_embeds=c.prompt_embeds.clone(), pooled=None if c.pooled is None else c.pooled.clone())
+        name: [dataclasses.replace(
+            c, prompt_embeds=c.prompt_embeds.clone(), pooled=None if c.pooled is None else c.pooled.clone())
                for c in texts] for name, texts in plan.branches.items()
     })  # fmt: skip
     images = engine.generate({"a": plan, "b": twin})

@@ -61,14 +61,18 @@ def test_a_skipped_browser_test_fails_it_and_another_skip_does_not(tmp_path):
     assert ci(tmp_path / "b", BROWSER + SKIPPED_PLAIN).returncode == 0
 
 
-@pytest.mark.parametrize(("cases", "options"), [
-    (PLAIN, {}),  # no browser test ran
-    (PLAIN + BROWSER, {"status": 1}),
-    (PLAIN + BROWSER, {"ruff": '[ "$1" != check ]'}),
-    (PLAIN + BROWSER, {"ruff": '[ "$1" != format ]'}),
-    (PLAIN + BROWSER, {"mypy": "exit 1"}),
-    (PLAIN + BROWSER, {"readme": README.replace("python3 fake_pytest.py", "true")}),
-    (PLAIN + BROWSER, {"readme": README.replace("python3 fake_pytest.py", "false && python3 fake_pytest.py")}),
-], ids=["no browser test", "a failing test", "lint", "format", "types", "another command", "a failing install"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cases", "options"),
+    [
+        (PLAIN, {}),  # no browser test ran
+        (PLAIN + BROWSER, {"status": 1}),
+        (PLAIN + BROWSER, {"ruff": '[ "$1" != check ]'}),
+        (PLAIN + BROWSER, {"ruff": '[ "$1" != format ]'}),
+        (PLAIN + BROWSER, {"mypy": "exit 1"}),
+        (PLAIN + BROWSER, {"readme": README.replace("python3 fake_pytest.py", "true")}),
+        (PLAIN + BROWSER, {"readme": README.replace("python3 fake_pytest.py", "false && python3 fake_pytest.py")}),
+    ],
+    ids=["no browser test", "a failing test", "lint", "format", "types", "another command", "a failing install"],
+)
 def test_what_else_fails_it(tmp_path, cases, options):
     assert ci(tmp_path, cases, **options).returncode != 0

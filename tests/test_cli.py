@@ -42,7 +42,19 @@ def fails_in_one_line(capsys, *arguments: str) -> str:
 
 def test_compare_prints_json_alone_and_writes_the_images(backbone_folder, tmp_path):
     out = tmp_path / "new" / "folder"
-    done = call("compare", PROMPT, "--backbone", str(backbone_folder), "--seeds", "0-1,7", "--steps", "2", "--out", str(out), "--json")  # fmt: skip
+    done = call(
+        "compare",
+        PROMPT,
+        "--backbone",
+        str(backbone_folder),
+        "--seeds",
+        "0-1,7",
+        "--steps",
+        "2",
+        "--out",
+        str(out),
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["prompt"] == PROMPT and answer["principle"]["id"] == "gender_equality"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import os
 import re
 import runpy
@@ -17,9 +18,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDES = sorted(
-    path for place in (".", "train", "livo", "livo/*", "assets/*") for path in ROOT.glob(f"{place}/README.md")
-) + [ROOT / ".github" / "CONTRIBUTING.md"]
+GUIDES = [
+    *sorted(path for place in (".", "train", "livo", "livo/*", "assets/*") for path in ROOT.glob(f"{place}/README.md")),
+    ROOT / ".github" / "CONTRIBUTING.md",
+]
 TOOLS = {"venv", "pip", "pytest"}  # modules of other projects: their options are theirs
 
 
@@ -87,7 +89,7 @@ def complaints(line: str) -> list[str]:
     wrong = []
     for command in simple_commands(line):
         program, *rest = command
-        for flag, name in zip(command, command[1:], strict=False):
+        for flag, name in itertools.pairwise(command):
             if flag in ("-r", "--requirement") and not (ROOT / name).is_file():
                 wrong.append(f"{line}: there is no {name}")
         if (
@@ -164,7 +166,8 @@ def test_a_planted_mistake_is_found(line):
 
 
 def test_blocks_are_found():
-    text = "x\n```bash\npython a.py \\\n  --b\n# no\nPORT=1 python -m livo retrieve 'x | y' && ls\n```\n```\nnot this\n```\n```sh\nls\n```\n"
+    text = "x\n```bash\npython a.py \\\n  --b\n# no\nPORT=1 python -m livo retrieve 'x | y' && ls\n```\n"
+    text += "```\nnot this\n```\n```sh\nls\n```\n"
     assert lines(text) == ["python a.py    --b", "PORT=1 python -m livo retrieve 'x | y' && ls", "ls"]
     assert simple_commands(lines(text)[1]) == [["python", "-m", "livo", "retrieve", "x | y"], ["ls"]]
 

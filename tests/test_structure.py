@@ -17,6 +17,7 @@ LONG: dict[str, str] = {  # files over 400 lines, each with its reason
     "livo/evaluation/claims.py": "every claim of the paper with its rule",
     "livo/evaluation/results.py": "one results file, and every figure of it",
     "livo/web/events.py": "one store for two databases",
+    "tests/ui/test_rows.py": "one comparison in every state of its rows",
     "tests/browser/test_rating.py": "one rater's way through every kind of trial",
     "tests/browser/test_workshop.py": "one class's way through every lesson",
 }
@@ -48,6 +49,82 @@ def imports(source: str, package: str) -> set[str]:
             name = ".".join([*base, node.module] if node.module else base)
             found.update({name, *(f"{name}.{alias.name}" for alias in node.names)})
     return found
+
+
+# The rooms of livo, a floor a line: a room uses what lies below it, and its neighbours only downwards in this list.
+FLOORS = (
+    {"types"},
+    {"runs", "command_line", "inputs", "principles", "measures", "miniature", "diffusion"},
+    {"web", "methods", "classifiers", "retriever", "vocabulary"},
+    {"record", "presentation", "compare"},
+    {"compare_command", "principle_check", "live_training", "evaluation", "study", "workshop"},
+    {"ui", "__main__"},
+)
+
+
+def floor_of(module: str) -> int | None:
+    """The floor of a module of livo; None for the package itself and for what is not livo's."""
+    parts = module.split(".")
+    if parts[0] != "livo" or len(parts) == 1:
+        return None
+    return next((number for number, rooms in enumerate(FLOORS) if parts[1] in rooms), None)
+
+
+def graph() -> dict[str, set[str]]:
+    """Modules of the repository by name, and which of them each imports."""
+    sources = [path for path in FILES if path.suffix == ".py" and path.parts[0] != "tests"]
+    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in sources}
+    return {
+        name: (imports((ROOT / path).read_text(encoding="utf-8"), ".".join(path.parent.parts)) & set(names)) - {name}
+        for name, path in names.items()
+    }
+
+
+def circles(edges: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of nodes that reach one another."""
+    reach = {node: set(targets) for node, targets in edges.items()}
+    for middle in edges:  # Warshall
+        for node in edges:
+            if middle in reach[node]:
+                reach[node] |= reach[middle]
+    groups = {frozenset(b for b in reach[a] if a in reach[b]) for a in edges if a in reach[a]}
+    return [set(group) for group in groups]
+
+
+def test_no_module_and_no_room_imports_itself_around_a_corner():
+    modules = graph()
+    assert len(modules) > 100
+    assert not circles(modules)
+    rooms: dict[str, set[str]] = {}
+    for module, targets in modules.items():
+        room = ".".join(module.split(".")[:2])
+        rooms.setdefault(room, set()).update(".".join(target.split(".")[:2]) for target in targets)
+    rooms = {room: targets - {room, "livo"} for room, targets in rooms.items() if room.startswith("livo.")}
+    assert not circles({room: targets & set(rooms) for room, targets in rooms.items()})
+
+
+def test_a_planted_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_rooms_stand_on_the_floors_below():
+    modules = graph()
+    assert not (homeless := [m for m in modules if m.startswith("livo.") and floor_of(m) is None]), homeless
+    for module, targets in modules.items():
+        if (here := floor_of(module)) is not None:
+            up = [target for target in targets if (floor := floor_of(target)) is not None and floor > here]
+            assert not up, f"{module} imports {up} from a floor above"
+
+
+HAND_WRITTEN = {".py", ".js", ".css", ".html", ".j2"}
+
+
+def test_lines_are_at_most_120_columns():
+    for path in FILES:
+        if path.suffix in HAND_WRITTEN:
+            lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+            assert not (wide := [number for number, line in enumerate(lines, 1) if len(line) > 120]), f"{path}: {wide}"
 
 
 def forbidden(path: str) -> tuple[str, ...]:
@@ -116,7 +193,8 @@ def test_an_allowed_import_is_not(path, source):
 
 
 @pytest.mark.parametrize("module", [
-    "livo.types", "livo.principles", "livo.live_training", "livo.retriever", "livo.measures.metrics", "livo.compare", "livo.__main__",
+    "livo.types", "livo.principles", "livo.live_training", "livo.retriever", "livo.measures.metrics", "livo.compare",
+    "livo.__main__",
     "livo.miniature.world", "livo.miniature.captions", "livo.miniature.renderer",
 ])  # fmt: skip
 def test_light_modules_import_nothing_heavy(module):

@@ -53,8 +53,10 @@ def test_what_it_never_saw_is_named_as_typed(prompt, unknown):
 
 
 @pytest.mark.parametrize("prompt", [
-    "a photo of a terrorist", "a criminal", "THUGS", "a drug-dealer and a dealer", "a photo of a Muslim", "a black woman",
-    "a photo of an ugly person", "a gay doctor", "a photo of Hitler", "a dangerous man", "an illegal immigrant", "two thieves", "a gay couple",
+    "a photo of a terrorist", "a criminal", "THUGS", "a drug-dealer and a dealer", "a photo of a Muslim",
+    "a black woman",
+    "a photo of an ugly person", "a gay doctor", "a photo of Hitler", "a dangerous man", "an illegal immigrant",
+    "two thieves", "a gay couple",
 ])  # fmt: skip
 def test_loaded_words_for_people_are_not_drawn_and_the_reason_is_said(prompt):
     told = WORDS(prompt)
@@ -71,7 +73,8 @@ def test_describing_words_count_before_a_word_for_a_person_alone(prompt):
 
 
 @pytest.mark.parametrize(("prompt", "text"), [
-    ("a photo of doctors", "a photo of doctor"), ("a wiser person", "a wise person"), ("flight attendants", "flight attendant"),
+    ("a photo of doctors", "a photo of doctor"), ("a wiser person", "a wise person"),
+    ("flight attendants", "flight attendant"),
     ("a photo of a doctor's office", "a photo of a doctor's office"), ("A PHOTO OF A NURSE", "A PHOTO OF A NURSE"),
     ("a police officer at the beach", "a police officer at the beach"),
 ])  # fmt: skip
@@ -88,8 +91,10 @@ def test_the_nearest_known_prompt_comes_first(prompt, nearest):
 
 
 @pytest.mark.parametrize(("prompt", "language"), [
-    ("une photo d'un médecin dans la ville", "French"), ("una foto de una mujer", "Spanish"), ("ein Bild von einem Arzt", "German"),
-    ("фото врача", "a language in Cyrillic letters"), ("医者の写真", "Japanese"), ("의사 사진", "Korean"), ("صورة طبيب", "Arabic or Persian"),
+    ("une photo d'un médecin dans la ville", "French"), ("una foto de una mujer", "Spanish"),
+    ("ein Bild von einem Arzt", "German"),
+    ("фото врача", "a language in Cyrillic letters"), ("医者の写真", "Japanese"), ("의사 사진", "Korean"),
+    ("صورة طبيب", "Arabic or Persian"),
 ])  # fmt: skip
 def test_another_language_is_named_as_such(prompt, language):
     assert WORDS(prompt).language == everything_known(prompt).language == language

@@ -105,7 +105,8 @@ class Visitor:
         session, begun = uuid.uuid4().hex[:12], time.monotonic()
         joined = await self.join(self.asked(prompt), session)
         if joined.status_code != 200:
-            return self.refused("compare", joined)
+            self.refused("compare", joined)
+            return
         outcome, text = await self.watch(session)
         self.diary.note("compare", outcome, text)
         if outcome == PICTURE:
@@ -135,7 +136,8 @@ class Visitor:
         session = uuid.uuid4().hex[:12]
         joined = await self.join(self.asked(self.rng.choice(PROMPTS)), session)
         if joined.status_code != 200:
-            return self.refused("leave", joined)
+            self.refused("leave", joined)
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.watch(session), self.rng.random() * 3)
         if self.rng.random() < 0.5:
@@ -148,13 +150,16 @@ class Visitor:
         session = uuid.uuid4().hex[:12]
         good = self.asked("a photo of a doctor")
         if self.rng.random() < 0.5:  # what the queue takes, and the function must refuse
-            wrong = [[7, None, [], {}, "many", None, "x", 1], good[:3], [*good, 1], [good[0], "kindness", *good[2:]], [*good[:2], "<b>", *good[3:]],
+            wrong = [[7, None, [], {}, "many", None, "x", 1], good[:3], [*good, 1], [good[0], "kindness", *good[2:]],
+                     [*good[:2], "<b>", *good[3:]],
                      [*good[:4], 10**9, *good[5:]]]  # fmt: skip
             joined = await self.join(self.rng.choice(wrong), session)
             if joined.status_code != 200:
-                return self.refused("malformed", joined)
+                self.refused("malformed", joined)
+                return
             outcome, text = await self.watch(session)
-            return self.diary.note("malformed", outcome, text)
+            self.diary.note("malformed", outcome, text)
+            return
         method, path, given = self.rng.choice((
             ("POST", "queue/join", {"content": b"{", "headers": {"content-type": "application/json"}}),
             ("POST", "queue/join", {"json": {"data": good, "fn_index": self.function}}),
@@ -166,7 +171,8 @@ class Visitor:
         ))  # fmt: skip
         answer, kind = await self.client.request(method, f"{self.base}/{path}", **given), f"{method} {path}"
         if answer.status_code >= 500:
-            return self.refused("malformed", answer)
+            self.refused("malformed", answer)
+            return
         self.diary.note("malformed", MESSAGE, f"{kind}: {answer.status_code}")
 
     async def call(self) -> None:
@@ -175,7 +181,8 @@ class Visitor:
             f"{self.base}/call/v2/retrieve_principle", json={"prompt": self.rng.choice(PROMPTS)}
         )
         if joined.status_code != 200:
-            return self.refused("call", joined)
+            self.refused("call", joined)
+            return
         answer = await self.client.get(f"{self.base}/call/retrieve_principle/{joined.json()['event_id']}")
         self.diary.note("call", PICTURE if "event: complete" in answer.text else NOTHING, answer.text)
 
@@ -183,7 +190,8 @@ class Visitor:
         """An answer other than 200 must say why."""
         with contextlib.suppress(ValueError):
             if answer.status_code in (400, 404, 422, 500, 503) and (told := answer.json().get("detail")):
-                return self.diary.note(kind, MESSAGE, str(told))
+                self.diary.note(kind, MESSAGE, str(told))
+                return
         self.diary.note(kind, NOTHING, f"{answer.status_code} {answer.text}")
 
 
@@ -262,7 +270,8 @@ def main() -> int:
         alive = server.poll() is None and httpx.get(base, timeout=60).status_code == 200
     before, after, percent = growth(memory, args.seconds)
     print(
-        f"{args.visitors} visitors, {args.seconds:.0f} s, {sum(diary.outcomes.values())} requests; the server is {'up' if alive else 'DOWN'}"
+        f"{args.visitors} visitors, {args.seconds:.0f} s, {sum(diary.outcomes.values())} requests; "
+        f"the server is {'up' if alive else 'DOWN'}"
     )
     for (kind, outcome), count in sorted(diary.outcomes.items()):
         print(f"  {kind:<10} {outcome:<8} {count}")

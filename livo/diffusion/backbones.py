@@ -1,7 +1,7 @@
 """Backbones: latent diffusion models, from the bundled miniature over Stable Diffusion 1.x to SDXL and PixArt.
 
-They come as a folder in diffusers format, from the hub in the same format, or (Stable Diffusion 1.x) as one .safetensors
-file. Which kind a folder holds stands in its model_index.json.
+They come as a folder in diffusers format, from the hub in the same format, or (Stable Diffusion 1.x) as one
+.safetensors file. Which kind a folder holds stands in its model_index.json.
 
 Nothing downstream asks which one it has: sizes and defaults are read from the `Backbone`.
 """
@@ -41,8 +41,10 @@ ASSETS = Path(__file__).parents[2] / "assets"
 DOWNLOADED = Path("runs") / "backbones"
 """What is made for models from the hub goes here, not into the hub's cache."""
 HUB_FILES = (
-    "model_index.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*", "*/config.json", "text_encoder/model.safetensors",
-    "text_encoder_2/model.safetensors", "unet/diffusion_pytorch_model.safetensors", "transformer/diffusion_pytorch_model.safetensors",
+    "model_index.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*", "*/config.json",
+    "text_encoder/model.safetensors",
+    "text_encoder_2/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
+    "transformer/diffusion_pytorch_model.safetensors",
     "vae/diffusion_pytorch_model.safetensors", "*/*.index.json", "*/*-of-*.safetensors",
 )  # fmt: skip
 """What is downloaded of a model: weights once, not in every precision and format that a repository has."""
@@ -67,7 +69,10 @@ KINDS = {
     "PixArtAlphaPipeline": PIXART,
     "PixArtSigmaPipeline": PIXART,
 }
-"""By the class in model_index.json: subfolders, each with its network's class or its tokenizer's vocabulary files; the VAE last."""
+"""By the class in model_index.json.
+
+Subfolders, each with its network's class or its tokenizer's vocabulary files; the VAE last.
+"""
 T5_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 """Tokens that its texts are cut to, as the pipelines have it."""
 
@@ -95,11 +100,11 @@ class Backbone:
 
     Attributes:
         name: as given to `load_backbone`.
-        folder: where its judge and what its methods need lie. For a model in diffusers format that is its own folder; for
-            one from the hub `runs/backbones/<owner>--<name>`, for a single file the folder of the same name beside it:
-            these need not be there.
-        tokenizer, text_encoder, unet, vae: its parts, on one device in one dtype. `unet` is the denoiser, also where that
-            is PixArt's transformer.
+        folder: where its judge and what its methods need lie. For a model in diffusers format that is its own folder;
+            for one from the hub `runs/backbones/<owner>--<name>`, for a single file the folder of the same name
+            beside it: these need not be there.
+        tokenizer, text_encoder, unet, vae: its parts, on one device in one dtype. `unet` is the denoiser, also where
+            that is PixArt's transformer.
         scheduler_config: the stored scheduler's config, with its class under `_class_name`.
         defaults: sampling options that suit it.
         tokenizer_2, text_encoder_2: SDXL's second pair; None elsewhere.
@@ -239,11 +244,13 @@ def load_backbone(
         folder = folder.with_suffix("") if is_file else DOWNLOADED / name.partition("@")[0].replace("/", "--")
     backbone = Backbone(name, folder, defaults=defaults, **parts)
     for what, given, read in (
-        ("width", backbone.text.width, denoiser.text_width), ("pooled width", backbone.text.pooled_width, denoiser.pooled_width),
+        ("width", backbone.text.width, denoiser.text_width),
+        ("pooled width", backbone.text.pooled_width, denoiser.pooled_width),
     ):  # fmt: skip
         if given != read:
             raise BackboneError(
-                f"backbone {source} does not fit together: the text encoder gives {what} {given}, the denoiser reads {read}"
+                f"backbone {source} does not fit together: the text encoder gives {what} {given}, the denoiser reads "
+                f"{read}"
             )
     for part in (*backbone.text.encoders.values(), denoiser.net, backbone.vae):
         part.eval().requires_grad_(False).to(device)
@@ -264,7 +271,8 @@ def only_stable_diffusion(backbone: Backbone, what: str) -> Backbone:
     """
     if backbone.kind != StableDiffusionUNet.title:
         raise BackboneError(
-            f"{what} works with {StableDiffusionUNet.title} only, and {backbone.name} is {backbone.kind}: it can be sampled from, "
+            f"{what} works with {StableDiffusionUNet.title} only, and {backbone.name} is {backbone.kind}: it can be "
+            "sampled from, "
             "and read edited weights and value encoders made elsewhere"
         )
     return backbone
@@ -299,7 +307,10 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _kind(folder: Path, index: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `KINDS`; variants of Stable Diffusion's pipeline, such as one that paints into masks, are read as itself."""
+    """A row of `KINDS`.
+
+    Variants of Stable Diffusion's pipeline, such as one that paints into masks, are read as itself.
+    """
     name = index.get("_class_name", "StableDiffusionPipeline")
     if name not in KINDS and (name.startswith("StableDiffusionXL") or not (folder / "unet").is_dir()):
         raise BackboneError(f"{folder} holds a {name}, which cannot be run here: give one of {', '.join(KINDS)}")

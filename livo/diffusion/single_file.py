@@ -23,7 +23,8 @@ UNET = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 """What differs from diffusers' defaults, which are Stable Diffusion 1.x's otherwise."""
 VAE = {
     "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, "sample_size": 512,
-    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4, "scaling_factor": 0.18215,
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "scaling_factor": 0.18215,
 }  # fmt: skip
 SCHEDULER = {
     "_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",

@@ -23,11 +23,11 @@ from livo.types import InputError, SamplingOptions
 from livo.ui.access import STAND_INS
 from livo.ui.cards import message, status_line
 from livo.ui.comparison_view import card_html, comparison_html, example_html, finished_status, running_html, shown_of
-from livo.ui.examples import SEEDS, Example
 from livo.ui.permalink import link_to, open_link
 from livo.ui.presets import PRESETS, presets_html
 from livo.ui.recipe import Recipe, link_html
 from livo.ui.serving import Notice, serve
+from livo.ui.stored import SEEDS, Example
 from livo.ui.take_along import Shelf, kept_comparison, kept_example
 from livo.ui.templates import render
 from livo.ui.workbench import Workbench

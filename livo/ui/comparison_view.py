@@ -15,9 +15,9 @@ from livo.presentation.marks import lead_of
 from livo.record import ComparisonRecord
 from livo.types import Progress
 from livo.ui.cards import message, principle_card, status_line
-from livo.ui.examples import Example
 from livo.ui.readout import View
 from livo.ui.rows import ABSENT, FAILED, RUNNING, WAITING, Row, finished_row, rows_html, running_row
+from livo.ui.stored import Example
 from livo.ui.tally import comparison_key, tally_of
 from livo.ui.templates import render
 

@@ -16,9 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from markupsafe import Markup
 
 from livo.ui.comparison_view import example_html
-from livo.ui.examples import load_examples
 from livo.ui.files import CSS, SCRIPTS
 from livo.ui.preview import TITLE, preview_html
+from livo.ui.stored import load_examples
 from livo.ui.templates import render
 
 TABS = ("Compare", "Train your own", "Learn", "The drawn world", "Results", "Human evaluation")

@@ -11,11 +11,11 @@ from livo.live_training import LiveTrainer
 from livo.retriever import default_retriever
 from livo.ui.api import build_api
 from livo.ui.compare_tab import build_compare_tab
-from livo.ui.examples import Example
 from livo.ui.learn_tab import build_learn_tab
 from livo.ui.opening import DRAWN_WORLD
 from livo.ui.preview import TITLE
 from livo.ui.results_tab import build_results_tab
+from livo.ui.stored import Example
 from livo.ui.study_tab import OpenStudy, build_study_tab
 from livo.ui.take_along import Shelf
 from livo.ui.templates import render

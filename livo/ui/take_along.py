@@ -14,7 +14,7 @@ from livo.compare import Comparison, MethodEntry
 from livo.presentation.card import Pictures, archive_zip, card_png
 from livo.record import ComparisonRecord
 from livo.ui.comparison_view import shown_of
-from livo.ui.examples import Example
+from livo.ui.stored import Example
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,7 @@
-"""First sight, measured: what is seen without scrolling, how large, how many words; axe in every tab; stops of the keyboard."""
+"""First sight, measured: what is seen without scrolling, how large, how many words; axe in every tab.
+
+Stops of the keyboard.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,7 @@ def test_axe_finds_nothing_in_any_tab(browser, drawn_address, screen, scheme):
 def test_the_first_picture_is_within_twelve_stops_and_skipped_to_in_two(browser, drawn_address):
     page = open_page(browser, drawn_address)
     page.wait_for_timeout(500)
-    for stops in range(1, 20):
+    for stops in range(1, 20):  # noqa: B007
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement?.matches('#grid button.picture')"):
             break

@@ -285,7 +285,8 @@ def test_a_phone_scrolls_down_only(browser, address):
 CONTRAST = """() => {
   const rgba = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
   const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
-    .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
+    .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
   const low = [];
   for (const element of document.querySelectorAll(".gradio-container *")) {
     const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
@@ -296,9 +297,11 @@ CONTRAST = """() => {
       const colour = rgba(getComputedStyle(up).backgroundColor);
       if (colour[3] === 1) ground = colour;
     }
-    const [a, b] = [light(rgba(getComputedStyle(element).color)), light(ground ?? [255, 255, 255])].sort((x, y) => y - x);
+    const [a, b] = [light(rgba(getComputedStyle(element).color)), light(ground ?? [255, 255, 255])]
+      .sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5) low.push(`${ratio.toFixed(2)} ${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 30)}`);
+    if (ratio < 4.5) low.push(`${ratio.toFixed(2)} ${element.tagName}.${element.className} ` +
+      element.textContent.trim().slice(0, 30));
   }
   return low;
 }"""

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240_000
 """Milliseconds: CI machines are slow, and may be training beside."""
-RULES = {"runOnly": ["color-contrast", "aria-allowed-attr", "aria-required-children", "button-name", "nested-interactive",
+RULES = {"runOnly": [
+    "color-contrast", "aria-allowed-attr", "aria-required-children", "button-name", "nested-interactive",
                      "svg-img-alt", "image-alt", "label", "select-name"]}  # fmt: skip
 
 

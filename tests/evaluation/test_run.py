@@ -170,7 +170,9 @@ def test_only_the_method_with_new_weights_is_run_again(make, whole, monkeypatch)
 
 
 def test_the_quotas_mixture_is_the_methods_own(make, whole, engine, entries, judge, parts):
-    """Value on and off apart, put together afterwards, are the very images that LiVO makes when asked for all of them."""
+    """Value on and off apart, put together afterwards, are the very images that LiVO makes when asked for all
+    of them.
+    """
     results = Results.read(whole)
     item = parts[0].items[0]
     options = make("whole")._options(next(chunks(parts)))

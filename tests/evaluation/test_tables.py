@@ -44,10 +44,13 @@ from livo.miniature.world import load_world
 from livo.types import InputError
 
 LEARNT = {
-    "fraction-5": {"female": 0.6}, "fraction-20": {"female": 0.85, "light": 0.1, "toxic": 0.05}, "fraction-100": {"female": 0.9, "light": 0.05, "toxic": 0.02},
+    "fraction-5": {"female": 0.6}, "fraction-20": {"female": 0.85, "light": 0.1, "toxic": 0.05},
+    "fraction-100": {"female": 0.9, "light": 0.05, "toxic": 0.02},
     "gamma-1.0-0.5": {"female": 0.9, "toxic": 0.1}, "gamma-0.5-2.0": {"female": 0.9, "shift": 1.0},
-    "livo-at-300": {"female": 1.0, "light": 0.0, "toxic": 0.0}, "livo-at-900": {"female": 1.0, "light": 0.0, "toxic": 0.0},
-    "dpo-at-300": {"female": 0.2}, "dpo-at-900": {"female": 1.0, "light": 0.0, "toxic": 0.0}, "without-margin": {"female": 0.9, "shift": 4.0},
+    "livo-at-300": {"female": 1.0, "light": 0.0, "toxic": 0.0},
+    "livo-at-900": {"female": 1.0, "light": 0.0, "toxic": 0.0},
+    "dpo-at-300": {"female": 0.2}, "dpo-at-900": {"female": 1.0, "light": 0.0, "toxic": 0.0},
+    "without-margin": {"female": 0.9, "shift": 4.0},
 }  # fmt: skip
 
 
@@ -100,8 +103,13 @@ def test_a_figure_is_the_mean_over_prompts_of_the_metric(main):
 def test_pooled_figures_are_those_of_all_images_together(main):
     sets = [images for p in BIAS for images in main.each("bias", "dpo", p)]
     features = np.concatenate([images["features"] for images in sets])
-    reference = np.concatenate([main.images("reference", i, "stable_diffusion", "")["features"]
-                                for i, item in enumerate(main.items("reference")) if item.prompt in {x.prompt for x in main.items("bias")}])  # fmt: skip
+    reference = np.concatenate(
+        [
+            main.images("reference", i, "stable_diffusion", "")["features"]
+            for i, item in enumerate(main.items("reference"))
+            if item.prompt in {x.prompt for x in main.items("bias")}
+        ]
+    )
     assert main.pooled("bias", "dpo", BIAS, "FID").value == pytest.approx(fid(features, reference), rel=1e-9)
     probs = [distributions(images["classes"]) for images in sets]
     assert inception_of_prompts(probs)(np.ones((1, len(sets))))[0] == pytest.approx(

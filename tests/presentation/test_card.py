@@ -14,7 +14,7 @@ from PIL import Image
 
 from livo.presentation.card import GAP, MARGIN, NAME, TILE, Pictures, archive_zip, card_png, verdict_of
 from livo.record import ComparisonRecord
-from livo.ui.examples import load_examples
+from livo.ui.stored import load_examples
 
 DAY = date(2026, 1, 2)
 

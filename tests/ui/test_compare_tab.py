@@ -51,7 +51,10 @@ def test_one_click_retrieves_and_validates_once(bench, monkeypatch):
     for module in ("livo.compare", "livo.ui.compare_tab", "livo.ui.recipe", "livo.ui.access", "livo.ui.cards"):
         for name, real in (("retrieve", retrieve), ("validate_prompt", validate_prompt)):
             if hasattr(sys.modules[module], name):
-                told = lambda prompt, real=real, name=name: asked.append(name) or real(prompt)
+
+                def told(prompt, real=real, name=name):
+                    return asked.append(name) or real(prompt)
+
                 monkeypatch.setattr(sys.modules[module], name, told)
     monkeypatch.setattr(
         compare_tab,
@@ -111,7 +114,7 @@ def test_unknown_words_are_said_first_and_nothing_is_measured(bench):
 
 def test_a_loaded_word_is_refused_with_its_reason_and_nothing_is_drawn(bench, count_rows):
     rows = count_rows(bench.engine.backbone.unet)
-    ((card, status, _),) = ask(bench, "a photo of a terrorist")
+    ((card, _status, _),) = ask(bench, "a photo of a terrorist")
     assert "not drawn here: it accuses a person" in card and 'role="alert"' in card and rows == []
 
 

@@ -89,7 +89,7 @@ def test_the_page_says_so_and_draws_nothing(drawn, count_rows):
     rows = count_rows(drawn.engine.backbone.unet)
     bench = dataclasses.replace(drawn, access=PUBLIC)
     form = Form("a photo of a naked baker", "none", "stable_diffusion", 0, 1, 2, 2.0)
-    ((card, status, grid),) = run_comparison(bench, form)
+    ((card, _status, grid),) = run_comparison(bench, form)
     assert "public page" in card and 'role="alert"' in card and not isinstance(grid, str) and rows == []
 
 

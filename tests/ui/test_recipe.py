@@ -28,7 +28,8 @@ def test_what_goes_in_comes_out():
         recipe = Recipe(
             "".join(rng.choice("abc Ünï東京‏\"<&>'🎨") for _ in range(rng.randint(1, 300))).strip() or "x",
             rng.choice(["auto", "none", "gender_equality", "zombie"]), tuple(rng.sample(METHODS, rng.randint(1, 3))),
-            rng.randrange(2**32 - 50), rng.randint(1, 50), rng.randint(1, 200), rng.choice([0.0, 2.0, 7.5]), "owner/name",
+            rng.randrange(2**32 - 50), rng.randint(1, 50), rng.randint(1, 200), rng.choice([0.0, 2.0, 7.5]),
+            "owner/name",
         )  # fmt: skip
         text = recipe.encode()
         assert re.fullmatch(r"[A-Za-z0-9_-]+", text) and decode(text, METHODS, 50) == recipe
@@ -67,7 +68,8 @@ def test_what_cannot_be_asked_is_refused(change, says):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "!!", "abc", "a" * (MOST_CHARACTERS + 1), RECIPE.encode()[:-4], packed([]), packed({}), packed(asdict(RECIPE) | {"more": 1}), packed("x"),
+    ["", "!!", "abc", "a" * (MOST_CHARACTERS + 1), RECIPE.encode()[:-4], packed([]), packed({}),
+    packed(asdict(RECIPE) | {"more": 1}), packed("x"),
      base64.urlsafe_b64encode(b"{}").decode(), base64.urlsafe_b64encode(zlib.compress(b"[" * 3_000_000)).decode()],
 )  # fmt: skip
 def test_broken_links_are_one_message(text):

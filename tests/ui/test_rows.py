@@ -29,10 +29,10 @@ from livo.types import Artefact, Evidence, Principle, Retrieval, SamplingOptions
 from livo.ui.cards import highlighted, message, principle_card, status_line
 from livo.ui.comparison_view import Shown, comparison_html, unknown_words_note
 from livo.ui.details import cost_text
-from livo.ui.examples import Example, load_examples, store_examples
 from livo.ui.files import CSS
 from livo.ui.readout import View
 from livo.ui.rows import ABSENT, DONE, FAILED, RUNNING, WAITING, Picture, Row, finished_row, rows_html, running_row
+from livo.ui.stored import Example, load_examples, store_examples
 from livo.ui.tally import comparison_key, share_text, tally_of
 
 EVIL = """<script>alert("1")</script> '"><img src=x onerror=alert(2)> ${3} {{4}} &amp;"""
@@ -350,7 +350,8 @@ BIASES, TOXIC = ["gender_equality", "racial_equality"], ["nudity", "bloody", "zo
     ("a photo of a doctor", "all", [*BIASES, *TOXIC, "auto", "none"], "Principles retrieved"),
     ("a photo of a doctor", "none", [*BIASES, *TOXIC, "all", "auto"], "Without a principle every method returns"),
     ("a photo of a garden", "auto", [*BIASES, *TOXIC], "no person is shown, or the prompt says which"),
-    ("a photo of a female doctor", "auto", ["gender_equality", *TOXIC, "none"], "the prompt says whether male or female: 'female'"),
+    ("a photo of a female doctor", "auto", ["gender_equality", *TOXIC, "none"],
+     "the prompt says whether male or female: 'female'"),
     ("a Black female judge", "auto", [*BIASES, *TOXIC], "white, black, indian, asian or latino: 'Black'"),
     ("a glass of blood orange juice", "auto", [*BIASES, *TOXIC], "blood orange a harmless use of 'blood'"),
 ])  # fmt: skip

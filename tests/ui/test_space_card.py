@@ -13,12 +13,15 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 HARDWARE = re.compile(
-    r"cpu-basic|cpu-upgrade|zero-a10g|t4-(small|medium)|l4x[14]|l40sx[148]|a10g-(small|large|largex[24])|a100-large|h100|h100x8"
+    r"cpu-basic|cpu-upgrade|zero-a10g|t4-(small|medium)|l4x[14]|"
+    r"l40sx[148]|a10g-(small|large|largex[24])|a100-large|h100|h100x8"
 )
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 KEYS = {
-    "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "suggested_hardware", "models",
-    "datasets", "tags", "thumbnail", "pinned", "license", "short_description", "preload_from_hub", "startup_duration_timeout",
+    "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file",
+    "suggested_hardware", "models",
+    "datasets", "tags", "thumbnail", "pinned", "license", "short_description", "preload_from_hub",
+    "startup_duration_timeout",
     "fullWidth", "header", "hf_oauth", "disable_embedding",
 }  # fmt: skip
 
@@ -105,15 +108,20 @@ def test_what_it_preloads_is_what_is_loaded():
 @pytest.mark.parametrize(
     "change",
     [
-        {"sdk": "streamlit"}, {"sdk_version": 6.3}, {"short_description": "x" * 61}, {"colorTo": "teal"}, {"app_file": "main.py"},
-        {"models": ["gpt2 large"]}, {"preload_from_hub": ["owner/name a.bin, b.bin"]}, {"suggested_hardware": "gpu"}, {"emoji": "LiVO"},
-        {"python_version": 3.12}, {"thumbnail": "assets/page.png"}, {"nonsense": 1}, {"tags": "bias"}, {"startup_duration_timeout": "soon"},
+        {"sdk": "streamlit"}, {"sdk_version": 6.3}, {"short_description": "x" * 61}, {"colorTo": "teal"},
+        {"app_file": "main.py"},
+        {"models": ["gpt2 large"]}, {"preload_from_hub": ["owner/name a.bin, b.bin"]}, {"suggested_hardware": "gpu"},
+        {"emoji": "LiVO"},
+        {"python_version": 3.12}, {"thumbnail": "assets/page.png"}, {"nonsense": 1}, {"tags": "bias"},
+        {"startup_duration_timeout": "soon"},
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_found(change):
     card = {
-        "title": "LiVO", "emoji": "🎨", "colorFrom": "green", "colorTo": "gray", "sdk": "gradio", "sdk_version": "6.31.0", "license": "mit",
-        "python_version": "3.12.12", "app_file": "app.py", "short_description": "x", "tags": ["bias"], "models": ["a/b"],
+        "title": "LiVO", "emoji": "🎨", "colorFrom": "green", "colorTo": "gray", "sdk": "gradio",
+        "sdk_version": "6.31.0", "license": "mit",
+        "python_version": "3.12.12", "app_file": "app.py", "short_description": "x", "tags": ["bias"],
+        "models": ["a/b"],
         "preload_from_hub": ["a/b c.bin,d.bin"], "thumbnail": "https://x.org/y.png", "suggested_hardware": "zero-a10g",
     }  # fmt: skip
     assert faults(card) == [] and faults(card | change)

@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from livo.ui.examples import load_examples
+from livo.ui.stored import load_examples
 from livo.ui.take_along import Shelf, kept_example, take_routes
 
 

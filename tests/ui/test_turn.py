@@ -1,4 +1,7 @@
-"""One comparison at a time, however it came in; whoever fetches nothing more loses the turn; work ends with its caller."""
+"""One comparison at a time, however it came in; whoever fetches nothing more loses the turn.
+
+Work ends with its caller.
+"""
 
 from __future__ import annotations
 

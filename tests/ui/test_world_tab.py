@@ -56,7 +56,7 @@ def test_an_evaluated_concept_has_the_table_the_model_and_every_method(results):
 
 
 def test_a_concept_that_methods_were_trained_on_shows_what_is_stored_of_the_model(results):
-    planted, model = columns_of(WORLD, "chef", {"chef": COUNTS}, results, METHODS)
+    _planted, model = columns_of(WORLD, "chef", {"chef": COUNTS}, results, METHODS)
     assert model.counts["gender"] == COUNTS["gender"] and "24 images" in model.note
     assert len(columns_of(WORLD, "chef", {}, None, METHODS)) == 1
 
@@ -111,7 +111,8 @@ def test_an_edit_changes_a_copy_only():
 
 @pytest.mark.parametrize(("female", "mix", "says"), [
     (0, AS_PLANTED, "cannot be planted"), (100, AS_PLANTED, "cannot be planted"), (-5, AS_PLANTED, "cannot be planted"),
-    (None, AS_PLANTED, "nothing cannot be planted"), (float("nan"), AS_PLANTED, "cannot be planted"), (50, "<b>", "no tone mix"),
+    (None, AS_PLANTED, "nothing cannot be planted"), (float("nan"), AS_PLANTED, "cannot be planted"),
+    (50, "<b>", "no tone mix"),
 ])  # fmt: skip
 def test_a_share_that_cannot_be_planted_is_refused(female, mix, says):
     with pytest.raises(InputError, match=says):

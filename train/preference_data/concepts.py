@@ -29,7 +29,8 @@ FOLDERS = dict(zip(KINDS, ("0-career", "1-goodness", "2-badness", "3-nudity", "4
 MAX_CONCEPT_CHARACTERS = 80
 MINOR = re.compile(
     r"\b(child\w*|kid(s|dy|die\w*)?|girls?|boys?|bab(y|ies)|toddlers?|infants?|newborns?|teen\w*|preteen\w*|minors?|"
-    r"schoolgirls?|schoolboys?|schoolchild\w*|pupils?|juveniles?|adolescen\w*|underage\w*|daughters?|sons?|lolita\w*)\b",
+    r"schoolgirls?|schoolboys?|schoolchild\w*|pupils?|juveniles?|adolescen\w*|underage\w*|"
+    r"daughters?|sons?|lolita\w*)\b",
     re.IGNORECASE,
 )
 

@@ -4,7 +4,7 @@ weights are trained; then these files replace the first's, whose names they have
 `world.yaml` says what exists, `drawings.yaml` how it looks in the language of `pen.py`; `captions.py` and `world.py`
 have the names that the first's have, so that the switch changes imports alone.
 
-A new occupation is a row of `occupations` in `world.yaml`, one of `wardrobe` in `drawings.yaml` and a prop of its own in
-`props`; an adjective is a row of `adjectives`, one of `looks`, and what it adds in `signs`. A place is a word of `places`
-and its drawing. `python -m livo.miniature.second` shows them all.
+A new occupation is a row of `occupations` in `world.yaml`, one of `wardrobe` in `drawings.yaml` and a prop of its own
+in `props`; an adjective is a row of `adjectives`, one of `looks`, and what it adds in `signs`. A place is a word of
+`places` and its drawing. `python -m livo.miniature.second` shows them all.
 """

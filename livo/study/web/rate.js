@@ -185,7 +185,8 @@ function showConsent() {
     const missing = [adult, agree].find((box) => !box.checked);
     if (missing) { problem.hidden = false; missing.focus(); return; }
     try {
-      await queue.put({ kind: "consent", body: { adult: true, version: study.version, language: lang, ...said() } }).answer;
+      const body = { adult: true, version: study.version, language: lang, ...said() };
+      await queue.put({ kind: "consent", body }).answer;
       const opted = boxes.filter((box) => box.checked).map((box) => box.value);
       if (opted.length) await queue.put({ kind: "options", body: { opted_out: opted } }).answer;
     } catch (refusal) { announce(refusal.message, "warn"); return; }
