@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,10 @@ from plans import PROMPT, edited_weights, state_hash
 from baselines.fair_diffusion import FairDiffusion
 from baselines.stable_diffusion import StableDiffusion
 from livo.diffusion.attention import KVGroup, install, project_texts
-from livo.diffusion.backbones import HUB_FILES, load_backbone
+from livo.diffusion.backbones import PARTS, load_backbone
 from livo.diffusion.denoisers import Denoiser, denoiser_of
 from livo.diffusion.engine import Engine, classifier_free_plan
+from livo.diffusion.model_files import hub_files
 from livo.methods.edited_weights import EditedProjections, ProjectionError, save_projection
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import TextValueEncoder
@@ -76,9 +76,9 @@ def a_call_of_two_lengths_fits(denoiser: Denoiser, lengths: tuple[int, int], sid
 
 
 def what_is_fetched_from_the_hub_is_enough(folder: Path, fetched: Path, options: SamplingOptions) -> None:
-    """A folder with nothing but the files that match `HUB_FILES` is the same model."""
+    """A folder with nothing but what `hub_files` chooses is the same model."""
     names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    for name in (name for name in names if any(fnmatch(name.as_posix(), pattern) for pattern in HUB_FILES)):
+    for name in map(Path, hub_files([name.as_posix() for name in names], PARTS)):
         (fetched / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / name, fetched / name)
     engines = [Engine(load_backbone(str(place), "cpu")) for place in (folder, fetched)]
@@ -140,8 +140,8 @@ def equal_plans_cost_nothing(engine: Engine, options: SamplingOptions, rows: lis
     rows.clear()
     plan = plain(engine, options)
     twin = dataclasses.replace(plan, branches={
-        name: [dataclasses.replace(
-            c, prompt_embeds=c.prompt_embeds.clone(), pooled=None if c.pooled is None else c.pooled.clone())
+        name: [dataclasses.replace(c, prompt_embeds=c.prompt_embeds.clone(),
+                                   pooled=None if c.pooled is None else c.pooled.clone())
                for c in texts] for name, texts in plan.branches.items()
     })  # fmt: skip
     images = engine.generate({"a": plan, "b": twin})

@@ -1,14 +1,14 @@
-"""Backbones: latent diffusion models, from the bundled miniature over Stable Diffusion 1.x to SDXL and PixArt.
+"""Backbones: latent diffusion models, from the bundled miniature over Stable Diffusion to SDXL and PixArt.
 
-They come as a folder in diffusers format, from the hub in the same format, or (Stable Diffusion 1.x) as one
-.safetensors file. Which kind a folder holds stands in its model_index.json.
+They come as a folder in diffusers format, from the hub in the same format, or (Stable Diffusion 1.x and 2.x) as one
+.safetensors file. Which kind a folder holds stands in its model_index.json. Whatever is wrong with one is told in one
+line: `load_backbone` is the boundary behind which every failure has a reason and a way out.
 
 Nothing downstream asks which one it has: sizes and defaults are read from the `Backbone`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +18,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, PixArtTransformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    LCMScheduler,
+    LMSDiscreteScheduler,
+    PixArtTransformer2DModel,
+    PNDMScheduler,
+    SchedulerMixin,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
 from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
@@ -32,49 +50,55 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from livo.diffusion.denoisers import StableDiffusionUNet, denoiser_of
+from livo.diffusion.denoisers import Denoiser, StableDiffusionUNet, denoiser_of
 from livo.diffusion.hub import HubError, fetch, is_hub_id
-from livo.diffusion.single_file import load_single_file
+from livo.diffusion.model_files import (
+    ModelFileError,
+    check_weights,
+    choose_weights,
+    first_line,
+    hub_files,
+    listing,
+    not_finite,
+    read_json,
+    staged,
+)
+from livo.diffusion.single_file import load_single_file, load_vae_file
 from livo.diffusion.text_encoders import ClipText, PromptEncoder, T5Text, TwoClipTexts, tokenize
 
 ASSETS = Path(__file__).parents[2] / "assets"
 DOWNLOADED = Path("runs") / "backbones"
 """What is made for models from the hub goes here, not into the hub's cache."""
-HUB_FILES = (
-    "model_index.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*", "*/config.json",
-    "text_encoder/model.safetensors",
-    "text_encoder_2/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
-    "transformer/diffusion_pytorch_model.safetensors",
-    "vae/diffusion_pytorch_model.safetensors", "*/*.index.json", "*/*-of-*.safetensors",
-)  # fmt: skip
-"""What is downloaded of a model: weights once, not in every precision and format that a repository has."""
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-CLIP, T5 = (
-    ("tokenizer.json", "vocab.json"),
-    ("tokenizer.json", "spiece.model"),
-)  # one of these is a tokenizer's vocabulary
+CLIP, T5 = ("tokenizer.json", "vocab.json"), ("tokenizer.json", "spiece.model")
+"""One of these is a tokenizer's vocabulary."""
 STABLE_DIFFUSION: dict[str, Any] = {
     "tokenizer": CLIP, "text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL,
 }  # fmt: skip
 PIXART: dict[str, Any] = {
-    "tokenizer": T5,
-    "text_encoder": T5EncoderModel,
-    "transformer": PixArtTransformer2DModel,
-    "vae": AutoencoderKL,
-}
+    "tokenizer": T5, "text_encoder": T5EncoderModel, "transformer": PixArtTransformer2DModel, "vae": AutoencoderKL,
+}  # fmt: skip
+SECOND_CLIP: dict[str, Any] = {"tokenizer_2": CLIP, "text_encoder_2": CLIPTextModelWithProjection}
 KINDS = {
     "StableDiffusionPipeline": STABLE_DIFFUSION,
-    "StableDiffusionXLPipeline": {"tokenizer_2": CLIP, "text_encoder_2": CLIPTextModelWithProjection}
-    | STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": SECOND_CLIP | STABLE_DIFFUSION,
     "PixArtAlphaPipeline": PIXART,
     "PixArtSigmaPipeline": PIXART,
 }
-"""By the class in model_index.json.
-
-Subfolders, each with its network's class or its tokenizer's vocabulary files; the VAE last.
-"""
+"""By the class in model_index.json: subfolders, each with its network's class or a tokenizer's vocabulary; VAE last."""
+PARTS = tuple(dict.fromkeys(part for kind in KINDS.values() for part in kind))
 T5_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 """Tokens that its texts are cut to, as the pipelines have it."""
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+SCHEDULERS: tuple[type[SchedulerMixin], ...] = (
+    DDIMScheduler, DDPMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler, LCMScheduler, LMSDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler,
+)  # fmt: skip
+"""Those that `--scheduler` takes; each is held against diffusers' pipeline."""
+MORE_CHANNELS = {9: "inpainting", 8: "editing pictures", 7: "enlarging pictures", 5: "depth maps"}
+"""What U-Nets with so many input channels were made for."""
+STABLE_DIFFUSION_1, STABLE_DIFFUSION_2 = StableDiffusionUNet.title, "Stable Diffusion 2.x"
 
 
 class BackboneError(RuntimeError):
@@ -101,8 +125,8 @@ class Backbone:
     Attributes:
         name: as given to `load_backbone`.
         folder: where its judge and what its methods need lie. For a model in diffusers format that is its own folder;
-            for one from the hub `runs/backbones/<owner>--<name>`, for a single file the folder of the same name
-            beside it: these need not be there.
+            for one from the hub `runs/backbones/<owner>--<name>`, for a single file the folder of the same name beside
+            it: these need not be there.
         tokenizer, text_encoder, unet, vae: its parts, on one device in one dtype. `unet` is the denoiser, also where
             that is PixArt's transformer.
         scheduler_config: the stored scheduler's config, with its class under `_class_name`.
@@ -133,8 +157,13 @@ class Backbone:
 
     @property
     def kind(self) -> str:
-        """What people call its denoiser, such as "Stable Diffusion 1.x"."""
-        return denoiser_of(self.unet).title
+        """What people call it, such as "Stable Diffusion 1.x".
+
+        2.x has the same U-Net with wider texts, and most of it predicts v.
+        """
+        title, denoiser = denoiser_of(self.unet).title, denoiser_of(self.unet)
+        is_2 = denoiser.text_width == 1024 or self.scheduler_config.get("prediction_type") == "v_prediction"
+        return STABLE_DIFFUSION_2 if title == STABLE_DIFFUSION_1 and is_2 else title
 
     @property
     def vae_scale(self) -> int:
@@ -166,6 +195,24 @@ def vae_scale(vae: AutoencoderKL) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
+def find_scheduler(name: str) -> type[SchedulerMixin]:
+    """diffusers' scheduler of that name, with or without its "Scheduler": a solver for models that predict noise or v.
+
+    Raises:
+        BackboneError: there is none; the message lists them.
+
+    Example:
+        >>> find_scheduler("DDIM").__name__
+        'DDIMScheduler'
+    """
+    known = {scheduler.__name__: scheduler for scheduler in SCHEDULERS}
+    lower = {key.lower(): scheduler for key, scheduler in known.items()}
+    lower |= {key.removesuffix("scheduler"): scheduler for key, scheduler in lower.items()}
+    if name.lower() not in lower:
+        raise BackboneError(f"no scheduler {name!r} is known here; there are: {', '.join(known)}")
+    return lower[name.lower()]
+
+
 def find_device(name: str | torch.device | None = None) -> torch.device:
     """The device of that name; without one a CUDA device where there is one, else the CPU.
 
@@ -182,82 +229,98 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def load_backbone(
-    name: str = "miniature", device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+    name: str = "miniature",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    vae: str | None = None,
 ) -> Backbone:
     """Loads a backbone.
 
+    Of each part one set of weights is read: .safetensors before .bin, the plain files before a variant such as fp16;
+    names that begin with a dot are no weights, and nothing in a .bin is run.
+
     Args:
         name: "miniature", the bundled model; or a folder in diffusers format; or a .safetensors file in the original
-            layout of Stable Diffusion 1.x; or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`, with
-            `@` and a revision behind it if wanted.
+            layout of Stable Diffusion 1.x or 2.x; or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`,
+            with `@` and a revision behind it if wanted.
         device: as `find_device`.
         dtype: such as torch.bfloat16 or "bfloat16"; without one float16 on CUDA, else float32 (float16 files are
             widened: CPUs compute slowly in it).
+        vae: another VAE in place of the model's: a folder with its config.json, one with a `vae/`, a .safetensors file,
+            or a hub id.
 
     Raises:
-        BackboneError: files are missing or broken, the parts do not fit each other, or the device is not there.
+        BackboneError: files are missing or broken, the parts do not fit each other or cannot do the work, or the device
+            is not there.
     """
     device = find_device(device)
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    folder = ASSETS / name if name == "miniature" else Path(name)
-    if name == "miniature":
-        remedy = "`git checkout -- assets/miniature` restores it, `python -m train.miniature` builds it anew"
-    else:
-        remedy = f"copy {name} again"
-    is_folder, is_file = folder.is_dir(), folder.suffix == ".safetensors"
-    if is_folder:
-        _check_files(folder, remedy)
-    elif is_file:
-        if (wrong := check_safetensors(folder)) is not None:
-            raise BackboneError(f"{folder} cannot be read ({wrong}): {remedy}")
-    elif folder.suffix in PICKLES:
-        raise BackboneError(f"{folder} may run code when it is read: convert it to .safetensors, and give that")
-    elif name == "miniature" or not is_hub_id(name):
-        if name != "miniature":
-            remedy = (
-                "give 'miniature', a folder in diffusers format, a .safetensors file, or a hub id such as owner/name"
-            )
-        raise BackboneError(f"there is no backbone folder {folder}: {remedy}")
-
-    else:
-        remedy = "check the id and the network, or give a folder"
-    source = folder if is_folder or is_file else Path(name)
     try:
         with _quiet_loaders():
-            if not (is_folder or is_file):
-                source = fetch(name, HUB_FILES)
-                _check_files(source, remedy)
-            parts = _single_file(source, dtype) if is_file else _load_parts(source, dtype)
+            return _load(name, device, dtype, vae)
     except BackboneError:
         raise
     except HubError as error:
-        raise BackboneError(f"backbone {error}: {remedy}") from error
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, SafetensorError) as error:
-        raise BackboneError(f"backbone {source} does not load ({_first_line(error)}): {remedy}") from error
+        raise BackboneError(f"backbone {error}: check the id and the network, or give a folder") from error
+    except ModelFileError as error:
+        raise BackboneError(str(error)) from error
+    except Exception as error:  # a damaged file may make the libraries say anything
+        raise BackboneError(f"backbone {name} does not load ({first_line(error)}): {_remedy(name)}") from error
 
-    denoiser, defaults = denoiser_of(parts["unet"]), DEFAULTS.get(name)
-    if defaults is None:
-        side = denoiser.net.config.sample_size * vae_scale(parts["vae"])
-        defaults = Defaults(denoiser.num_inference_steps, denoiser.guidance_scale, height=side, width=side)
+
+def _load(name: str, device: torch.device, dtype: torch.dtype, vae: str | None) -> Backbone:
+    folder = ASSETS / name if name == "miniature" else Path(name)
+    is_folder, is_file = folder.is_dir(), folder.suffix.lower() == ".safetensors"
+    if not is_folder and not is_file:
+        if folder.suffix.lower() in PICKLES:
+            raise BackboneError(f"{folder} may run code when it is read: convert it to .safetensors, and give that")
+        if folder.is_file():
+            wrong = check_weights(folder) or "its name does not end in .safetensors: rename it if it is that"
+            raise BackboneError(f"{folder} is no model that can be read here: {wrong}")
+        if name == "miniature" or not is_hub_id(name):
+            raise BackboneError(f"there is no backbone folder {folder}: {_remedy(name, missing=True)}")
+    source = folder if is_folder or is_file else fetch(name, lambda names: hub_files(names, PARTS))
+    damage = check_weights(folder) if is_file else None
+    if damage is not None:
+        raise BackboneError(f"{folder} cannot be read: {damage}")
+    own_vae = None if vae is None else load_vae(vae, dtype)
+    parts = load_single_file(source, dtype, own_vae) if is_file else _load_parts(source, dtype, own_vae, name)
     if not is_folder:
         folder = folder.with_suffix("") if is_file else DOWNLOADED / name.partition("@")[0].replace("/", "--")
+    denoiser = denoiser_of(parts["unet"])
+    check_that_it_draws(source, denoiser, parts["vae"], parts["scheduler_config"])
+    defaults = DEFAULTS.get(name) or _defaults(denoiser, parts["vae"])
     backbone = Backbone(name, folder, defaults=defaults, **parts)
-    for what, given, read in (
-        ("width", backbone.text.width, denoiser.text_width),
-        ("pooled width", backbone.text.pooled_width, denoiser.pooled_width),
-    ):  # fmt: skip
-        if given != read:
+    _check_texts(source, backbone, denoiser)
+    networks = {**backbone.text.encoders, "unet": denoiser.net, "vae": backbone.vae}
+    for part, network in networks.items():
+        if (weight := not_finite(network.state_dict())) is not None:
             raise BackboneError(
-                f"backbone {source} does not fit together: the text encoder gives {what} {given}, the denoiser reads "
-                f"{read}"
+                f"{source}: {part} holds a weight that is no number ({weight}): the file is damaged, or was saved from "
+                "a training that diverged; give another copy"
             )
-    for part in (*backbone.text.encoders.values(), denoiser.net, backbone.vae):
-        part.eval().requires_grad_(False).to(device)
+        network.eval().requires_grad_(False).to(device)
     if device.type == "cuda":  # the layout of its fast convolutions; CPUs gain nothing by it
-        for part in (denoiser.net, backbone.vae):
-            part.to(memory_format=torch.channels_last)
+        for network in (denoiser.net, backbone.vae):
+            network.to(memory_format=torch.channels_last)
     return backbone
+
+
+def _remedy(name: str, missing: bool = False) -> str:
+    if name == "miniature":
+        return "`git checkout -- assets/miniature` restores it, `python -m train.miniature` builds it anew"
+    if missing:
+        return "give 'miniature', a folder in diffusers format, a .safetensors file, or a hub id such as owner/name"
+    return f"copy {name} again"
+
+
+def _defaults(denoiser: Denoiser, vae: AutoencoderKL) -> Defaults:
+    """The U-Net's own size, an integer or (height, width) in latent pixels; 512 pixels where it names none."""
+    stored = denoiser.net.config.sample_size
+    sides = stored if isinstance(stored, (list, tuple)) else (stored, stored)
+    height, width = (512 if side is None else int(side) * vae_scale(vae) for side in sides)
+    return Defaults(denoiser.num_inference_steps, denoiser.guidance_scale, height, width)
 
 
 def only_stable_diffusion(backbone: Backbone, what: str) -> Backbone:
@@ -269,114 +332,215 @@ def only_stable_diffusion(backbone: Backbone, what: str) -> Backbone:
     Raises:
         BackboneError: it is of another kind.
     """
-    if backbone.kind != StableDiffusionUNet.title:
+    if backbone.kind != STABLE_DIFFUSION_1:
         raise BackboneError(
-            f"{what} works with {StableDiffusionUNet.title} only, and {backbone.name} is {backbone.kind}: it can be "
-            "sampled from, "
-            "and read edited weights and value encoders made elsewhere"
+            f"{what} works with {STABLE_DIFFUSION_1} only, and {backbone.name} is {backbone.kind}: it can be sampled "
+            "from, and read edited weights and value encoders made elsewhere"
         )
     return backbone
 
 
-def _single_file(source: Path, dtype: torch.dtype) -> dict[str, Any]:
-    names = ("tokenizer", "text_encoder", "unet", "vae", "scheduler_config")
-    return dict(zip(names, load_single_file(source, dtype), strict=True))
+# --- can it do the work ----------------------------------------------------------------------------------------------
 
 
-def _load_parts(source: Path, dtype: torch.dtype) -> dict[str, Any]:
+def check_that_it_draws(
+    source: Path, denoiser: Denoiser, vae: AutoencoderKL, scheduler_config: Mapping[str, Any]
+) -> None:
+    """Refuses at once what would end in an error of shapes, or in noise, after minutes of work.
+
+    Raises:
+        BackboneError: the denoiser wants more than latents and a text, or the parts do not fit each other.
+    """
+    config, latent = denoiser.net.config, vae.config.latent_channels
+    if config.in_channels != latent:
+        made_for = MORE_CHANNELS.get(config.in_channels, "something else")
+        raise BackboneError(
+            f"{source} was made for {made_for}: its U-Net reads {config.in_channels} channels where the VAE gives "
+            f"{latent}; give the text-to-image model that it comes from"
+        )
+    if config.out_channels not in (latent, 2 * latent):
+        raise BackboneError(f"{source}: its U-Net predicts {config.out_channels} channels, its VAE reads {latent}; "
+                            "give parts of one model")  # fmt: skip
+    for key, what in (
+        ("class_embed_type", "class labels"),
+        ("num_class_embeds", "class labels"),
+        ("encoder_hid_dim_type", "embeddings of pictures"),
+        ("time_cond_proj_dim", "a guidance scale"),
+    ):
+        if config.get(key) is not None and isinstance(denoiser.net, UNet2DConditionModel):
+            raise BackboneError(
+                f"{source}: its U-Net reads {what} beside the text ({key} in its config.json), which cannot be given "
+                "here; give the text-to-image model that it comes from"
+            )
+    if (extra := config.get("addition_embed_type")) not in (None, "text_time"):
+        raise BackboneError(f"{source}: its U-Net reads {extra} beside the text, which cannot be given here; give a "
+                            "Stable Diffusion, SDXL or PixArt model")  # fmt: skip
+    if not isinstance(config.cross_attention_dim, int):
+        raise BackboneError(f"{source}: its U-Net reads texts of several widths ({config.cross_attention_dim}); give a "
+                            "Stable Diffusion, SDXL or PixArt model")  # fmt: skip
+    prediction = scheduler_config.get("prediction_type", "epsilon")
+    if prediction not in PREDICTIONS:
+        raise BackboneError(f"{source}: its scheduler predicts {prediction!r}; known are {', '.join(PREDICTIONS)}: "
+                            "correct scheduler/scheduler_config.json")  # fmt: skip
+    try:
+        denoiser.solver(scheduler_config).from_config(dict(scheduler_config)).set_timesteps(2)
+    except Exception as error:
+        raise BackboneError(
+            f"{source}: its scheduler cannot be used ({first_line(error)}): correct scheduler/scheduler_config.json"
+        ) from error
+
+
+def _check_texts(source: Path, backbone: Backbone, denoiser: Denoiser) -> None:
+    text = backbone.text
+    for what, given, read in (
+        ("width", text.width, denoiser.text_width),
+        ("pooled width", text.pooled_width, denoiser.pooled_width),
+    ):
+        if given != read:
+            raise BackboneError(
+                f"backbone {source} does not fit together: the text encoder gives {what} {given}, the denoiser reads "
+                f"{read}; give parts of one model"
+            )
+    pairs = [(backbone.tokenizer, backbone.text_encoder), (backbone.tokenizer_2, backbone.text_encoder_2)]
+    for tokenizer, encoder in pairs:
+        if tokenizer is not None and encoder is not None and len(tokenizer) > encoder.config.vocab_size:
+            raise BackboneError(
+                f"backbone {source} does not fit together: its tokenizer knows {len(tokenizer)} tokens, its text "
+                f"encoder {encoder.config.vocab_size}; give parts of one model"
+            )
+
+
+# --- reading parts ---------------------------------------------------------------------------------------------------
+
+
+def load_vae(source: str, dtype: torch.dtype) -> AutoencoderKL:
+    """A VAE: a folder with its config.json, a model's folder with a `vae/`, a .safetensors file, or a hub id.
+
+    Raises:
+        ModelFileError, HubError: it is none of these, or cannot be read.
+    """
+    path = Path(source)
+    if path.is_file():
+        if (wrong := check_weights(path)) is not None:
+            raise ModelFileError(f"--vae {path} cannot be read: {wrong}")
+        return load_vae_file(path, dtype)
+    if not path.is_dir():
+        if not is_hub_id(source):
+            raise ModelFileError(f"there is no VAE at {source}: give a folder, a .safetensors file, or a hub id")
+        path = fetch(source, lambda names: [*hub_files(names, ["vae"]), *hub_files(names, [""])])
+    folder = path / "vae" if (path / "vae").is_dir() else path
+    return _network(folder, AutoencoderKL, dtype)
+
+
+def _load_parts(source: Path, dtype: torch.dtype, vae: AutoencoderKL | None, name: str) -> dict[str, Any]:
     """`Backbone`'s fields of a folder in diffusers format."""
-    index = _index(source)
+    index_path = source / "model_index.json"
+    index = read_json(index_path, str) if index_path.is_file() else {}  # older folders of Stable Diffusion have none
+    kind = _kind(source, index)
+    if not any((source / part).is_dir() for part in kind):
+        raise BackboneError(f"{source} {_what_folder(source)}")
+
+    def missing(path: Path) -> str:
+        part = path.parent.name
+        if part == "vae":
+            return f"{path} is missing: the folder lacks its VAE; give one with --vae, or {_remedy(name)}"
+        return f"{path} is missing: {_remedy(name)}"
+
+    for part, wanted in kind.items():
+        if not (part == "vae" and vae is not None):
+            read_json(source / part / ("tokenizer_config.json" if wanted in (CLIP, T5) else "config.json"), missing)
+    scheduler_config = read_json(source / "scheduler" / "scheduler_config.json", missing)
     parts: dict[str, Any] = {}
-    for name, wanted in _kind(source, index).items():
+    for part, wanted in kind.items():
+        folder = source / part
         if wanted in (CLIP, T5):
-            parts[name] = (CLIPTokenizer if wanted is CLIP else AutoTokenizer).from_pretrained(source, subfolder=name)
-            continue
-        if wanted is AutoencoderKL:
-            dtype = denoiser_of(parts["unet"]).vae_dtype(wanted.load_config(source, subfolder=name), dtype)
-        parts["unet" if name == "transformer" else name] = wanted.from_pretrained(source, subfolder=name, dtype=dtype)
+            parts[part] = _tokenizer(folder, wanted, name)
+        elif part == "vae" and vae is not None:
+            parts[part] = vae
+        else:
+            if part == "vae":
+                dtype = denoiser_of(parts["unet"]).vae_dtype(wanted.load_config(folder), dtype)
+            parts["unet" if part == "transformer" else part] = _network(folder, wanted, dtype)
     if (most := T5_TOKENS.get(index.get("_class_name", ""))) is not None:
         parts["tokenizer"].model_max_length = most
     parts["force_zeros_for_empty_prompt"] = bool(index.get("force_zeros_for_empty_prompt", "tokenizer_2" in parts))
-    return parts | {"scheduler_config": DPMSolverMultistepScheduler.load_config(source, subfolder="scheduler")}
+    if kind is STABLE_DIFFUSION:
+        scheduler_config = _corrected(scheduler_config)
+    return parts | {"scheduler_config": scheduler_config}
 
 
-def _index(folder: Path) -> dict[str, Any]:
-    """model_index.json; empty where there is none, as older folders of Stable Diffusion have it."""
-    path = folder / "model_index.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _corrected(stored: dict[str, Any]) -> dict[str, Any]:
+    """A scheduler's config as Stable Diffusion's pipeline takes it: two values of old files are set right."""
+    try:
+        full = find_scheduler(str(stored.get("_class_name"))).from_config(stored).config
+    except Exception:  # `check_that_it_draws` will tell
+        return stored
+    right = {"steps_offset": 1, "clip_sample": False}
+    return stored | {key: value for key, value in right.items() if key in full and full[key] != value}
 
 
 def _kind(folder: Path, index: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `KINDS`.
-
-    Variants of Stable Diffusion's pipeline, such as one that paints into masks, are read as itself.
-    """
+    """A row of `KINDS`; variants of Stable Diffusion's pipeline are read as itself."""
     name = index.get("_class_name", "StableDiffusionPipeline")
-    if name not in KINDS and (name.startswith("StableDiffusionXL") or not (folder / "unet").is_dir()):
+    if not isinstance(name, str):
+        raise BackboneError(f"{folder}/model_index.json names no pipeline: copy the folder again")
+    has_unet = (folder / "unet").is_dir() or "_class_name" not in index
+    if name not in KINDS and (name.startswith("StableDiffusionXL") or not has_unet):
         raise BackboneError(f"{folder} holds a {name}, which cannot be run here: give one of {', '.join(KINDS)}")
     return KINDS.get(name, STABLE_DIFFUSION)
 
 
-def check_safetensors(path: Path) -> str | None:
-    """What is wrong with a safetensors file, in one line, or None. Reads the header only."""
+def _what_folder(folder: Path) -> str:
+    """Why a folder without any part is no model, and the way out."""
+    names = listing(folder)
+    if files := [name for name in names if name.lower().endswith(".safetensors")]:
+        return f"is no folder in diffusers format: give its file, such as {folder / files[0]}"
+    if inner := [p for p in sorted(folder.iterdir()) if (p / "model_index.json").is_file() or (p / "unet").is_dir()]:
+        return f"is no folder in diffusers format, but {inner[0]} is: give that"
+    return "is no folder in diffusers format: it has none of unet/, vae/, text_encoder/, tokenizer/; give one that has"
+
+
+def _tokenizer(folder: Path, vocabulary: tuple[str, ...], name: str) -> PreTrainedTokenizerBase:
+    # transformers takes a tokenizer without its vocabulary for one of two tokens, and says nothing.
+    there = next((folder / file for file in vocabulary if (folder / file).is_file()), None)
+    if there is None:
+        raise BackboneError(f"{folder / 'tokenizer.json'} is missing: {_remedy(name)}")
+    if there.name == "spiece.model" and (lacking := [m for m in ("sentencepiece", "google.protobuf") if not _has(m)]):
+        way_out = "`pip install sentencepiece protobuf`"
+        raise BackboneError(f"{there} is read by sentencepiece ({', '.join(lacking)} not installed): {way_out}")
     try:
-        with safe_open(path, framework="pt") as file:
-            file.keys()
-    except (OSError, SafetensorError) as error:
-        return _first_line(error)
-    return None
+        return (CLIPTokenizer if vocabulary is CLIP else AutoTokenizer).from_pretrained(folder)
+    except Exception as error:
+        raise BackboneError(f"{folder} does not load ({first_line(error)}): {_remedy(name)}") from error
 
 
-@contextmanager
-def _quiet_loaders() -> Iterator[None]:
-    """No progress bar of a second's loading, no warning that `latent_rgb` in the VAE's config is not diffusers' own."""
-    verbosity, libraries = diffusers_logging.get_verbosity(), (diffusers_logging, transformers_logging)
-    shown = [library.is_progress_bar_enabled() for library in libraries]
-    diffusers_logging.set_verbosity_error()
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(verbosity)
-        for library, bar in zip(libraries, shown, strict=True):
-            if bar:
-                library.enable_progress_bar()
+def _network(folder: Path, network: Any, dtype: torch.dtype) -> Any:
+    """One network with all of its weights.
 
-
-def _check_files(folder: Path, remedy: str) -> None:
-    """Looks before loading, because the loaders name neither the file nor the way out."""
-
-    def read(path: Path) -> None:
+    Raises:
+        ModelFileError: there are none, they cannot be read, or they are not those of its config.json.
+    """
+    again = f"copy {folder.parent} again"
+    read_json(folder / "config.json", lambda path: f"{path} is missing: {again}")
+    chosen = choose_weights(listing(folder))
+    if chosen is None:
+        raise ModelFileError(f"{folder} holds no weights (*.safetensors): {again}")
+    for file in chosen.names:
+        if (wrong := check_weights(folder / file)) is not None:
+            raise ModelFileError(f"{folder / file} cannot be read: {wrong}")
+    is_diffusers = network in (UNet2DConditionModel, PixArtTransformer2DModel, AutoencoderKL)
+    stem = "diffusion_pytorch_model" if is_diffusers else "model" if chosen.suffix == "safetensors" else "pytorch_model"
+    with staged(folder, chosen, stem) as scratch:
         try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise BackboneError(f"{path} is missing: {remedy}") from None
-        except (OSError, ValueError) as error:
-            raise BackboneError(f"{path} cannot be read ({_first_line(error)}): {remedy}") from None
-
-    if (folder / "model_index.json").is_file():
-        read(folder / "model_index.json")
-    kind = _kind(folder, _index(folder))
-    for part, wanted in kind.items():
-        read(folder / part / ("tokenizer_config.json" if wanted in (CLIP, T5) else "config.json"))
-    read(folder / "scheduler" / "scheduler_config.json")
-    for part, wanted in kind.items():
-        if wanted not in (CLIP, T5):
-            files = sorted((folder / part).glob("*.safetensors"))
-            if not files and not any((folder / part).glob("*.bin")):
-                raise BackboneError(f"{folder / part} holds no weights (*.safetensors): {remedy}")
-            for path in files:
-                if (wrong := check_safetensors(path)) is not None:
-                    raise BackboneError(f"{path} cannot be read ({wrong}): {remedy}")
-        # transformers takes a tokenizer without its vocabulary for one of two tokens, and says nothing.
-        elif not any((there := folder / part / name).is_file() for name in wanted):
-            raise BackboneError(f"{folder / part / 'tokenizer.json'} is missing: {remedy}")
-        elif there.name == "spiece.model" and (
-            lacking := [m for m in ("sentencepiece", "google.protobuf") if not _has(m)]
-        ):
-            way_out = "`pip install sentencepiece protobuf`"
-            raise BackboneError(f"{there} is read by sentencepiece ({', '.join(lacking)} not installed): {way_out}")
+            loaded, said = network.from_pretrained(scratch, dtype=dtype, output_loading_info=True)
+        except Exception as error:
+            reason = first_line(error).replace(str(scratch), str(folder))
+            raise ModelFileError(f"{folder} does not load ({reason}): {again}") from error
+    if lacking := sorted(said["missing_keys"]):  # they would be random
+        raise ModelFileError(
+            f"{folder} does not load ({len(lacking)} weights are missing in it, such as {lacking[0]}): {again}"
+        )
+    return loaded
 
 
 def _has(module: str) -> bool:
@@ -386,5 +550,18 @@ def _has(module: str) -> bool:
         return False
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+@contextmanager
+def _quiet_loaders() -> Iterator[None]:
+    """No progress bar of a second's loading, no warning that `latent_rgb` in the VAE's config is not diffusers' own."""
+    libraries = (diffusers_logging, transformers_logging)
+    shown = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, (verbosity, bar) in zip(libraries, shown, strict=True):
+            library.set_verbosity(verbosity)
+            if bar:
+                library.enable_progress_bar()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PATIENCE = 5.0
@@ -32,25 +32,28 @@ def reachable() -> bool:
     return True
 
 
-def fetch(name: str, patterns: Sequence[str]) -> Path:
-    """The folder with those files of a repository that match a pattern.
+def fetch(name: str, wanted: Sequence[str] | Callable[[Sequence[str]], Sequence[str]]) -> Path:
+    """The folder with some files of a repository.
 
     Args:
         name: `owner/name`, or `owner/name@revision`, a branch or a commit.
+        wanted: patterns of file names; or what chooses among the repository's names. Where the hub cannot be reached
+            nothing is chosen: what lies in the cache is taken.
 
     Raises:
         HubError: there is no such repository or revision, or no network and nothing in the cache.
     """
     import httpx  # here and in `reachable`: most runs never ask the hub, and these take half a second to import
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import list_repo_files, snapshot_download
 
     hub_id, _, revision = name.partition("@")
     offline = not reachable()
     try:
+        if callable(wanted):
+            wanted = [] if offline else wanted(list_repo_files(hub_id, revision=revision or None))
+        patterns = list(wanted) or None
         return Path(
-            snapshot_download(
-                hub_id, revision=revision or None, allow_patterns=list(patterns), local_files_only=offline
-            )
+            snapshot_download(hub_id, revision=revision or None, allow_patterns=patterns, local_files_only=offline)
         )
     except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
         reason = (

@@ -9,15 +9,19 @@ the vocabulary that `open_clip` brings along.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors import safe_open
-from transformers import CLIPTextModel, CLIPTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
+
+from livo.diffusion.model_files import ModelFileError, kind_of_weights
 
 UNET = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 """What differs from diffusers' defaults, which are Stable Diffusion 1.x's otherwise."""
@@ -33,42 +37,126 @@ SCHEDULER = {
 TEXT = "cond_stage_model.transformer.text_model."
 HEAD_WIDTH = 64
 """Of every attention head in CLIP's text encoders."""
+UNET_PREFIX, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
 
-Parts = tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel, AutoencoderKL, Mapping[str, Any]]
+OLD_PREFIXES = (
+    (r"^(?:state_dict|module)\.(?=(?:model\.diffusion_model|first_stage_model|cond_stage_model)\.)", ""),
+    (r"^(cond_stage_model\.transformer\.)(?=embeddings\.|encoder\.|final_layer_norm\.)", r"\1text_model."),
+)  # fmt: skip
+"""Names of older files and merges, and what makes them today's: a wrapper's prefix, a text model without its own."""
 
 
-def load_single_file(path: Path, dtype: torch.dtype) -> Parts:
-    """Tokenizer, text encoder, U-Net, VAE and the scheduler's config of a checkpoint.
+def load_single_file(path: Path, dtype: torch.dtype, vae: AutoencoderKL | None = None) -> dict[str, Any]:
+    """`Backbone`'s fields of a checkpoint: tokenizer, text encoder, U-Net, VAE and the scheduler's config.
+
+    Args:
+        vae: in place of the file's own, which may then be missing.
 
     Raises:
-        ValueError: the file is no Stable Diffusion 1.x checkpoint in the original layout, or weights are missing in it.
+        ModelFileError: the file is no Stable Diffusion 1.x checkpoint in the original layout; the message says what it
+            is, or what is missing in it.
         OSError, RuntimeError, KeyError: what diffusers and safetensors raise for files that do not fit their configs.
     """
     with safe_open(path, "pt") as file:
-        keys = set(file.keys())
-        if not any(key.startswith("model.diffusion_model.") for key in keys):
-            raise ValueError("it holds no model.diffusion_model.*: no checkpoint in the original layout")
-        if f"{TEXT}embeddings.token_embedding.weight" not in keys:
-            raise ValueError(f"it holds no {TEXT}*: no Stable Diffusion 1.x (SD 2 and SDXL have other text encoders)")
-        text_config = _text_config(file, keys)
-    beside, yaml = path.parent / "model_index.json", path.with_suffix(".yaml")
+        keys = list(file.keys())
+    renamed = {key: _todays_name(key) for key in keys}
+    names = set(renamed.values())
+    if what := kind_of_weights(names):
+        raise ModelFileError(f"{path} is {what}")
+    if not any(name.startswith(UNET_PREFIX) for name in names):
+        raise ModelFileError(
+            f"{path} holds no {UNET_PREFIX}*, so it is no checkpoint in the original layout: give a Stable Diffusion "
+            "1.x checkpoint, or a folder in diffusers format"
+        )
+    if vae is None and not any(name.startswith(VAE_PREFIX) for name in names):
+        raise ModelFileError(f"{path} holds no VAE ({VAE_PREFIX}*): give one with --vae FOLDER_OR_FILE")
+    if any(name.startswith("cond_stage_model.model.") for name in names):
+        raise ModelFileError(f"{path} is a Stable Diffusion 2 checkpoint in one file: give it as a folder in diffusers "
+                             "format, or by its hub id")  # fmt: skip
+    if f"{TEXT}embeddings.token_embedding.weight" not in names:
+        raise ModelFileError(
+            f"{path} holds no {TEXT}*, so it is no Stable Diffusion 1.x checkpoint: give a complete one"
+        )
     with tempfile.TemporaryDirectory() as scratch:
-        config = path.parent if beside.is_file() else _own_configs(Path(scratch), text_config)
-        own_tokenizer = (config / "tokenizer").is_dir()
-        try:
-            pipe = StableDiffusionPipeline.from_single_file(
-                str(path), config=str(config), local_files_only=True, torch_dtype=dtype, safety_checker=None,
-                feature_extractor=None, requires_safety_checker=False,
-                **({} if own_tokenizer else {"tokenizer": clip_tokenizer()}),
-                **({"original_config": str(yaml)} if yaml.is_file() else {}),
-            )  # fmt: skip
-        except RuntimeError as error:
-            if "meta tensor" not in str(error):  # diffusers leaves what it does not find there
-                raise
-            raise ValueError("weights of the U-Net or of the VAE are missing in it") from error
+        own = Path(scratch)
+        if any(key != name for key, name in renamed.items()):
+            state = load_file(path)
+            path_read = own / "renamed.safetensors"
+            save_file({renamed[key]: weight for key, weight in state.items()}, path_read)
+        else:
+            path_read = path
+        return _load(path, path_read, dtype, vae, own)
+
+
+def _todays_name(key: str) -> str:
+    for old, new in OLD_PREFIXES:
+        key = re.sub(old, new, key)
+    return key
+
+
+def _load(path: Path, path_read: Path, dtype: torch.dtype, vae: AutoencoderKL | None, scratch: Path) -> dict[str, Any]:
+    with safe_open(path_read, "pt") as file:
+        text_config = _text_config(file, set(file.keys()))
+    beside, yaml = path.parent / "model_index.json", path.with_suffix(".yaml")
+    config = path.parent if beside.is_file() else _own_configs(scratch, text_config)
+    own_tokenizer = (config / "tokenizer").is_dir()
+    try:
+        pipe = StableDiffusionPipeline.from_single_file(
+            str(path_read), config=str(config), local_files_only=True, torch_dtype=dtype, safety_checker=None,
+            feature_extractor=None, requires_safety_checker=False,
+            **({} if own_tokenizer else {"tokenizer": clip_tokenizer()}),
+            **({} if vae is None else {"vae": vae}),
+            **({"original_config": str(yaml)} if yaml.is_file() else {}),
+        )  # fmt: skip
+    except RuntimeError as error:
+        if "meta tensor" not in str(error):  # diffusers leaves what it does not find there
+            raise
+        raise ModelFileError(
+            f"{path} does not load (weights of the U-Net or of the VAE are missing in it): download or copy it again"
+        ) from error
     if missing := [key for key, weight in pipe.text_encoder.named_parameters() if weight.is_meta]:
-        raise ValueError(f"{len(missing)} weights of the text encoder are missing in it, such as {missing[0]}")
-    return pipe.tokenizer, pipe.text_encoder, pipe.unet, pipe.vae, pipe.scheduler.config
+        raise ModelFileError(
+            f"{path} does not load ({len(missing)} weights of the text encoder are missing in it, such as "
+            f"{missing[0]}): download or copy it again"
+        )
+    return {"tokenizer": pipe.tokenizer, "text_encoder": pipe.text_encoder, "unet": pipe.unet, "vae": pipe.vae,
+            "scheduler_config": pipe.scheduler.config}  # fmt: skip
+
+
+def load_vae_file(path: Path, dtype: torch.dtype) -> AutoencoderKL:
+    """A VAE as one .safetensors file, in the original layout or with diffusers' names; a checkpoint's VAE, too.
+
+    Its config is Stable Diffusion 1.x's, but for a config.json beside it.
+
+    Raises:
+        ModelFileError: the file holds no VAE, or not all of one.
+    """
+    state = load_file(path)
+    if any(key.startswith(VAE_PREFIX) for key in state):
+        state = {key.removeprefix(VAE_PREFIX): w for key, w in state.items() if key.startswith(VAE_PREFIX)}
+    if "decoder.conv_in.weight" not in state or "encoder.conv_in.weight" not in state:
+        raise ModelFileError(f"--vae {path} holds no VAE; it is {kind_of_weights(state) or 'of an unknown kind'}")
+    beside = path.with_name("config.json")
+    with tempfile.TemporaryDirectory() as scratch:
+        config = Path(scratch) / "config.json"
+        given = (
+            beside.read_text(encoding="utf-8")
+            if beside.is_file()
+            else json.dumps({"_class_name": "AutoencoderKL", **VAE})
+        )
+        config.write_text(given, encoding="utf-8")
+        if any(key.startswith(("decoder.up_blocks.", "encoder.down_blocks.")) for key in state):
+            save_file(state, Path(scratch) / "diffusion_pytorch_model.safetensors")
+            vae, said = AutoencoderKL.from_pretrained(scratch, dtype=dtype, output_loading_info=True)
+            missing = sorted(said["missing_keys"])
+        else:
+            vae = AutoencoderKL.from_single_file(state, config=scratch, local_files_only=True, torch_dtype=dtype)
+            missing = [key for key, weight in vae.named_parameters() if weight.is_meta]
+    if missing:
+        raise ModelFileError(
+            f"--vae {path}: {len(missing)} weights are missing in it, such as {missing[0]}; download or copy it again"
+        )
+    return vae
 
 
 def clip_tokenizer() -> CLIPTokenizer:

@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from livo.diffusion.attention import check_projection, cross_attention_layers
-from livo.diffusion.backbones import Backbone, check_safetensors
-from livo.diffusion.denoisers import StableDiffusionUNet
+from livo.diffusion.backbones import STABLE_DIFFUSION_1, Backbone
 from livo.diffusion.engine import Engine, classifier_free_plan
+from livo.diffusion.model_files import check_weights, not_finite
 from livo.types import Artefact, Lacking, Plan, Principle, SamplingOptions
 
 OFFICIAL = (".bin", ".pt")
@@ -110,6 +110,8 @@ def load_projection(path: str | Path, unet: nn.Module, remedy: str) -> tuple[dic
         check_projection(unet, path.stem, weights)
     except ValueError as error:
         raise ProjectionError(f"{path} was made for another backbone ({error}): {remedy}") from error
+    if (key := not_finite(weights)) is not None:
+        raise ProjectionError(f"{path} holds a weight that is no number ({key}): {remedy}")
     return weights, json.loads(metadata.get("training", "{}"))
 
 
@@ -140,7 +142,7 @@ def read_header(path: Path, unet: nn.Module, remedy: str) -> dict[str, str]:
     """
     if not path.is_file():
         raise ProjectionError(f"{path} is missing: {remedy}")
-    if (wrong := check_safetensors(path)) is not None:
+    if (wrong := check_weights(path)) is not None:
         raise ProjectionError(f"{path} cannot be read ({wrong}): {remedy}")
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
@@ -205,7 +207,7 @@ def for_backbone(remedy: str, backbone: Backbone) -> str:
         >>> for_backbone("`python -m train.uce` makes it", backbone)
         "`python -m train.uce --backbone 'my models/sd'` makes it"
     """
-    if backbone.kind != StableDiffusionUNet.title:
+    if backbone.kind != STABLE_DIFFUSION_1:
         return f"no command here makes it for {backbone.kind}; put weights there that were made elsewhere"
     if backbone.name == "miniature":
         return remedy

@@ -24,6 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from livo.diffusion.backbones import Backbone, only_stable_diffusion, tokenize
 from livo.diffusion.hub import HubError, fetch, is_hub_id
+from livo.diffusion.model_files import not_finite
 from livo.diffusion.text_encoders import ClipText, PromptEncoder
 from livo.types import Artefact
 
@@ -205,6 +206,8 @@ def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAI
             )
         state = {key.removeprefix(PREFIX): tensor for key, tensor in stored.items()}
         state.pop("embeddings.position_ids", None)  # a buffer that old files store
+        if (key := not_finite(state)) is not None:
+            raise ValueEncoderError(f"{weights} holds a weight that is no number ({key}); restore it, or {way_out}")
         model = CLIPTextModel(config)
         # Strict, unlike from_pretrained: a missing tensor must not become a random one.
         model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=True)
@@ -235,6 +238,8 @@ def _load_copies(folder: Path, backbone: Backbone) -> TextValueEncoder:
         width, wanted = encoder.config.hidden_size, own.config.hidden_size
         if width != wanted:
             raise ValueEncoderError(f"{part} has width {width}, backbone {backbone.name}'s {name} {wanted}; {way_out}")
+        if (key := not_finite(encoder.state_dict())) is not None:
+            raise ValueEncoderError(f"{part} holds a weight that is no number ({key}); {way_out}")
         encoders[name] = encoder.eval().requires_grad_(False).to(backbone.device)
     size = sum(path.stat().st_size for name in encoders for path in (folder / name).glob("*") if path.is_file())
     return TextValueEncoder(backbone.text.over(encoders), Artefact(size, {}))

@@ -258,7 +258,7 @@ def broken(checkpoint: Path, tmp_path: Path, change) -> str:
     ],
 )
 def test_what_is_missing_is_said(checkpoint, tmp_path, change, says):
-    with pytest.raises(BackboneError, match=f"does not load.*{re.escape(says)}"):
+    with pytest.raises(BackboneError, match=re.escape(says)):
         load_backbone(broken(checkpoint, tmp_path, change), "cpu")
 
 

@@ -8,23 +8,13 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
-    DDPMScheduler,
-    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
-    DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    HeunDiscreteScheduler,
-    KDPM2AncestralDiscreteScheduler,
-    KDPM2DiscreteScheduler,
-    LCMScheduler,
-    LMSDiscreteScheduler,
-    PNDMScheduler,
     StableDiffusionPipeline,
-    UniPCMultistepScheduler,
 )
 
 from baselines.stable_diffusion import StableDiffusion
+from livo.diffusion.backbones import SCHEDULERS as SCHEDULERS_BY_NAME
 from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
 from livo.methods.livo import LiVO
@@ -37,11 +27,6 @@ SEEDS = (3, 11, 4)
 # Largest difference over largest latent. float32: only kernels that depend on the batch size differ.
 CASES = [(torch.float32, 1e-4), (torch.float64, 1e-10)]
 SCHEDULERS = [DPMSolverMultistepScheduler, DDIMScheduler]
-SCHEDULER_KINDS = [
-    DDIMScheduler, DDPMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler,
-    EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, KDPM2AncestralDiscreteScheduler,
-    KDPM2DiscreteScheduler, LCMScheduler, LMSDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler,
-]  # fmt: skip
 
 
 def pipeline(folder, scheduler_class, dtype) -> StableDiffusionPipeline:
@@ -102,7 +87,7 @@ def test_guidance_and_negative_prompt(engine64, tiny_folder, options, monkeypatc
     assert relative(ours, theirs) < 1e-9
 
 
-@pytest.mark.parametrize("scheduler_class", SCHEDULER_KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("scheduler_class", SCHEDULERS_BY_NAME, ids=lambda kind: kind.__name__)
 def test_every_scheduler(tiny_backbone64, tiny_folder, options, monkeypatch, scheduler_class):
     theirs = pipeline(tiny_folder, scheduler_class, torch.float64)(
         [PROMPT] * 3, num_inference_steps=5, guidance_scale=5.0, height=16, width=16, generator=generators(),

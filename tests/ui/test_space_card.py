@@ -87,15 +87,14 @@ def test_its_versions_are_the_requirements_own():
 
 
 def test_what_it_preloads_is_what_is_loaded():
-    from fnmatch import fnmatch
-
-    from livo.diffusion.backbones import HUB_FILES
+    from livo.diffusion.backbones import PARTS
+    from livo.diffusion.model_files import hub_files
 
     card = front_matter(README)
     assert {row.split()[0] for row in card["preload_from_hub"]} <= set(card["models"])
     row = next(row for row in card["preload_from_hub"] if row.startswith("stable-diffusion"))
     files = row.split()[1].split(",")
-    assert all(any(fnmatch(file, pattern) for pattern in HUB_FILES) for file in files)
+    assert hub_files(files, PARTS) == sorted(files)
     for part in (
         "unet/diffusion_pytorch_model.safetensors",
         "text_encoder/model.safetensors",
