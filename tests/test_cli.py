@@ -116,9 +116,9 @@ finally:
         ([PROMPT, "--backbone", "no/such/folder"], "no backbone folder"),
         (
             [PROMPT, "--judge", "clippy"],
-            "no judge 'clippy'; there are: evaluator, open_clip, llava, safety_checker, or none",
+            "no judge 'clippy'; there are: evaluator, open_clip, llava, safety_checker, open_nsfw, faces, or none",
         ),
-        ([PROMPT, "--dense", "no/such/folder"], "python -m train.retriever --model MODEL"),
+        ([PROMPT, "--dense", "no/such/folder"], "python -m train.retriever --encoder MODEL"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, says, capsys, tmp_path):
