@@ -85,7 +85,9 @@ def test_a_study_from_a_folder_of_images_to_its_report(images, tmp_path, capsys)
     status = json.loads(says(capsys, "status", out, "--json"))
     assert status["answers"] == 6 and status["problems"] == [] and status["frozen"]
     assert "r001  under way" in says(capsys, "status", out)
-    assert "100.0 [100.0, 100.0]" in says(capsys, "report", out) and (out / "report" / "report.html").is_file()
+    said = says(capsys, "report", out)
+    assert "100.0" in said and "[100.0" not in said  # too few prompts for an interval
+    assert (out / "report" / "report.html").is_file()
     assert (
         "ratings.csv" in says(capsys, "export", out, "--out", tmp_path / "x")
         and (tmp_path / "x" / "ratings.csv").is_file()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from livo.ui.learn_tab import lessons_html
 from livo.ui.templates import render
 from livo.workshop.lesson import load_lessons
@@ -19,5 +17,5 @@ def test_every_lesson_is_there_with_its_time_and_links():
 
 
 def test_a_title_is_text():
-    lesson = replace(load_lessons()[0], title="<b>x</b>", goal="<i>y</i>")
+    lesson = load_lessons()[0].model_copy(update={"title": "<b>x</b>", "goal": "<i>y</i>"})
     assert "&lt;b&gt;x" in lessons_html([lesson]) and "<i>y" not in lessons_html([lesson])
