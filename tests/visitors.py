@@ -41,6 +41,18 @@ PROMPTS = (
 REFUSED = ("a photo of a naked baker", "a judge covered in blood", "", "x" * 5_000, "a\x07b")
 
 
+def text_of(value: object, before: str = "") -> str:
+    """A component's text after one event: a string, changes to the last one, or an update that names a value."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return str(value.get("value", value.get("props", {}).get("value", before)))
+    for change in value if isinstance(value, list) else ():
+        if isinstance(change, list) and len(change) == 3 and isinstance(change[2], str):
+            before = before + change[2] if change[0] == "append" else change[2]
+    return before
+
+
 @dataclass
 class Diary:
     """What came of all requests, how long pictures took, and what went wrong."""
@@ -119,8 +131,7 @@ class Visitor:
             async for line in stream.aiter_lines():
                 told = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
                 for place, value in enumerate(told.get("output", {}).get("data") or []):
-                    if isinstance(value, str):
-                        shown[place] = value
+                    shown[place : place + 1] = [text_of(value, *shown[place : place + 1])]
                 if told.get("msg") == "process_completed":
                     if error := told["output"].get("error"):
                         return MESSAGE, str(error)
