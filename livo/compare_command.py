@@ -105,7 +105,7 @@ def comparisons(
         ids = list(methods.available())
     if unknown := [id for id in ids if id not in methods.available()]:
         raise InputError(f"no method {unknown[0]!r} in baselines/; there are: {', '.join(methods.available())}")
-    backbone = load_backbone(args.backbone, args.device, args.dtype)
+    backbone = load_backbone(args.backbone, args.device, args.dtype, args.vae)
     defaults = backbone.defaults
     options = SamplingOptions(
         seeds,

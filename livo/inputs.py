@@ -261,6 +261,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", choices=DEVICES, help="(cuda where there is one, else cpu)")
     add("--dtype", choices=DTYPES, help="(float16 on cuda, else float32)")
+    add("--vae", metavar="SOURCE", help="another VAE: a folder, a .safetensors file or a hub id (the backbone's)")
     add(
         "--value-encoder",
         metavar="SOURCE",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,7 +144,6 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
 
 
 def test_missing_weights_name_the_file_and_the_way_out(backbone_folder, tmp_path, capsys):
-    import shutil
 
     broken = tmp_path / "broken"
     shutil.copytree(backbone_folder, broken)
@@ -187,3 +187,25 @@ def test_a_judge_that_was_chosen_must_be_there_and_one_that_was_not_costs_the_fi
     assert "images without figures" in shown.err and "U-Net rows a step" in shown.out and "D1" not in shown.out
     assert main([*here, "--judge", "none"]) == 0
     assert "needs" not in capsys.readouterr().err
+
+
+def test_a_remedy_that_names_a_flag_names_one_that_is_there(backbone_folder, tmp_path, capsys):
+    """A model without a VAE is told to give one with --vae, and then it draws."""
+    folder = tmp_path / "without"
+    shutil.copytree(backbone_folder, folder)
+    vae = (folder / "vae").rename(tmp_path / "other_vae")
+    ask = (
+        "compare",
+        PROMPT,
+        "--backbone",
+        str(folder),
+        "--methods",
+        "stable_diffusion",
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+    )
+    assert "give one with --vae" in fails_in_one_line(capsys, *ask, "--out", str(tmp_path / "a"))
+    assert main([*ask, "--out", str(tmp_path / "b"), "--vae", str(vae)]) == 0
+    assert list((tmp_path / "b").glob("*.png"))

@@ -47,7 +47,7 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
     from livo.ui.access import STAND_INS, Access
     from livo.ui.workbench import load_workbench
 
-    bench = load_workbench(args.backbone, args.device, args.dtype, method_settings(args), args.judge)
+    bench = load_workbench(args.backbone, args.device, args.dtype, method_settings(args), args.judge, args.vae)
     access = Access(args.public, args.allow_toxic_prompts)
     drawn_access = replace(access, stand_ins=STAND_INS)
     if args.backbone == DRAWN_WORLD:

@@ -61,17 +61,18 @@ def load_workbench(
     dtype: str | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     judge: str = "auto",
+    vae: str | None = None,
 ) -> Workbench:
     """Loads whatever loads of a backbone, every method of `baselines/`, and the judge.
 
     Args:
-        name, device, dtype: as in `load_backbone`.
+        name, device, dtype, vae: as in `load_backbone`.
         settings: of the methods, as in `load_methods`.
         judge: as in `load_judges`.
     """
     defaults = DEFAULTS.get(name, DEFAULTS["miniature"])
     try:
-        backbone = load_backbone(name, device, dtype)
+        backbone = load_backbone(name, device, dtype, vae)
     except BackboneError as error:
         return Workbench(None, {}, defaults, problem=str(error))
     engine = Engine(backbone)

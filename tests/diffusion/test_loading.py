@@ -194,7 +194,7 @@ def content(data: bytes):
 
 
 @pytest.mark.parametrize(("write", "says"), [
-    (lora, "is a LoRA.*--lora"),
+    (lora, "is a LoRA.*merge it into its model"),
     (parts_of("unet"), "is a U-Net alone, with diffusers' names.*unet/"),
     (parts_of("unet", "model.diffusion_model."), "U-Net alone"),
     (parts_of("vae"), "is a VAE.*--vae"),
