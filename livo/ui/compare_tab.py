@@ -229,15 +229,13 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
     def on_compare(*given: Any, request: gr.Request) -> Iterator[tuple[object, ...]]:
         form = Form(*given)
         link, names = link_to(bench, form, request), []
-        stay = [gr.skip()] * 3
 
         def keep(comparison: Comparison) -> None:
             names.append(shelf.put(kept_comparison(comparison, bench.entries, link)))
 
+        # "Done" and what can be taken along come in one update: a press between two would be lost.
         for i, update in enumerate(run_comparison(bench, form, keep)):
-            yield *update, link_html(link) if i == 0 else gr.skip()
-        if names:
-            yield *stay, link_html(link, names[0])
+            yield *update, link_html(link, *names) if names or i == 0 else gr.skip()
 
     # Gradio counts parameters by name, so *given will not do.
     def on_click(

@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -166,6 +166,10 @@ Widget = Annotated[
     | TabWidget,
     Field(discriminator="widget"),
 ]
+
+
+WIDGETS = frozenset(str(get_args(kind.model_fields["widget"].annotation)[0]) for kind in get_args(get_args(Widget)[0]))
+"""Names of all kinds of things to see."""
 
 
 class _Fence(_Strict):

@@ -367,7 +367,7 @@ SEEN_ONCE = {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser, server, scheme):
     shown = {
-        widget["widget"] for id, places in SEEN_ONCE.items() for at in places for widget in LESSONS[id].steps[at].show
+        widget.widget for id, places in SEEN_ONCE.items() for at in places for widget in LESSONS[id].steps[at].show
     }
     assert shown == set(WIDGETS)
     found: dict[str, list[str]] = {}
