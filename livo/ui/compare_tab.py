@@ -263,11 +263,13 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
         "show_progress": "hidden",
         "concurrency_limit": 1,
         "concurrency_id": GENERATION,
-        "trigger_mode": "once",
         "api_visibility": "private",
     }
-    event = gr.on([go.click, prompt.submit, opened.click], on_click, asked, [*shown, link_box], **working)
-    preset_event = presets.click(on_preset, asked[1:], [prompt, *shown, link_box], **working)
+    # What is asked while a comparison runs comes after it, with the form as it then is. A chip's prompt is in its
+    # event, and "always_last" would send the first event again: so each of its presses stands in the queue.
+    asks = [go.click, prompt.submit, opened.click]
+    event = gr.on(asks, on_click, asked, [*shown, link_box], trigger_mode="always_last", **working)
+    preset_event = presets.click(on_preset, asked[1:], [prompt, *shown, link_box], trigger_mode="multiple", **working)
     stop.click(
         lambda: status_line("Stopped; Compare starts again", stopped=True),
         None,

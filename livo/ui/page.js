@@ -29,6 +29,11 @@
     }
   });
 
+  // A double click asks once: what is pressed during a comparison is asked after it.
+  document.addEventListener("click", (event) => {
+    if (event.detail > 1 && event.target.closest("#go")) event.stopPropagation();
+  }, true);
+
   function open(button, panel) {
     const opening = button.getAttribute("aria-expanded") !== "true";
     button.setAttribute("aria-expanded", String(opening));

@@ -54,6 +54,7 @@ def open_page(browser: Browser, address: str, screen: str = "laptop", scheme: st
     page.set_default_timeout(PATIENCE)
     page.goto(address)
     expect(page.locator("#grid .comparison")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("p.loading")).to_have_count(0, timeout=PATIENCE)  # Gradio's own, while a tab's parts come
     return page
 
 

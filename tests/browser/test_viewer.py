@@ -171,3 +171,29 @@ def test_another_principle_is_one_press_away_and_says_why_it_was_not_the_first(p
     page.get_by_role("button", name="Compare under: All 2 that apply").click()
     expect(page.locator("#card h2")).to_contain_text("gender equality and racial equality")
     expect(page.locator("#card")).to_contain_text("2 principles at once: LiVO applies them all")
+
+
+def test_what_is_pressed_during_a_comparison_comes_after_it_and_a_double_click_asks_once(page):
+    page.get_by_role("button", name="Settings", exact=True).click()
+    page.get_by_label("Images a method").fill("4")
+    go = page.get_by_role("button", name="Compare", exact=True)
+    go.dblclick()
+    expect(page.locator("#status")).to_contain_text("seeds 0 to 3")
+    page.get_by_label("First seed").fill("70")
+    go.click()
+    page.get_by_label("First seed").fill("80")
+    go.click()
+    expect(page.locator("#status")).to_contain_text("seeds 80 to 83")
+    expect(page.locator("#status")).to_contain_text("Done in")
+
+
+@pytest.mark.parametrize("wait", [0, 30, 100, 300])
+def test_a_press_right_after_the_end_is_not_lost(page, wait):
+    page.get_by_role("button", name="Settings", exact=True).click()
+    page.get_by_label("Images a method").fill("1")
+    for seed in range(40, 44):
+        page.get_by_label("First seed").fill(str(seed))
+        page.get_by_role("button", name="Compare", exact=True).click()
+        expect(page.locator("#status")).to_contain_text(f"seed {seed}")
+        expect(page.locator("#status")).to_contain_text("Done in")
+        page.wait_for_timeout(wait)
