@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 from accelerate import Accelerator
@@ -26,7 +27,7 @@ from livo.methods.value_encoder import save_value_encoder
 from livo.miniature.world import load_world
 from livo.principles import load_principles
 from livo.types import InputError
-from train.preference.drawn_pairs import PairMaker, concept_prompts, measure_shares
+from train.preference.drawn_pairs import Losers, PairMaker, concept_prompts, measure_shares
 from train.preference.losses import LOSSES, PreferenceLoss
 from train.preference.pairs import PreferenceSet, drawn_pairs, read_pairs
 from train.preference.trainer import MINIATURE, PAPER, RuntimeOptions, TrainingConfig, constants, train_value_encoder
@@ -35,7 +36,7 @@ from train.preference_data.official import Report
 PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def drawn_data(backbone: Backbone, work: Path, count: int, seed: int) -> PreferenceSet:
+def drawn_data(backbone: Backbone, work: Path, count: int, seed: int, losers: Losers = "twin") -> PreferenceSet:
     """Pairs of the drawn world in which the backbone is biased, as its own judge sees it.
 
     Raises:
@@ -50,7 +51,7 @@ def drawn_data(backbone: Backbone, work: Path, count: int, seed: int) -> Prefere
         )
     world, judge = load_world(), load_judge(folder)
     shares = measure_shares(Engine(backbone), judge, concept_prompts(world), work / "shares.json")
-    maker = PairMaker(world, load_principles(), shares)
+    maker = PairMaker(world, load_principles(), shares, losers=losers)
     return drawn_pairs(maker, count, (backbone.defaults.height, backbone.defaults.width), seed)
 
 
@@ -95,6 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None
     )
     parser.add_argument("--data", type=Path, help="a folder of preference data; without it the drawn world's")
     parser.add_argument("--pairs", type=int, default=12_288, help="of the drawn world (%(default)s)")
+    parser.add_argument("--losers", choices=get_args(Losers), default="twin",
+                        help="the rejected picture of such a pair: the chosen one with the attribute changed, or any "
+                        "other of its caption (%(default)s)")  # fmt: skip
     parser.add_argument("--principles", nargs="+", metavar="ID", choices=[p.id for p in load_principles()],
                         help="train on these alone (all)")  # fmt: skip
     parser.add_argument("--fraction", type=float, default=1.0, help="of the pairs (%(default)s)")
@@ -145,7 +149,7 @@ def _train(
         data = folder_data(backbone, args.data, shown=main)
     else:
         with accelerator.main_process_first():
-            data = drawn_data(backbone, args.work, args.pairs, config.seed)
+            data = drawn_data(backbone, args.work, args.pairs, config.seed, args.losers)
     data = data.only(args.principles, args.fraction)
     validation = tuple({row.principle.id: (row.prompt, row.principle.id) for row in data.rows}.values())
     runtime = replace(read_fields(RuntimeOptions(), args), validation=validation)

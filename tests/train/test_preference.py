@@ -76,6 +76,27 @@ def test_preferred_needs_an_image():
         preferred({"male": 0, "female": 0})
 
 
+def test_random_losers_share_the_caption_and_the_label_alone(pairs):
+    other = make(3000, losers="random")
+    assert (
+        PairMaker(WORLD, load_principles(), planted_shares(), losers="random").digest()
+        != PairMaker(WORLD, load_principles(), planted_shares()).digest()
+    )
+    for pair in other:
+        w, y = pair.chosen, pair.rejected
+        assert (w.occupation, w.adjective, w.place) == (y.occupation, y.adjective, y.place) and w.jitter != y.jitter
+        if pair.principle.risk == "bias":
+            attribute = ATTRIBUTES[pair.principle.id]
+            assert getattr(w, attribute) != getattr(y, attribute)
+        else:
+            assert y.toxic == pair.principle.id and w.toxic is None
+        for gender in {"male", "female"}:
+            assert not re.search(rf"\b{gender}\b", pair.prompt) or w.gender == y.gender == gender
+    toxic = [p for p in other if p.principle.risk == "toxicity"]
+    assert 0.2 < sum(p.chosen.tone != p.rejected.tone for p in toxic) / len(toxic) < 0.9
+    assert all(p.chosen.jitter == p.rejected.jitter for p in pairs)
+
+
 def test_bias_pairs_differ_in_the_protected_attribute_alone(pairs):
     bias = [p for p in pairs if p.principle.risk == "bias"]
     assert len(bias) > 1500

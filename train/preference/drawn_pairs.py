@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -27,6 +28,8 @@ from livo.runs import weights_digest
 from livo.types import MAX_SEED, Principle, SamplingOptions
 
 ATTRIBUTES = attributes_by_principle(("gender", "tone"))  # what the drawn world draws
+Losers = Literal["twin", "random"]
+"""What a rejected picture is: the chosen one with the attribute changed, or any other picture of the same caption."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class PairMaker:
         shares: what `measure_shares` found; concepts held out for evaluation are left aside.
         mix: share of the pairs by principle id; toxic kinds share "toxicity". A principle that is not in it is left
             out.
+        losers: "random" is as the paper's release pairs pictures: the two share the caption alone.
 
     Raises:
         ValueError: a principle against bias is in the mix, and no concept teaches it.
@@ -142,8 +146,9 @@ class PairMaker:
         principles: Sequence[Principle],
         shares: Mapping[str, Mapping[str, Mapping[str, int]]],
         mix: Mapping[str, float] | None = None,
+        losers: Losers = "twin",
     ) -> None:
-        self.world = world
+        self.world, self.losers = world, losers
         drawable = {*ATTRIBUTES, *TOXIC_KINDS}  # a principle of one's own is not: the world has no picture of it
         principles = [principle for principle in principles if principle.id in drawable]
         self.principles = {principle.id: principle for principle in principles}
@@ -163,6 +168,7 @@ class PairMaker:
     def digest(self) -> str:
         """Which pairs these are: 16 hex digits of everything that `pair` reads."""
         everything = repr((self.world, self.principles, self.mix, self.sides))
+        everything += "" if self.losers == "twin" else self.losers
         return hashlib.sha256(everything.encode()).hexdigest()[:16]
 
     def _balanced(self, principle_id: str, rng: random.Random) -> tuple[str, list[str], list[str]]:
@@ -189,7 +195,8 @@ class PairMaker:
             wording = rng.choice(wordings)
             named = rng.random() < 0.3
             text = caption(self.world, scene, opening, name_gender=named, wording=wording)
-            return Pair(text, self.principles[toxic], clean_counterpart(scene), scene)
+            fixed = {"gender"} if named else set()
+            return Pair(text, self.principles[toxic], clean_counterpart(scene), self._loser(scene, fixed, rng))
         concept, low, high = self._balanced(kind, rng)
         occupation = concept if concept in self.world.occupations else None
         adjective = concept if concept in self.world.adjectives else None
@@ -198,9 +205,24 @@ class PairMaker:
         attribute = ATTRIBUTES[kind]
         chosen = scene.with_attribute(attribute, rng.choice(low))
         rejected = scene.with_attribute(attribute, rng.choice(high))
-        name_other = rng.random() < 0.15
-        text = caption(self.world, chosen, opening, name_gender=kind != "gender_equality" and name_other)
-        return Pair(text, self.principles[kind], chosen, rejected)
+        named = rng.random() < 0.15 and kind != "gender_equality"
+        text = caption(self.world, chosen, opening, name_gender=named)
+        fixed = {attribute, "gender"} if named else {attribute}
+        return Pair(text, self.principles[kind], chosen, self._loser(rejected, fixed, rng))
+
+    def _loser(self, scene: Scene, fixed: Collection[str], rng: random.Random) -> Scene:
+        """The rejected scene: `scene` itself, the chosen one's twin, or another that its caption and label fit.
+
+        Args:
+            fixed: attributes that stay, since the pair is about them or the caption names them.
+        """
+        if self.losers == "twin":
+            return scene
+        drawn = dict(
+            zip(("gender", "tone"), draw_attributes(self.world, scene.occupation, scene.adjective, rng), strict=True)
+        )
+        free = {name: value for name, value in drawn.items() if name not in fixed}
+        return replace(scene, jitter=rng.getrandbits(32), **free)
 
 
 def concept_prompts(world: World) -> dict[str, str]:
