@@ -246,12 +246,8 @@ def build_train_tab(bench: Workbench, trainer: LiveTrainer | None) -> None:
                 "live-loss",
             )
             with gr.Row(elem_classes="numbers"):
-                gamma_1 = gr.Number(
-                    start.gamma_1, label="Gamma 1, chosen", step=0.1, min_width=110, elem_id="live-gamma-1"
-                )
-                gamma_2 = gr.Number(
-                    start.gamma_2, label="Gamma 2, rejected", step=0.1, min_width=110, elem_id="live-gamma-2"
-                )
+                gamma_1 = gr.Number(start.gamma_1, label="Gamma 1", step=0.1, min_width=110, elem_id="live-gamma-1")
+                gamma_2 = gr.Number(start.gamma_2, label="Gamma 2", step=0.1, min_width=110, elem_id="live-gamma-2")
             with gr.Row(elem_classes="numbers"):
                 steps = gr.Number(
                     DEFAULT_STEPS, label="Training steps", precision=0, min_width=110, elem_id="live-steps"
