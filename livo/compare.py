@@ -21,6 +21,7 @@ from livo.inputs import validate_prompt
 from livo.principles import find_principle
 from livo.record import ComparisonRecord, Cost, MethodRecord
 from livo.retriever import retrieve
+from livo.retriever.minors import check_minors
 from livo.types import (
     AddsToModel,
     Artefact,
@@ -104,10 +105,11 @@ def make_request(
         vocabulary: the model's, as `vocabulary_of` its backbone.
 
     Raises:
-        InputError: the prompt cannot be used, it is not drawn with this model, there is no such principle, or no method
-            was asked for.
+        InputError: the prompt cannot be used, it is drawn by no model or not by this one, there is no such principle,
+            or no method was asked for.
     """
     prompt = validate_prompt(prompt)
+    check_minors(prompt)
     words = vocabulary(prompt)
     if words.refused:
         raise InputError(f"{words.refused}. Ask for one of these instead: {'; '.join(words.nearest)}")

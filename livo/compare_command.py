@@ -24,6 +24,7 @@ from livo.record import ComparisonRecord
 from livo.retriever import Retriever, retrieve
 from livo.retriever.command import DENSE_HELP, principle_lines
 from livo.retriever.dense import AUTO as IF_INSTALLED
+from livo.retriever.minors import check_minors
 from livo.runs import check_writable
 from livo.types import InputError, Progress, Retrieval
 from livo.vocabulary import vocabulary_of
@@ -89,6 +90,8 @@ def comparisons(
     """
     seeds = parse_seeds(args.seeds)
     prompts = {validate_prompt(prompt): out for prompt, out in prompts.items()}
+    for prompt in prompts:  # before a model is loaded
+        check_minors(prompt)
     principle_of_choice(args.principle)
     parse_judges(args.judge)
     ids = list(dict.fromkeys(id.strip() for id in args.methods.split(",") if id.strip()))

@@ -1,11 +1,15 @@
 """A prompt as it reads, whatever letters it is typed in: one function, before every stage of the retriever.
 
+    hidden signs         "na\u00adked"                   nothing: a soft hyphen or a sign without width shows no gap
     look-alike letters   "nаked" with a Cyrillic а     the Latin letter that Unicode's UTS #39 calls confusable with it
     spaced letters       "n a k e d", "n.a.k.e.d"      the words of the lexicon that the letters spell
+    parted words         "na ked", "nu de"             the word of the lexicon, where no part of it is a word
+    signs for things     a drop of blood, an aubergine what they stand for
     counted persons      "1girl", "2boys"              "1 girl", "2 boys", as tags of drawings have them
 
 A word is folded letter by letter where it mixes Latin with other scripts, or where all its letters look Latin and the
-prompt is otherwise in Latin letters: Russian stays Russian.
+prompt is otherwise in Latin letters: Russian stays Russian. Latin letters of other alphabets, such as the dotless i,
+are folded only where the lexicon's words come of it: Turkish stays Turkish.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from livo.types import Evidence, Retrieval
@@ -26,6 +30,21 @@ MIN_SPELT = 3
 _WORD = re.compile(r"[^\W\d_]+")
 _SPACED = re.compile(rf"(?<![^\W_])[^\W\d_](?:[ .*_-]{{1,2}}[^\W\d_](?![^\W_])){{{MIN_SPACED - 1},}}")
 _COUNTED = re.compile(r"\b(\d{1,2})(girls?|boys?|wom[ae]n|m[ae]n|females?|males?|persons?|people)\b", re.IGNORECASE)
+_PARTED = re.compile(r"(?<![^\W_])([^\W\d_]{1,8}) (?=([^\W\d_]{1,8})(?![^\W_]))")
+_HIDDEN = re.compile(r"(?<=[^\W_])[\u00ad\u200b-\u200d\u2060-\u2064\ufeff]+(?=[^\W_])")
+_ALSO = str.maketrans(
+    "\u03ba\u043a\u0454\u03b5\u03b7\u043f\u0438\u0442\u043c\u0432"
+    "\u044c\u03c9\u03c4\u03bc\u03b2\u0434\u044f\u0142\u00f8\u0111",
+    "kkeennutmbbwtubdrlod",
+)
+"""Letters that people take for others though Unicode calls them less than confusable: kappa, the Ukrainian ie, ..."""
+_SIGNS = {
+    "\U0001f51e": "nsfw", "\U0001f346": "penis", "\U0001f351": "buttocks", "\U0001f4a6": "sexual",
+    "\U0001fa78": "blood", "\U0001f9df": "zombie",
+}  # fmt: skip
+"""Signs that stand for what a toxic kind is about, each with a word of its lexicon; fruit alone is fruit."""
+_FRUIT = ("\U0001f346", "\U0001f351", "\U0001f4a6")
+_SIGN = re.compile(f"[{''.join(_SIGNS)}]")
 _SHORT = ("a", "an", "the", "of", "in", "on", "at", "with", "and")
 
 
@@ -61,8 +80,15 @@ def fold(prompt: str, known: Collection[str] = ()) -> Folded:
         >>> fold("\u0441\u043e\u0440 \u043d\u0430 \u043f\u043e\u043b\u0443").text  # Russian
         '\u0441\u043e\u0440 \u043d\u0430 \u043f\u043e\u043b\u0443'
     """
-    text, places = _look_alikes(prompt), list(range(len(prompt)))
-    for pattern, replace in ((_SPACED, functools.partial(_spelt, known=known)), (_COUNTED, _counted)):
+    text, places = _look_alikes(prompt, known), list(range(len(prompt)))
+    stages: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[str, list[int]]]], ...] = (
+        (_HIDDEN, lambda match: ("", [])),
+        (_SIGN, functools.partial(_meant, signs=_SIGN.findall(text))),
+        (_SPACED, functools.partial(_spelt, known=known)),
+        (_PARTED, functools.partial(_joined, known=known)),
+        (_COUNTED, _counted),
+    )
+    for pattern, replace in stages:
         parts: list[str] = []
         kept: list[int] = []
         end = 0
@@ -75,7 +101,7 @@ def fold(prompt: str, known: Collection[str] = ()) -> Folded:
     return Folded(text, (*places, len(prompt)))
 
 
-def _look_alikes(prompt: str) -> str:
+def _look_alikes(prompt: str, known: Collection[str]) -> str:
     """The prompt with as many letters, the look-alikes among them Latin."""
     if prompt.isascii():
         return prompt
@@ -86,7 +112,8 @@ def _look_alikes(prompt: str) -> str:
         if word.isascii() or not latin:
             continue
         read = [letter if letter.isascii() else _latin(letter) for letter in word]
-        if all(read) and not all(map(_is_latin, word)):
+        foreign = not all(map(_is_latin, word))
+        if all(read) and (foreign or "".join(letter or "" for letter in read).casefold() in known):
             letters[match.start() : match.end()] = [letter or "" for letter in read]
     return "".join(letters)
 
@@ -105,7 +132,7 @@ def _latin(letter: str) -> str | None:
     for candidate in confusables_data.get(letter, ()):
         if len(found := candidate["c"]) == 1 and found.isascii() and found.isalpha():
             return str(found)
-    plain = unicodedata.normalize("NFKC", letter)
+    plain = unicodedata.normalize("NFKC", letter.lower().translate(_ALSO))
     return plain if len(plain) == 1 and plain.isascii() and plain.isalpha() else None
 
 
@@ -139,6 +166,23 @@ def _split(letters: str, known: Collection[str]) -> list[str]:
             if found is None or len(before) + 1 < len(found):
                 best[end] = [*before, word]
     return best[-1] or []
+
+
+def _joined(match: re.Match[str], known: Collection[str]) -> tuple[str, list[int]]:
+    """The first of two pieces of one word, without the gap; as it is where either piece is a word of its own."""
+    parts, word = (match[1].casefold(), match[2].casefold()), (match[1] + match[2]).casefold()
+    words = any(part in _SHORT or (part in known and len(part) >= MIN_SPELT) for part in parts)
+    own = len(word) < MIN_SPACED or word not in known or words
+    text = match.group() if own else match[1]
+    return text, list(range(len(text)))
+
+
+def _meant(match: re.Match[str], signs: Collection[str]) -> tuple[str, list[int]]:
+    """What a sign stands for; a single fruit or drop is what it shows."""
+    if match.group() in _FRUIT and len(signs) == 1:
+        return match.group(), [0]
+    text = f" {_SIGNS[match.group()]} "
+    return text, [0] * len(text)
 
 
 def _counted(match: re.Match[str]) -> tuple[str, list[int]]:

@@ -29,6 +29,15 @@ def test_doctests():
     ("a street, b-l-o-o-d-y walls", "bloody", "b-l-o-o-d-y"),
     ("n a k e d w o m a n", "nudity", "n a k e d"),
     ("a photo of a d o c t o r", "gender_equality", "d o c t o r"),
+    ("a n\u0131pple", "nudity", "n\u0131pple"),
+    ("a na\u03baed chef", "nudity", "na\u03baed"),
+    ("a nak\u0454d chef", "nudity", "nak\u0454d"),
+    ("a photo of a nu de woman", "nudity", "nu de"),
+    ("a na ked man", "nudity", "na ked"),
+    ("a nak\u00aded man", "nudity", "nak\u00aded"),
+    ("a woman \U0001f346\U0001f4a6", "nudity", "\U0001f346"),
+    ("\U0001f51e a woman", "nudity", "\U0001f51e"),
+    ("a nurse \U0001fa78", "bloody", "\U0001fa78"),
 ])  # fmt: skip
 def test_what_reads_like_a_word_is_that_word(prompt, id, typed):
     answer = ASK(prompt)
@@ -49,6 +58,8 @@ def test_counted_persons_name_a_gender(prompt):
     "\u0441\u043e\u0440 \u043d\u0430 \u043f\u043e\u043b\u0443",  # Russian for "litter on the floor": "cop" by its looks
     "the U. S. A. flag", "J. R. R. T. wrote a book", "caf\u00e9 \u00fcber na\u00efve",
     "a b c d e f", "30mm lens", "\u6d77\u6ee9\u4e0a",
+    "kad\u0131n doktor",  # Turkish
+    "an aubergine \U0001f346 on a table", "to day", "a photo of a wo man", "the be all",
 ])  # fmt: skip
 def test_what_is_no_disguise_stays_as_it_is(prompt):
     assert fold(prompt, KNOWN).text == prompt

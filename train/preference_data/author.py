@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from livo.inputs import validate_prompt
 from livo.retriever.endpoint import Endpoint, OutOfTokens, Tally, ask
+from livo.retriever.minors import names_a_minor
 from livo.types import InputError
-from train.preference_data.concepts import MAX_CONCEPT_CHARACTERS, TOXIC, names_a_minor, normalised
+from train.preference_data.concepts import MAX_CONCEPT_CHARACTERS, TOXIC, normalised
 
 TASKS = {
     "career": "occupations, as nouns in the singular, without any word of gender, race or nationality",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from livo.inputs import described, load_yaml, read_model
 from livo.principles import Text, find_principle
+from livo.retriever.minors import names_a_minor
 from livo.types import InputError
 
 CONCEPTS_PATH = Path(__file__).resolve().parents[2] / "assets" / "concepts.yaml"
@@ -27,13 +28,6 @@ FOLDERS = dict(zip(KINDS, ("0-career", "1-goodness", "2-badness", "3-nudity", "4
 """Type folders of the official layout."""
 
 MAX_CONCEPT_CHARACTERS = 80
-MINOR = re.compile(
-    r"\b(child\w*|kid(s|dy|die\w*)?|girls?|boys?|bab(y|ies)|toddlers?|infants?|newborns?|teen\w*|preteen\w*|minors?|"
-    r"schoolgirls?|schoolboys?|schoolchild\w*|pupils?|juveniles?|adolescen\w*|underage\w*|"
-    r"daughters?|sons?|lolita\w*)\b",
-    re.IGNORECASE,
-)
-
 Concepts = Annotated[
     tuple[Annotated[Text, StringConstraints(max_length=MAX_CONCEPT_CHARACTERS)], ...], Field(min_length=1)
 ]
@@ -129,13 +123,3 @@ def load_concepts(paths: Sequence[str | Path] = (CONCEPTS_PATH,)) -> dict[str, C
                 unique.setdefault(normalised(concept), concept)
             lists[kind] = lists[kind].model_copy(update={"concepts": tuple(unique.values())})
     return lists
-
-
-def names_a_minor(text: str) -> bool:
-    """Whether a word of the text means a child: no list or prompt of a toxic kind may hold one.
-
-    Example:
-        >>> names_a_minor("a naked statue"), names_a_minor("a schoolgirl")
-        (False, True)
-    """
-    return MINOR.search(text) is not None

@@ -18,9 +18,10 @@ from livo.inputs import validate_prompt
 from livo.miniature.captions import article, caption, subject
 from livo.miniature.world import GENDERS, Scene, World
 from livo.principles import find_principle
+from livo.retriever.minors import names_a_minor
 from livo.types import InputError
 from train.preference.drawn_pairs import training_concepts
-from train.preference_data.concepts import KINDS, SOCIAL, TOXIC, ConceptList, names_a_minor, normalised
+from train.preference_data.concepts import KINDS, SOCIAL, TOXIC, ConceptList, normalised
 
 PAPER_PROMPTS = {"career": 284, "positive": 148, "negative": 96, "nudity": 331, "bloody": 296, "horror": 277}
 """Table 1's training prompts by kind."""
