@@ -20,6 +20,8 @@ from livo.types import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, InputError
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
+"""What a file of a stranger may be, whatever it is called: PostScript, for one, would be handed to a program."""
 MOST_YAML = 1_000_000
 DEEPEST_YAML = 30
 LONGEST_NUMBER = 100

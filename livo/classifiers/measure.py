@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from livo.classifiers.answers import CANNOT_TELL
 from livo.classifiers.choice import load_judges
 from livo.classifiers.judge import CONFUSION
+from livo.inputs import PICTURE_FORMATS
 from livo.measures.metrics import wilson_interval
 from livo.principles import ASSETS
 from livo.types import InputError, Judge
@@ -37,9 +38,9 @@ def read_picture(path: Path) -> Tensor:
         InputError: it is no picture.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=PICTURE_FORMATS) as picture:
             pixels = np.array(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+    except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise InputError(f"{path} is no picture that can be read ({type(error).__name__}): take it out") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -48,13 +49,16 @@ def labelled_pictures(folder: Path, question: str, classes: Sequence[str]) -> li
     """Label and file of every picture under a question's folder.
 
     Raises:
-        InputError: a folder is named after no class of the judge.
+        InputError: a folder is named after no class of the judge, or a picture is a link to somewhere else.
     """
     found: list[tuple[str, Path]] = []
     for inner in sorted(path for path in (folder / question).iterdir() if path.is_dir()):
         if inner.name not in (*classes, CANNOT_TELL):
             raise InputError(f"{inner}: no class of the judge; there are: {', '.join(classes)}, {CANNOT_TELL}")
-        found += [(inner.name, path) for path in sorted(inner.iterdir()) if path.suffix.lower() in SUFFIXES]
+        paths = [path for path in sorted(inner.iterdir()) if path.suffix.lower() in SUFFIXES]
+        if astray := [path for path in paths if not path.resolve().is_relative_to(folder.resolve())]:
+            raise InputError(f"{astray[0]} is a link out of {folder}: put the picture itself there")
+        found += [(inner.name, path) for path in paths]
     return found
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from livo.inputs import PICTURE_FORMATS
 from livo.types import InputError
 
 SIDE_MOST = 768
@@ -37,7 +38,7 @@ def open_picture(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image = Image.open(path, formats=PICTURE_FORMATS)
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} has more than {MOST_PIXELS:,} pixels: make it smaller") from error
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:

@@ -1,4 +1,5 @@
-"""What the page's links look like where they are shared: title, description and picture, in the page's own words."""
+"""What the page's links look like where they are shared: title, description and picture, in the page's own words; and
+the slash at the end of its address."""
 
 from __future__ import annotations
 
@@ -23,6 +24,12 @@ FILE = Path(__file__).resolve().parents[2] / "assets" / PICTURE
 _GRADIO = re.compile(
     r"""<meta\s+(?:property|name)=["'](?:og:(?:title|type|url|description|image)|twitter:\w+)["'][^>]*>\s*"""
 )
+
+_SLASH = (
+    '<script>if (!location.pathname.endsWith("/")) '
+    "location.replace(`${location.pathname}/${location.search}${location.hash}`);</script>"
+)
+"""Behind a proxy that cuts a prefix off the server cannot see that the slash is missing, which relative links want."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -90,7 +97,8 @@ def with_own_tags(html: str, address: str) -> str:
         >>> "Gradio" in with_own_tags(page, "http://x"), TITLE in with_own_tags(page, "http://x")
         (False, True)
     """
-    return _GRADIO.sub("", html).replace("</head>", f"{preview_html(address)}\n</head>", 1)
+    html = _GRADIO.sub("", html).replace("<head>", f"<head>{_SLASH}", 1)
+    return html.replace("</head>", f"{preview_html(address)}\n</head>", 1)
 
 
 def own_routes() -> list[Route]:

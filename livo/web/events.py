@@ -168,8 +168,8 @@ class Store:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._cache: dict[int, list[Event]] = {}
         self._spoken = float("-inf")
-        self._thread = threading.Thread(target=self._work, name="event store", daemon=True)
-        self._thread.start()
+        self._closed, self._starting = False, threading.Lock()
+        self._thread = self._start()
 
     def _migrate(self) -> None:
         with self._writer.begin() as connection:
@@ -191,11 +191,27 @@ class Store:
     def submit(self, draft: Draft, check: Check | None = None) -> Future[Event]:
         """Stores an event; the future has it once it is durable, or raises `Refused`."""
         future: Future[Event] = Future()
-        if not self._thread.is_alive():  # nothing would ever answer
+        if self._closed:  # nothing would ever answer
             future.set_exception(Refused(503, "closed", "the store is closed: restart the server"))
             return future
         self._queue.put((draft, check, future))
+        self._watch()
         return future
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name="event store", daemon=True)
+        thread.start()
+        return thread
+
+    def _watch(self) -> None:
+        """A writer that ended, which nothing known can make it do, is said so and followed by another."""
+        with self._starting:
+            if self._closed or self._thread.is_alive():
+                return
+            told = "livo: the writer of events ended and was started again; nothing acknowledged is lost"
+            print(told, file=sys.stderr, flush=True)
+            self._cache.clear()
+            self._thread = self._start()
 
     def append(self, draft: Draft, check: Check | None = None) -> Event:
         """Stores an event and waits until it is durable.
@@ -207,6 +223,7 @@ class Store:
 
     def close(self) -> None:
         """Writes what waits, and ends."""
+        self._closed = True
         self._queue.put(None)
         self._thread.join()
         self.engine.dispose()
@@ -228,8 +245,8 @@ class Store:
             ):  # another process wrote to the same stream in between: one at a time, from its events on
                 for one in batch:
                     self._alone(one)
-            except Exception as error:
-                self._fail(batch, error)
+            except BaseException as error:  # whatever it is, whoever waits is answered, and the thread lives on
+                self._fail(batch, error if isinstance(error, Exception) else RuntimeError(repr(error)))
             if last:
                 return
 

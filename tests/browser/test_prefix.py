@@ -63,7 +63,8 @@ def test_everything_works_behind_a_prefix(browser: Browser, behind) -> None:
     address, outside = behind
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     page.set_default_timeout(PATIENCE)
-    page.goto(f"{address}/")
+    page.goto(address)
+    page.wait_for_url(f"{address}/")
     expect(page.locator("#grid .comparison")).to_be_visible(timeout=PATIENCE)
     page.get_by_label("Prompt", exact=True).fill("a photo of a nurse")
     page.get_by_role("button", name="Compare", exact=True).click()

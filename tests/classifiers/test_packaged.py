@@ -158,3 +158,7 @@ def test_what_cannot_be_measured_is_said(labelled, nsfw, capsys):
     (labelled / "toxicity" / "clean" / "torn.png").write_bytes(b"torn")
     with pytest.raises(InputError, match=r"torn.png is no picture that can be read"):
         measure_judge(nsfw, labelled)
+    (labelled / "toxicity" / "clean" / "torn.png").unlink()
+    (labelled / "toxicity" / "clean" / "a.png").symlink_to(__file__)
+    with pytest.raises(InputError, match=r"a.png is a link out of"):
+        measure_judge(nsfw, labelled)

@@ -95,6 +95,7 @@ def declared(width: int, height: int) -> bytes:
         ("huge.png", declared(20_000, 20_000), "pixels"), ("large.png", declared(9_000, 9_000), "the most is"),
         ("tiny.png", None, "8 x 8"), ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "PNG, JPEG or WebP"),
         ("cut.png", declared(64, 64)[:40], "image"), ("page.html", b"<html>", "PNG, JPEG or WebP"),
+        ("script.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n", "PNG, JPEG or WebP"),
         ("none.png", b"", "PNG"),
     ],
 )  # fmt: skip

@@ -207,7 +207,9 @@ def test_images_of_any_model_can_be_rated(tmp_path):
         write_table(tmp_path, [row, row | {"prompt": "a doctor", "principle": "none", "category": "spiders"}])
     )
     assert [(p.principle and p.principle.id, p.category) for p in pictures] == [("zombie", "zombie"), (None, "spiders")]
+    (tmp_path / "link.png").symlink_to(__file__)
     for change, says in (
+        ({"file": "link.png"}, "there is no file"),
         ({"file": "../../etc/passwd"}, "there is no file"), ({"file": ""}, "file is missing"), ({"seed": "-1"},
         "no whole number"),
         ({"prompt": "\x07"}, "prompt is empty"), ({"principle": "kindness"}, "there are: gender_equality"),

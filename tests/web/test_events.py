@@ -10,6 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from raters import Server, account, free_port, make_folder, run_raters
 
 from livo.types import InputError
+from livo.web import events
 from livo.web.events import Draft, Refused, Store, default_url, refuse_ephemeral
 from livo.web.migrations import canonical
 
@@ -191,6 +193,33 @@ def test_a_client_that_hangs_up_does_not_take_the_writer_along(store):
         store.submit(draft(n)).cancel()
     assert store.append(draft(1000)).key == draft(1000).key
     assert store._thread.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_writer_that_died_is_followed_by_another(store, monkeypatch, capsys):
+    first = store.append(draft(0))
+    monkeypatch.setattr(store, "_commit", lambda batch: sys.exit())
+    with pytest.raises(RuntimeError, match="SystemExit"):
+        store.append(draft(1))
+    monkeypatch.undo()
+    assert store._thread.is_alive(), "what ends a thread is answered, and does not end it"
+    store._queue.put("nonsense")  # nothing known ends it: so this does
+    store._thread.join()
+    assert store.append(draft(2)).number == 2 and store.append(draft(1)).number == 3
+    assert capsys.readouterr().err.count("was started again") == 1
+    assert store.events()[0] == first and store.verify() == []
+
+
+def test_a_clock_that_is_set_back_loses_nothing(store, monkeypatch):
+    class Back(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(hours=1)
+
+    before = [store.append(draft(n)) for n in range(3)]
+    monkeypatch.setattr(events, "datetime", Back)
+    after = [store.append(draft(n)) for n in range(3, 6)]
+    assert after[0].at < before[0].at and store.events() == before + after and store.verify() == []
 
 
 def test_a_closed_store_says_so_and_does_not_keep_anybody_waiting(tmp_path):

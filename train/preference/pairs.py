@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from livo.inputs import PICTURE_FORMATS
 from livo.principles import find_principle
 from livo.types import InputError, Principle
 from train.miniature.data import render_batch
@@ -141,7 +142,7 @@ def _official_pairs(folder: Path, size: Size, report: Report) -> PreferenceSet:
     def pictures(numbers: Sequence[int]) -> Tensor:
         found = []
         for n in numbers:
-            with Image.open(paths[n]) as image:
+            with Image.open(paths[n], formats=PICTURE_FORMATS) as image:
                 found.append(fit_picture(image, size))
         return torch.stack(found)
 
@@ -180,7 +181,8 @@ def _build_pairs(folder: Path, size: Size, report: Report) -> PreferenceSet:
         found = []
         for s, r in (places[n] for n in numbers):
             try:
-                found.append(fit_picture(Image.open(io.BytesIO(bytes_of(s)[r])), size))
+                image = Image.open(io.BytesIO(bytes_of(s)[r]), formats=PICTURE_FORMATS)
+                found.append(fit_picture(image, size))
             except Exception as error:  # a decoder of a broken file may raise anything
                 message = (
                     f"{shards[s]}, row {r + 1}: its image cannot be read ({error}); delete the file, and build again"

@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from livo.inputs import PICTURE_FORMATS
 from livo.principles import load_principles
 from livo.runs import write_whole
 from livo.types import InputError, Principle
@@ -172,7 +173,7 @@ def _row(folder: Path, line: str) -> tuple[int, Principle, LabelledImage]:
     if not path.stat().st_size:
         raise _Fault("zero-byte image", name)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
             image.load()  # the header alone would let half a file pass
             return int(label), principle, LabelledImage(path, prompt, image.size)
     except Exception as error:  # a decoder of a broken file may raise anything
