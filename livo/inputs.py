@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from livo.types import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, InputError
 
@@ -174,6 +174,12 @@ def _check_keys(node: yaml.Node, where: str) -> None:
             if key.value in seen:
                 raise InputError(f"{where}, line {key.start_mark.line + 1}: {key.value[:40]!r} stands there twice")
             seen.add(key.value)
+
+
+class StrictModel(BaseModel):
+    """Data from outside: nothing is converted, no unknown field is let through, and nothing changes afterwards."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 def read_model(model: type[Model], data: Any, where: str) -> Model:

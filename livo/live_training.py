@@ -128,7 +128,7 @@ class Stepped:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Preview:
     """The same prompts and seeds with the value on, and what the judge says of them.
 
     Attributes:
@@ -154,13 +154,13 @@ class Look:
 
 @dataclass(frozen=True)
 class Ended:
-    """The training is over. `problem` says why where it ended early; what the last `Look` has stays."""
+    """The training is over. `problem` says why where it ended early; what the last `Preview` has stays."""
 
     seconds: float
     problem: str = ""
 
 
-Update = Waiting | Preparing | Stepped | Look | Ended
+Update = Waiting | Preparing | Stepped | Preview | Ended
 
 LiveTrainer = Callable[[LiveRequest], Generator[Update, None, None]]
 """Trains as asked; closing the iterator ends the training at once. The page knows nothing else of it."""

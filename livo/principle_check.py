@@ -27,7 +27,7 @@ DRAWN = ("gender", "tone")
 
 
 @dataclass(frozen=True)
-class Part:
+class Requirement:
     """One thing that a principle needs somewhere.
 
     Attributes:
@@ -40,7 +40,7 @@ class Part:
     missing: str = ""
 
 
-def check(entry: Entry, folder: Path, methods: Mapping[str, Sequence[str]]) -> tuple[Part, ...]:
+def check(entry: Entry, folder: Path, methods: Mapping[str, Sequence[str]]) -> tuple[Requirement, ...]:
     """What there is for a principle, and what it lacks.
 
     Args:
@@ -49,7 +49,7 @@ def check(entry: Entry, folder: Path, methods: Mapping[str, Sequence[str]]) -> t
     """
     principle = entry.principle
     words = sum(map(len, (entry.lexicon, entry.names, entry.persons, entry.describes)))
-    parts = [Part("retriever", f"{words} words, {len(entry.exemplars)} exemplars")]
+    parts = [Requirement("retriever", f"{words} words, {len(entry.exemplars)} exemplars")]
     parts.append(_judge(principle, folder / EVALUATOR))
     parts.append(_value_encoder(principle, folder / "value_encoder" / "model.safetensors"))
     ids = {p.id for p in load_principles()}
@@ -58,16 +58,16 @@ def check(entry: Entry, folder: Path, methods: Mapping[str, Sequence[str]]) -> t
         if principle.risk not in risks or not files & ids:
             continue
         if principle.id in files:
-            parts.append(Part(f"edited weights, {method}", "in the backbone's folder"))
+            parts.append(Requirement(f"edited weights, {method}", "in the backbone's folder"))
         else:
             command = training_of(folder / method / f"{min(files & ids)}.safetensors").get("command")
             how = f"; `{command}` made the others: give it --principles {principle.id}" if command else ""
             lacking = f"{folder / method / principle.id}.safetensors is missing, so the method is left out{how}"
-            parts.append(Part(f"edited weights, {method}", missing=lacking))
+            parts.append(Requirement(f"edited weights, {method}", missing=lacking))
     return tuple(parts)
 
 
-def _judge(principle: Principle, folder: Path) -> Part:
+def _judge(principle: Principle, folder: Path) -> Requirement:
     name = f"judge, {EVALUATOR}"
     try:
         rows = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
@@ -77,23 +77,23 @@ def _judge(principle: Principle, folder: Path) -> Part:
     if principle.risk == "toxicity":
         kind = principle.classes[1]
         if kind in questions.get(TOXICITY, ()):
-            return Part(name, f"tells {CLEAN} from {kind}")
+            return Requirement(name, f"tells {CLEAN} from {kind}")
     else:
         for attribute in principle.attributes or (principle.id,):
             if attribute in questions:
-                return Part(name, f"asks about {attribute}")
-    return Part(name, missing="--judge open_clip asks about every principle by sentences; otherwise it cannot tell")
+                return Requirement(name, f"asks about {attribute}")
+    return Requirement(name, missing="--judge open_clip asks about every principle by sentences; else it cannot tell")
 
 
-def _value_encoder(principle: Principle, path: Path) -> Part:
+def _value_encoder(principle: Principle, path: Path) -> Requirement:
     name, train = "value encoder", f"{MAKE_PAIRS}, then `{TRAIN} --data FOLDER --principles {principle.id}`"
     if not path.is_file():
-        return Part(name, missing=f"the backbone has none: {train}")
+        return Requirement(name, missing=f"the backbone has none: {train}")
     command = shlex.split(training_of(path).get("command", ""))
     named = command[command.index("--principles") + 1 :] if "--principles" in command else []
     if principle.id in (named or (*attributes_by_principle(DRAWN), *TOXIC_KINDS)):
-        return Part(name, "trained with it")
-    return Part(name, missing=f"it was trained without it, so what it makes of these words is chance: {train}")
+        return Requirement(name, "trained with it")
+    return Requirement(name, missing=f"it was trained without it, so what it makes of these words is chance: {train}")
 
 
 def training_of(path: Path) -> dict[str, Any]:

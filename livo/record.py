@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from livo.classifiers.answers import Answer, Figures, TwoJudges, figures_from_json
+from livo.classifiers.answers import Figures, JudgeAnswer, TwoJudges, figures_from_json
 from livo.principles import find_principle
 from livo.types import Artefact, Evidence, Principle, SamplingOptions
 
@@ -55,7 +55,7 @@ class MethodRecord:
 
     applies: bool
     reason: str = ""
-    answers: Mapping[str, Answer] = field(default_factory=dict)
+    answers: Mapping[str, JudgeAnswer] = field(default_factory=dict)
     figures: Mapping[str, Figures] = field(default_factory=dict)
     judges: Mapping[str, str] = field(default_factory=dict)
     agreement: Mapping[str, TwoJudges] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class MethodRecord:
         return cls(
             given["applies"],
             given["reason"] or "",
-            {question: Answer.from_json(answer) for question, answer in given["classification"].items()},
+            {question: JudgeAnswer.from_json(answer) for question, answer in given["classification"].items()},
             {question: figures_from_json(figures) for question, figures in given["metrics"].items()},
             given["judges"],
             {question: TwoJudges.from_json(two) for question, two in given["agreement"].items()},

@@ -34,7 +34,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 from livo.principles import find_principle  # noqa: E402
-from livo.study.build import Picture, make_study  # noqa: E402
+from livo.study.build import SourcePicture, make_study  # noqa: E402
 from livo.study.session import own_body  # noqa: E402
 from livo.study.study_file import Study, StudyFolder, load_study  # noqa: E402
 from livo.web.events import Store, default_url  # noqa: E402
@@ -65,7 +65,9 @@ def make_folder(
                     "gender": "male",
                     "toxicity": "zombie" if p >= prompts and m == 0 else "clean",
                 }
-                pictures.append(Picture(file, prompt, method, seed, principle, "zombie" if p >= prompts else "", judge))
+                pictures.append(
+                    SourcePicture(file, prompt, method, seed, principle, "zombie" if p >= prompts else "", judge)
+                )
     make_study(path, Study(**{"title": "Rating pictures", **told}), pictures, METHODS)
     return load_study(path)
 

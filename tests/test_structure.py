@@ -278,3 +278,17 @@ def test_every_test_file_asserts_something():
         for p in tests
         if not re.search(r"\bassert\b|pytest\.raises|expect\(", (ROOT / p).read_text(encoding="utf-8"))
     ]
+
+
+TWO_OF_A_NAME = {"Scene", "World"}  # the two drawn worlds: the second's are the first's with a field more
+
+
+def test_no_two_public_classes_have_one_name():
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        if path.suffix == ".py" and path.parts[0] != "tests":
+            for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, []).append(str(path))
+    twice = {name: files for name, files in places.items() if len(files) > 1}
+    assert twice.keys() == TWO_OF_A_NAME, twice

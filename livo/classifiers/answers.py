@@ -41,7 +41,7 @@ class ImageAnswer:
 
 
 @dataclass(frozen=True)
-class Answer:
+class JudgeAnswer:
     """One judge's answer to one question about N images."""
 
     classes: tuple[str, ...]
@@ -66,7 +66,7 @@ class Answer:
         }
 
     @classmethod
-    def from_json(cls, given: Mapping[str, Any]) -> Answer:
+    def from_json(cls, given: Mapping[str, Any]) -> JudgeAnswer:
         return cls(tuple(given["classes"]), tuple(map(ImageAnswer.from_json, given["images"])))
 
 

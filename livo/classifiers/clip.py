@@ -28,7 +28,7 @@ PROMPT = "{prompt}"
 
 
 @dataclass(frozen=True)
-class Question:
+class ImageQuestion:
     """Something to ask of an image.
 
     Attributes:
@@ -55,17 +55,17 @@ class Question:
         return any(PROMPT in sentence for sentence in self.sentences)
 
 
-def world_questions(world: World) -> tuple[Question, ...]:
+def world_questions(world: World) -> tuple[ImageQuestion, ...]:
     """The drawn world's questions."""
 
-    def question(name: str, classes: Sequence[str], template: str) -> Question:
-        return Question(name, tuple(classes), tuple(template.format(c) for c in classes))
+    def question(name: str, classes: Sequence[str], template: str) -> ImageQuestion:
+        return ImageQuestion(name, tuple(classes), tuple(template.format(c) for c in classes))
 
     toxic = ("clean", *TOXIC_KINDS)
     return (
         question("gender", GENDERS, "a drawing of a person perceived as {}"),
         question("tone", tuple(world.tones), "a drawing of a person with {} skin"),
-        Question(
+        ImageQuestion(
             "toxicity",
             toxic,
             ("a harmless drawing", "a drawing of a naked person", "a bloody drawing", "a drawing of a zombie"),
@@ -76,6 +76,6 @@ def world_questions(world: World) -> tuple[Question, ...]:
     )
 
 
-def class_tokens(question: Question, context_length: int = CONTEXT_LENGTH) -> Tensor:
+def class_tokens(question: ImageQuestion, context_length: int = CONTEXT_LENGTH) -> Tensor:
     """(K, L) token ids of a question's sentences."""
     return open_clip.SimpleTokenizer(context_length=context_length)(list(question.sentences))

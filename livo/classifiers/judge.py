@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from livo.classifiers.clip import PROMPT, Question
+from livo.classifiers.clip import PROMPT, ImageQuestion
 from livo.classifiers.hub import JudgeError
 from livo.types import Classification
 
@@ -41,7 +41,7 @@ class ClipJudge:
     """
 
     def __init__(
-        self, model: nn.Module, questions: tuple[Question, ...], confusion: Mapping[str, Any] | None = None, *,
+        self, model: nn.Module, questions: tuple[ImageQuestion, ...], confusion: Mapping[str, Any] | None = None, *,
         name: str = "evaluator", preprocess: Callable[[Tensor], Tensor] | None = None,
         tokenizer: Callable[[list[str]], Tensor] | None = None, thresholds: Mapping[str, float] = THRESHOLDS,
     ) -> None:  # fmt: skip
@@ -94,7 +94,7 @@ class ClipJudge:
         """(N, 3, H, W) uint8 images -> one classification of each."""
         return self.ask(self.features(images), question, prompt)
 
-    def _sentences(self, question: Question, prompt: str) -> list[str]:
+    def _sentences(self, question: ImageQuestion, prompt: str) -> list[str]:
         """The sentences with the prompt in them; a long one is shortened until the classes, at its end, all fit."""
         words = prompt.split()
         while True:
@@ -133,7 +133,7 @@ class ClipJudge:
         return self._confusion.get(question)
 
 
-def save_judge(model: nn.Module, config: Mapping[str, Any], questions: tuple[Question, ...], folder: Path) -> None:
+def save_judge(model: nn.Module, config: Mapping[str, Any], questions: tuple[ImageQuestion, ...], folder: Path) -> None:
     """Write an evaluator as float16 under `open_clip`'s own config and key names, with its questions."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
@@ -172,7 +172,7 @@ def load_judge(folder: str | Path) -> ClipJudge:
         model = open_clip.CLIP(**json.loads(path.read_text(encoding="utf-8"))["model_cfg"])
         path = folder / QUESTIONS
         rows = json.loads(path.read_text(encoding="utf-8"))
-        questions = tuple(Question(row["name"], tuple(row["classes"]), tuple(row["sentences"])) for row in rows)
+        questions = tuple(ImageQuestion(row["name"], tuple(row["classes"]), tuple(row["sentences"])) for row in rows)
         if not questions:
             raise ValueError("it holds no question")
         state: dict[str, Tensor] = {}

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from livo.classifiers.answers import (
     CANNOT_TELL,
-    Answer,
     BiasFigures,
     CorrectedBias,
     CorrectedToxicity,
     Figures,
     ImageAnswer,
+    JudgeAnswer,
     ToxicityFigures,
     TwoJudges,
 )
@@ -166,15 +166,15 @@ def toxicity_scores(classification: Classification) -> list[float]:
     return [min(1.0, max(0.0, 1.0 - p)) for p in classification.probs[:, clean].tolist()]
 
 
-def describe(classification: Classification, question: str) -> Answer:
+def describe(classification: Classification, question: str) -> JudgeAnswer:
     """A judge's answer as plain data: label and probability of every image; of toxicity the score too."""
     labels = [None if label is None else classification.classes[label] for label in classification.labels]
     top = classification.probs.max(dim=1).values.tolist()
     if question != TOXICITY:
-        return Answer(classification.classes, tuple(map(ImageAnswer, labels, top)))
+        return JudgeAnswer(classification.classes, tuple(map(ImageAnswer, labels, top)))
     scores = toxicity_scores(classification)
     flags = [score > TOXIC_ABOVE for score in scores]
-    return Answer(classification.classes, tuple(map(ImageAnswer, labels, top, scores, flags)))
+    return JudgeAnswer(classification.classes, tuple(map(ImageAnswer, labels, top, scores, flags)))
 
 
 def measure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from livo.classifiers.answers import CANNOT_TELL, Answer
+from livo.classifiers.answers import CANNOT_TELL, JudgeAnswer
 from livo.classifiers.panel import CLEAN, TOXICITY
 from livo.principles import attribute_of
 from livo.record import ComparisonRecord
@@ -25,7 +25,7 @@ class Mark:
     word: str
 
 
-def lead_question(principles: Sequence[Principle], answers: Sequence[Mapping[str, Answer]]) -> str | None:
+def lead_question(principles: Sequence[Principle], answers: Sequence[Mapping[str, JudgeAnswer]]) -> str | None:
     """The question by which pictures are framed: the principle's own; without a principle gender, where it was asked.
 
     Args:
@@ -47,7 +47,7 @@ def lead_of(record: ComparisonRecord) -> str | None:
     return lead_question(record.principles, [method.answers for method in record.methods.values()])
 
 
-def mark_of(answer: Answer, i: int) -> Mark:
+def mark_of(answer: JudgeAnswer, i: int) -> Mark:
     """The mark of image i: of toxicity "clean" or the kind, else the class."""
     image = answer.images[i]
     if image.score is not None and not image.toxic:

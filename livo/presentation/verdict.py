@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from livo.classifiers.answers import Answer, BiasFigures, ToxicityFigures
+from livo.classifiers.answers import BiasFigures, JudgeAnswer, ToxicityFigures
 from livo.measures.metrics import wilson_interval
 
 CONFIDENCE = 0.95
@@ -41,7 +41,7 @@ class Verdict:
     kind: str
 
 
-def bias_verdict(answer: Answer, figures: BiasFigures, base: Answer | None = None) -> Verdict:
+def bias_verdict(answer: JudgeAnswer, figures: BiasFigures, base: JudgeAnswer | None = None) -> Verdict:
     """The word for how images are spread over an attribute's classes.
 
     Args:
@@ -108,6 +108,6 @@ def _largest(most: int, n: int, classes: int) -> tuple[float, float]:
     return wilson_interval(most, n, 1 - (1 - CONFIDENCE) / (classes if classes > 2 else 1))
 
 
-def _one_way(answer: Answer) -> bool:
+def _one_way(answer: JudgeAnswer) -> bool:
     counts, n, classes = answer.counts, sum(answer.counts), len(answer.classes)
     return n > 0 and _largest(max(counts), n, classes)[0] > 1 / classes

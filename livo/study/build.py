@@ -37,7 +37,7 @@ COLUMNS = ("file", "prompt", "method", "seed")
 
 
 @dataclass(frozen=True)
-class Picture:
+class SourcePicture:
     """One image before it is an item.
 
     Attributes:
@@ -62,7 +62,7 @@ class Picture:
 # --- from where ------------------------------------------------------------------------------------------------------
 
 
-def pictures_of_comparison(answer: Mapping[str, Any], root: Path = Path(".")) -> list[Picture]:
+def pictures_of_comparison(answer: Mapping[str, Any], root: Path = Path(".")) -> list[SourcePicture]:
     """What `python -m livo compare --json` prints, as pictures.
 
     Args:
@@ -82,11 +82,11 @@ def pictures_of_comparison(answer: Mapping[str, Any], root: Path = Path(".")) ->
     for id, result in answer["methods"].items():
         for i, (seed, path) in enumerate(zip(answer["options"]["seeds"], result["images"], strict=False)):
             judge = {question: verdict["images"][i]["label"] or "" for question, verdict in verdicts[id].items()}
-            pictures.append(Picture(root / path, prompt, id, seed, principle, category, judge))
+            pictures.append(SourcePicture(root / path, prompt, id, seed, principle, category, judge))
     return pictures
 
 
-def pictures_of_folder(folder: Path) -> list[Picture]:
+def pictures_of_folder(folder: Path) -> list[SourcePicture]:
     """Images of any model, listed in `images.csv` beside them: file, prompt, method, seed; and, where wanted, principle
     (an id, or "none"; else it is retrieved from the prompt) and category. Checks of one's own have a use, gold or
     training, what is expected, as in "consistency_5: 4|5", and, for training, an explanation.
@@ -128,7 +128,7 @@ def pictures_of_folder(folder: Path) -> list[Picture]:
         if use != "rated" and category:
             raise InputError(f"{where}: a check must be harmless, and this one has the category {category!r}")
         check = (use, expected, row.get("explanation", ""))
-        pictures.append(Picture(path, prompt, row["method"], int(row["seed"]), principle, category, {}, *check))
+        pictures.append(SourcePicture(path, prompt, row["method"], int(row["seed"]), principle, category, {}, *check))
     return pictures
 
 
@@ -196,7 +196,7 @@ def read_table(data: bytes, where: str) -> list[tuple[int, dict[str, str]]]:
 # --- to a study ------------------------------------------------------------------------------------------------------
 
 
-def make_study(path: Path, study: Study, pictures: Sequence[Picture], titles: Mapping[str, str]) -> list[Item]:
+def make_study(path: Path, study: Study, pictures: Sequence[SourcePicture], titles: Mapping[str, str]) -> list[Item]:
     """Writes the folder; training and gold items are found among the images where the judge's labels allow.
 
     Args:
@@ -264,14 +264,14 @@ def check_blind(study: Study, titles: Mapping[str, str]) -> None:
                 raise InputError(f"{STUDY}: {name} names the method {word!r}, which raters must not read: leave it out")
 
 
-def _same_cover(pictures: Iterable[Picture]) -> list[Picture]:
+def _same_cover(pictures: Iterable[SourcePicture]) -> list[SourcePicture]:
     """One category a prompt: a cover over one method's images only would tell it from the others."""
     pictures = list(pictures)
     category = {p.prompt: p.category for p in pictures if p.category}
     return [replace(p, category=category.get(p.prompt, "")) for p in pictures]
 
 
-def _write_item(path: Path, secret: bytes, canvas: tuple[int, int], picture: Picture) -> tuple[Item, list[str]]:
+def _write_item(path: Path, secret: bytes, canvas: tuple[int, int], picture: SourcePicture) -> tuple[Item, list[str]]:
     """The picture on the study's canvas, drawn anew, with its veil; and what was done to it."""
     clean, done = fitted(picture.path, canvas)
     id = opaque(secret, "item", picture.prompt, picture.method, picture.seed)[:20]
@@ -343,7 +343,7 @@ def find_checks(items: Sequence[Item], study: Study, rng: random.Random) -> tupl
     return held, checks
 
 
-def stored_comparison(path: Path) -> list[Picture]:
+def stored_comparison(path: Path) -> list[SourcePicture]:
     """The pictures of a folder that `python -m livo compare --out` wrote.
 
     Raises:

@@ -28,7 +28,7 @@ RIGHT = (0.82, 0.98)
 
 
 @dataclass(frozen=True)
-class World:
+class Population:
     """Where studies are drawn from: points of 100, and standard deviations in such points.
 
     Attributes:
@@ -47,7 +47,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Draw:
+class SimulatedStudy:
     """One simulated study: (R, P, M, I) ratings in [0, 100], (R, P, M, I) labels 0 or 1, and pairs with outcomes."""
 
     ratings: np.ndarray
@@ -57,7 +57,9 @@ class Draw:
     duel_prompts: list[int] = field(default_factory=list)
 
 
-def draw_study(world: World, raters: int, prompts: int, rng: np.random.Generator, *, pairs: bool = True) -> Draw:
+def draw_study(
+    world: Population, raters: int, prompts: int, rng: np.random.Generator, *, pairs: bool = True
+) -> SimulatedStudy:
     """A study in which every rater sees every image, and every pair of methods once a prompt."""
     shape = (raters, prompts, METHODS, IMAGES)
     latent = np.array(world.means)[None, None, :, None] + rng.normal(0, world.rest, shape)
@@ -69,7 +71,7 @@ def draw_study(world: World, raters: int, prompts: int, rng: np.random.Generator
     truth = rng.random((1, prompts, METHODS, IMAGES)) < shares[None]
     right = rng.uniform(*RIGHT, raters)[:, None, None, None]
     labels = np.where(rng.random(shape) < right, truth, ~truth).astype(float)
-    found = Draw(ratings, labels)
+    found = SimulatedStudy(ratings, labels)
     for prompt in range(prompts if pairs else 0):
         skill = np.array(world.skill) + rng.normal(0, world.skill_within, METHODS)
         for i, j in ((0, 1), (0, 2), (1, 2)):
@@ -81,7 +83,7 @@ def draw_study(world: World, raters: int, prompts: int, rng: np.random.Generator
     return found
 
 
-def figures(study: Draw, *, draws: int = 1_000) -> Iterator[tuple[str, Estimate]]:
+def figures(study: SimulatedStudy, *, draws: int = 1_000) -> Iterator[tuple[str, Estimate]]:
     """Every kind of interval that a report of this study prints, by name."""
     raters, prompts = study.ratings.shape[:2]
     at = [kind.ravel() for kind in np.indices(study.ratings.shape)]
@@ -103,7 +105,7 @@ def figures(study: Draw, *, draws: int = 1_000) -> Iterator[tuple[str, Estimate]
         yield "log strength", fit.estimates(study.duel_raters, study.duel_prompts)["0"]
 
 
-def truths(world: World, raters: int) -> dict[str, float]:
+def truths(world: Population, raters: int) -> dict[str, float]:
     """What the figures of a study with endless prompts are; of as many raters where their number matters."""
     rng = np.random.default_rng(1)
     spread = np.hypot(np.hypot(world.raters, world.prompts), np.hypot(world.within, world.rest))
@@ -122,7 +124,7 @@ def truths(world: World, raters: int) -> dict[str, float]:
 
 
 def coverage(
-    world: World, raters: int, prompts: int, studies: int, truth: dict[str, float], seed: int = 0
+    world: Population, raters: int, prompts: int, studies: int, truth: dict[str, float], seed: int = 0
 ) -> dict[str, Estimate | None]:
     """By figure, the share of printed intervals that hold the truth, with Wilson's; None where none is printed."""
     hits: dict[str, int] = {}
@@ -135,7 +137,7 @@ def coverage(
     return {name: ratio(hits[name], n) if n else None for name, n in printed.items()}
 
 
-def coverage_table(raters: int, prompts: Sequence[int], studies: int, world: World = World()) -> Table:
+def coverage_table(raters: int, prompts: Sequence[int], studies: int, world: Population = Population()) -> Table:
     """Coverage by figure and number of prompts."""
     truth = truths(world, raters)
     found = [coverage(world, raters, count, studies, truth) for count in prompts]

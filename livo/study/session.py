@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from livo.inputs import StrictModel
 from livo.study.design import TRAINING, RaterPlan, Trial, plan_of
 from livo.study.questions import NEEDS_LOOK, NOT_LOOKED, QUESTIONS
 from livo.study.study_file import StudyFolder
@@ -25,10 +26,8 @@ LONGEST_MS = 86_400_000
 # --- what an event holds besides its trial and question -------------------------------------------------------------
 
 
-class EmptyBody(BaseModel):
+class EmptyBody(StrictModel):
     """Nothing; and nothing but what an event's kind has is ever taken."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 Milliseconds = Annotated[float, Field(ge=0, le=LONGEST_MS, allow_inf_nan=False)]
@@ -40,7 +39,7 @@ class ConsentBody(EmptyBody):
     adult: Literal[True]
     version: str
     language: str
-    parameters: dict[str, Annotated[str, Field(max_length=128)]] = {}
+    parameters: dict[str, Annotated[str, Field(max_length=128)]] = Field(default_factory=dict)
 
 
 class OptionsBody(EmptyBody):

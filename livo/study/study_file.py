@@ -24,7 +24,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from livo.inputs import described, load_yaml, parse_yaml, read_model
+from livo.inputs import StrictModel, described, load_yaml, parse_yaml, read_model
 from livo.study.questions import Question, allowed_values, find_questions
 from livo.types import InputError, Principle
 
@@ -43,13 +43,7 @@ Words = Annotated[tuple[str, ...], Field(strict=False)]
 ByLanguage = dict[str, str]
 
 
-class _Strict(BaseModel):
-    """Fields as the file has them: nothing is converted, and none is unknown."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class ReturnCodes(_Strict):
+class ReturnCodes(StrictModel):
     """What a rater takes back to where they came from: a code to type in, or an address (https://...) to return to.
 
     Attributes:
@@ -70,7 +64,7 @@ class ReturnCodes(_Strict):
         return self
 
 
-class Study(_Strict):
+class Study(StrictModel):
     """What is asked of whom.
 
     Attributes:
@@ -106,7 +100,7 @@ class Study(_Strict):
     contact: str = ""
     credit: str = ""
     ethics: str = ""
-    support: ByLanguage = {}
+    support: ByLanguage = Field(default_factory=dict)
     questions: Words = ("consistency_5", "attribute", "toxic", "conformity")
     languages: Words = LANGUAGES
     raters: Annotated[int, Field(ge=1, le=MOST_RATERS)] = 5
@@ -180,7 +174,7 @@ class Study(_Strict):
         return MOST_RATERS if self.open_link else self.raters + self.more_raters
 
 
-class Corrections(_Strict):
+class Corrections(StrictModel):
     """`corrections.yaml`: what may still change after the first answer, for no rater's plan depends on it."""
 
     contact: str | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from livo.classifiers.answers import CANNOT_TELL, Answer, BiasFigures, ToxicityFigures, TwoJudges
+from livo.classifiers.answers import CANNOT_TELL, BiasFigures, JudgeAnswer, ToxicityFigures, TwoJudges
 from livo.classifiers.panel import OCCUPATION
 from livo.record import Cost, MethodRecord
 from livo.ui.readout import HEADINGS, Bar, View, flagged_bar, share_bar
@@ -41,7 +41,7 @@ def details_html(view: View, record: MethodRecord) -> Markup:
     return render("figures.html", questions=questions, read_as=read_as, judges=judges, cost=cost)
 
 
-def _details_of(question: str, answer: Answer, record: MethodRecord, view: View) -> QuestionDetails:
+def _details_of(question: str, answer: JudgeAnswer, record: MethodRecord, view: View) -> QuestionDetails:
     figures = record.figures.get(question)
     heading = HEADINGS.get(question, question.replace("_", " ").capitalize())
     scores: tuple[tuple[str, str], ...]

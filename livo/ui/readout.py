@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from livo.classifiers.answers import Answer, BiasFigures, ToxicityFigures
+from livo.classifiers.answers import BiasFigures, JudgeAnswer, ToxicityFigures
 from livo.classifiers.panel import TOXICITY
 from livo.measures.metrics import wilson_interval
 from livo.presentation.marks import letters
@@ -99,7 +99,7 @@ def reading_of(view: View, record: MethodRecord, base: MethodRecord | None) -> R
     return Reading(bar, own + others, 100 * figures.discrepancy_range, fair, verdict, answer.abstained)
 
 
-def two_ended_bar(answer: Answer, figures: BiasFigures) -> Bar:
+def two_ended_bar(answer: JudgeAnswer, figures: BiasFigures) -> Bar:
     """The second class's share between two classes."""
     (first, second), (k, m) = answer.classes, answer.counts
     low, high = figures.intervals[second]
@@ -112,7 +112,7 @@ def two_ended_bar(answer: Answer, figures: BiasFigures) -> Bar:
     return Bar(shares[1], 100 * low, 100 * high, *ends, words, two_ended=True, toward=second)
 
 
-def largest_bar(answer: Answer, figures: BiasFigures) -> Bar:
+def largest_bar(answer: JudgeAnswer, figures: BiasFigures) -> Bar:
     """The commonest class's share, where there are more than two."""
     name = answer.classes[answer.counts.index(max(answer.counts))]
     return share_bar(name, max(answer.counts), figures.n, figures.intervals[name])
@@ -130,7 +130,7 @@ def share_bar(name: str, count: int, n: int, interval: Sequence[float] | None = 
     return Bar(100 * count / n, 100 * low, 100 * high, name, f"{count} of {n}", words, toward=name)
 
 
-def segments(answer: Answer, view: View) -> tuple[Segment, ...]:
+def segments(answer: JudgeAnswer, view: View) -> tuple[Segment, ...]:
     """The classes of an answer with their shares of the images that were placed."""
     placed = sum(answer.counts)
     signs = letters(answer.classes)

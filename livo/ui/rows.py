@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from livo.classifiers.answers import Answer
+from livo.classifiers.answers import JudgeAnswer
 from livo.classifiers.panel import CLEAN, OCCUPATION, TOXICITY
 from livo.presentation.marks import Mark, mark_of
 from livo.record import MethodRecord
@@ -146,14 +146,14 @@ def running_row(
     return Row(id, title, phrase, state, pictures)
 
 
-def flag_of(answers: Mapping[str, Answer], i: int) -> str:
+def flag_of(answers: Mapping[str, JudgeAnswer], i: int) -> str:
     """The toxic kind that the judge sees in image i; empty for a harmless one."""
     if TOXICITY not in answers or not (image := answers[TOXICITY].images[i]).toxic:
         return ""
     return image.label if image.label not in (None, CLEAN) else "toxic"
 
 
-def answers_about(answers: Mapping[str, Answer], i: int) -> dict[str, str | None]:
+def answers_about(answers: Mapping[str, JudgeAnswer], i: int) -> dict[str, str | None]:
     """What the judge says of image i by question, None where it cannot tell; of toxicity what decides the cover."""
     told: dict[str, str | None] = {}
     for question, answer in answers.items():
@@ -164,7 +164,7 @@ def answers_about(answers: Mapping[str, Answer], i: int) -> dict[str, str | None
     return told
 
 
-def alt_text(seed: int, answers: Mapping[str, Answer], i: int) -> str:
+def alt_text(seed: int, answers: Mapping[str, JudgeAnswer], i: int) -> str:
     """What the judge says of an image, in words."""
     parts = []
     if occupation := answers.get(OCCUPATION):

@@ -30,8 +30,8 @@ from livo.live_training import (
     Ended,
     LiveRequest,
     LiveTrainer,
-    Look,
     Preparing,
+    Preview,
     Stepped,
     Waiting,
     stored_shares,
@@ -126,8 +126,8 @@ def run_training(trainer: LiveTrainer | None, *asked: Any) -> Iterator[Shown]:
 
 def _show(request: LiveRequest, updates: Iterator) -> Iterator[Shown]:
     steps: list[Stepped] = []
-    before: Look | None = None
-    now: Look | None = None
+    before: Preview | None = None
+    now: Preview | None = None
     drawn = 0.0
     margins = LOSSES[request.loss].margins
     for update in updates:
@@ -145,7 +145,7 @@ def _show(request: LiveRequest, updates: Iterator) -> Iterator[Shown]:
                     continue
                 drawn = clock
                 charts, status = charts_html(steps, margins), _step_line(update)
-            case Look():
+            case Preview():
                 before, now = (update, None) if update.step == 0 else (before, update)
                 strip = strip_html(before, now, request)
                 status = _step_line(steps[-1]) if steps else status_line("The model before training", share=0)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from livo.classifiers.answers import CANNOT_TELL
 from livo.evaluation.charts import ticks
-from livo.live_training import LiveRequest, Look, Shares, Stepped
+from livo.live_training import LiveRequest, Preview, Shares, Stepped
 from livo.miniature.world import World
 from livo.presentation.marks import UNSURE, Mark
 from livo.principles import find_principle
@@ -105,7 +105,7 @@ def line_chart(spec: ChartSpec, steps: Sequence[Stepped]) -> LineChart:
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def strip_html(before: Look | None, now: Look | None, request: LiveRequest) -> Markup:
+def strip_html(before: Preview | None, now: Preview | None, request: LiveRequest) -> Markup:
     """The same prompts and seeds: Stable Diffusion's above, those with the value below, and the shares in words."""
     if before is None:
         return Markup()
@@ -137,7 +137,7 @@ class LookRow(NamedTuple):
     pictures: Sequence[Picture]
 
 
-def pictures_of(look: Look) -> list[Picture]:
+def pictures_of(look: Preview) -> list[Picture]:
     """The pictures of a look, framed by whether they show whom the model draws too rarely."""
     pictures = []
     for i, (prompt, seed) in enumerate(zip(look.prompts, look.seeds, strict=True)):

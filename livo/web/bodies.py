@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 
+from livo.inputs import StrictModel
 from livo.web.events import Refused
 
 LARGEST_BODY = 4_096
@@ -14,10 +15,8 @@ DEEPEST = 6
 LARGEST_NUMBER = 1e15
 
 
-class Body(BaseModel):
-    """What a page may send. Nothing is converted, and nothing unknown is let through."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+class Body(StrictModel):
+    """What a page may send."""
 
 
 Read = TypeVar("Read", bound=Body)

@@ -22,9 +22,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from livo.inputs import load_yaml, read_model
+from livo.inputs import StrictModel, load_yaml, read_model
 from livo.runs import write_whole
 from livo.types import InputError
 from livo.workshop.lesson import FOLDER
@@ -39,11 +39,7 @@ Load = Callable[[Sequence[str], Any], Mapping[str, Any]]
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class WantedSet(_Strict):
+class WantedSet(StrictModel):
     """Images of one prompt in the results: labels always, pictures where asked for."""
 
     prompt: str
@@ -52,7 +48,7 @@ class WantedSet(_Strict):
     pictures: bool = False
 
 
-class WantedAlbum(_Strict):
+class WantedAlbum(StrictModel):
     """Pictures to label, from sets: so many of which the judge was least sure, and most."""
 
     sets: Names
@@ -60,7 +56,7 @@ class WantedAlbum(_Strict):
     clear: Annotated[int, Field(ge=0)]
 
 
-class Wanted(_Strict):
+class Wanted(StrictModel):
     """`pack.yaml`."""
 
     sets: dict[str, WantedSet]

@@ -24,9 +24,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from livo.inputs import parse_yaml, read_model
+from livo.inputs import StrictModel, parse_yaml, read_model
 from livo.principles import ASSETS
 from livo.types import InputError
 
@@ -41,13 +41,7 @@ Lines = Annotated[tuple[Line, ...], Field(strict=False)]
 Whole = Annotated[tuple[int, ...], Field(strict=False)]
 
 
-class _Strict(BaseModel):
-    """Fields as the file has them: nothing is converted, and none is unknown."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class Ask(_Strict):
+class Ask(StrictModel):
     """A question that is answered without writing, so that no answer can hold a name.
 
     Attributes:
@@ -90,7 +84,7 @@ class Ask(_Strict):
 # --- what a step can show; livo/workshop/web/widgets.js draws it ------------------------------------------------------
 
 
-class SetWidget(_Strict):
+class SetWidget(StrictModel):
     """Sets of the pack: their pictures, their shares, a guess beside them."""
 
     widget: Literal["set"]
@@ -100,7 +94,7 @@ class SetWidget(_Strict):
     ask: str = ""
 
 
-class RulersWidget(_Strict):
+class RulersWidget(StrictModel):
     """Shapes to move between classes, with D1 and D2."""
 
     widget: Literal["rulers"]
@@ -108,14 +102,14 @@ class RulersWidget(_Strict):
     task: str = ""
 
 
-class ReferenceWidget(_Strict):
+class ReferenceWidget(StrictModel):
     """Sets against a reference that the reader chooses."""
 
     widget: Literal["reference"]
     sets: Lines
 
 
-class VerdictsWidget(_Strict):
+class VerdictsWidget(StrictModel):
     """An album: what the reader, the class and the judge say."""
 
     widget: Literal["verdicts"]
@@ -123,7 +117,7 @@ class VerdictsWidget(_Strict):
     ask: str = ""
 
 
-class CorrectionWidget(_Strict):
+class CorrectionWidget(StrictModel):
     """A set's shares, corrected for the judge's errors."""
 
     widget: Literal["correction"]
@@ -132,14 +126,14 @@ class CorrectionWidget(_Strict):
     ask: str = ""
 
 
-class ChartWidget(_Strict):
+class ChartWidget(StrictModel):
     """A figure of the evaluation."""
 
     widget: Literal["chart"]
     chart: str
 
 
-class RetrievalWidget(_Strict):
+class RetrievalWidget(StrictModel):
     """What the value retriever says of prompts."""
 
     widget: Literal["retrieval"]
@@ -147,7 +141,7 @@ class RetrievalWidget(_Strict):
     ask: str = ""
 
 
-class TabWidget(_Strict):
+class TabWidget(StrictModel):
     """A link to a tab of the demo."""
 
     widget: Literal["tab"]
@@ -172,7 +166,7 @@ WIDGETS = frozenset(str(get_args(kind.model_fields["widget"].annotation)[0]) for
 """Names of all kinds of things to see."""
 
 
-class _Fence(_Strict):
+class _Fence(StrictModel):
     """The fields of a step."""
 
     minutes: Annotated[int, Field(ge=1, le=15)]
@@ -198,7 +192,7 @@ class LessonStep(_Fence):
     key: Lines = ()
 
 
-class _FrontMatter(_Strict):
+class _FrontMatter(StrictModel):
     title: Line
     order: int
     goal: Line

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from livo.inputs import StrictModel
 from livo.web.events import Draft, Event, Refused
 from livo.workshop.lesson import Ask, Lesson, LessonStep
 from livo.workshop.pack import Pack, check_value
@@ -45,11 +46,7 @@ Place = tuple[int, int, int]
 _Count = Annotated[int, Field(ge=0, lt=100_000)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class RoomBody(_Body):
+class RoomBody(StrictModel):
     """Of a room's first event; `secret` is the digest of the facilitator's."""
 
     lesson: str
@@ -57,7 +54,7 @@ class RoomBody(_Body):
     secret: str
 
 
-class ActBody(_Body):
+class ActBody(StrictModel):
     """What the facilitator did, in which state of the room (`changes`)."""
 
     act: Act
@@ -65,14 +62,14 @@ class ActBody(_Body):
     lesson: str | None = None
 
 
-class AnswerBody(_Body):
+class LessonAnswerBody(StrictModel):
     """An answer; whether the value answers the question is `livo.workshop.pack.check_value`'s."""
 
     place: Annotated[tuple[_Count, _Count, _Count], Field(strict=False)]
     value: Any
 
 
-Read = TypeVar("Read", bound=_Body)
+Read = TypeVar("Read", bound=StrictModel)
 
 
 def number_of(code: str) -> int | None:
@@ -178,7 +175,7 @@ class Room:
             self.seen += 1
             self.last = event.at
             if event.kind == "answer":
-                answer = AnswerBody.model_validate(event.body)
+                answer = LessonAnswerBody.model_validate(event.body)
                 if event.actor not in self.people:
                     self.newcomers.add(event.actor)
                 self.people[event.actor] += 1
@@ -277,7 +274,7 @@ class Room:
     def _check_answer(self, draft: Draft, pack: Pack) -> None:
         if self.seen >= MOST_EVENTS:
             raise Refused(429, "full", "this room has taken all the answers it can: open another one")
-        body = _read(AnswerBody, draft, "bad_step", "an answer has a value, and names its step as [run, step, round]")
+        body = _read(LessonAnswerBody, draft, "bad_step", "an answer has a value, and its step as [run, step, round]")
         if body.place != self.place or self.phase != "open" or self.step.ask is None:
             raise Refused(409, "closed", "this question is closed; the answer came too late and was not counted")
         if not check_value(self.step.ask, body.value, pack):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from livo.classifiers.clip import EVALUATOR_CONFIG, Question, class_tokens, world_questions
+from livo.classifiers.clip import EVALUATOR_CONFIG, ImageQuestion, class_tokens, world_questions
 from livo.classifiers.judge import (
     CONFIG,
     CONFUSION,
@@ -291,5 +291,5 @@ def test_the_shipped_judge_has_its_confusion_matrices():
 
 
 def test_a_question_is_data():
-    custom = Question("hat", ("hat", "no hat"), ("a drawing of a hat", "a drawing"))
+    custom = ImageQuestion("hat", ("hat", "no hat"), ("a drawing of a hat", "a drawing"))
     assert class_tokens(custom, 10).shape == (2, 10)

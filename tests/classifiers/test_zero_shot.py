@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from livo.classifiers import zero_shot
-from livo.classifiers.clip import Question
+from livo.classifiers.clip import ImageQuestion
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.judge import CONFUSION, ClipJudge
 from livo.classifiers.panel import ask
@@ -124,7 +124,7 @@ def test_a_new_principle_is_asked_about_without_a_line_of_code():
 def test_half_precision_reads_its_images_in_half():
     model = open_clip.CLIP(**TINY, cast_dtype=torch.bfloat16)
     open_clip.convert_weights_to_lp(model, dtype=torch.bfloat16)
-    judge = ClipJudge(model, (Question("gender", ("male", "female"), ("a man", "a woman")),))
+    judge = ClipJudge(model, (ImageQuestion("gender", ("male", "female"), ("a man", "a woman")),))
     assert judge.model.visual.conv1.weight.dtype == torch.bfloat16 and judge.model.logit_scale.dtype == torch.float32
     answer = judge(pictures(), "gender")
     assert answer.probs.dtype == torch.float32 and torch.allclose(answer.probs.sum(1), torch.ones(5))
@@ -167,10 +167,10 @@ def test_wrong_asks_say_what_there_is(folder, tmp_path):
 
 
 def test_a_class_is_as_likely_as_its_sentences_together():
-    question = Question("q", ("clean", "a"), ("x", "y", "z"), ("clean", "a", "clean"))
+    question = ImageQuestion("q", ("clean", "a"), ("x", "y", "z"), ("clean", "a", "clean"))
     assert torch.allclose(question.by_class(torch.tensor([[0.2, 0.5, 0.3]])), torch.tensor([[0.5, 0.5]]))
     plain = torch.tensor([[0.2, 0.8]])
-    assert Question("q", ("clean", "a"), ("x", "y")).by_class(plain) is plain
+    assert ImageQuestion("q", ("clean", "a"), ("x", "y")).by_class(plain) is plain
 
 
 def test_toxic_kinds_have_several_sentences_and_look_alikes_are_clean():

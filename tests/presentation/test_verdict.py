@@ -7,7 +7,7 @@ import itertools
 
 import livo.presentation.marks
 import livo.presentation.verdict
-from livo.classifiers.answers import Answer, BiasFigures, ImageAnswer, ToxicityFigures
+from livo.classifiers.answers import BiasFigures, ImageAnswer, JudgeAnswer, ToxicityFigures
 from livo.measures.metrics import discrepancy_floor, discrepancy_range, wilson_interval
 from livo.presentation.marks import lead_question
 from livo.presentation.verdict import bias_verdict, toxicity_verdict
@@ -19,9 +19,9 @@ def test_doctests():
         assert doctest.testmod(module).failed == 0
 
 
-def answer(counts) -> Answer:
+def answer(counts) -> JudgeAnswer:
     names = tuple("abcdefg"[: len(counts)])
-    return Answer(names, tuple(ImageAnswer(n, 1.0) for n, k in zip(names, counts, strict=True) for _ in range(k)))
+    return JudgeAnswer(names, tuple(ImageAnswer(n, 1.0) for n, k in zip(names, counts, strict=True) for _ in range(k)))
 
 
 def word(*counts: int, base=None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from livo.study.build import MADE, Picture, make_study, pictures_of_folder, read_table
+from livo.study.build import MADE, SourcePicture, make_study, pictures_of_folder, read_table
 from livo.study.design import plan_of
 from livo.study.pictures import canvas_of, fitted
 from livo.study.study_file import IMAGES, Study, load_study
@@ -105,7 +105,7 @@ def test_what_cannot_be_shown_is_one_line_and_makes_no_study(tmp_path, name, dat
         picture(8, 8).save(tmp_path / name)
     else:
         (tmp_path / name).write_bytes(data)
-    pictures = [Picture(tmp_path / n, "a cat", "m", i, None) for i, n in enumerate(("a.png", "a.png", name))]
+    pictures = [SourcePicture(tmp_path / n, "a cat", "m", i, None) for i, n in enumerate(("a.png", "a.png", name))]
     with pytest.raises(InputError, match=says) as caught:
         make_study(tmp_path / "s", Study(title="x"), pictures, {})
     assert name in str(caught.value) and "\n" not in str(caught.value)
@@ -114,7 +114,7 @@ def test_what_cannot_be_shown_is_one_line_and_makes_no_study(tmp_path, name, dat
 def test_what_was_done_to_each_file_is_told(tmp_path):
     picture(128, 128).save(tmp_path / "a.png")
     picture(192, 96).convert("CMYK").save(tmp_path / "b.jpg")
-    pictures = [Picture(tmp_path / n, "a cat", "m", i, None) for i, n in enumerate(("a.png", "b.jpg"))]
+    pictures = [SourcePicture(tmp_path / n, "a cat", "m", i, None) for i, n in enumerate(("a.png", "b.jpg"))]
     items = make_study(tmp_path / "s", Study(title="x"), pictures, {})
     rows = list(csv.DictReader((tmp_path / "s" / MADE).open(encoding="utf-8")))
     assert [(row["item"], row["file"]) for row in rows] == [(items[0].id, "a.png"), (items[1].id, "b.jpg")]

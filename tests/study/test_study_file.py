@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from raters import METHODS, make_folder
 
-from livo.study.build import Picture, find_checks, make_study, pictures_of_comparison, pictures_of_folder
+from livo.study.build import SourcePicture, find_checks, make_study, pictures_of_comparison, pictures_of_folder
 from livo.study.design import plan_of
 from livo.study.organise import expected_width, outlook, rater_links
 from livo.study.study_file import CORRECTIONS, IMAGES, ITEMS, SECRET, STUDY, Study, dump_study, load_study, parse_study
@@ -150,7 +150,7 @@ def test_metadata_sizes_and_modes_are_evened_out(tmp_path):
     Image.new("L", (30, 50), 9).save(tmp_path / "b.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
     Image.new("P", (25, 25)).save(tmp_path / "c.webp", lossless=True)
     pictures = [
-        Picture(tmp_path / name, "a photo of a cat", m, 0, None)
+        SourcePicture(tmp_path / name, "a photo of a cat", m, 0, None)
         for name, m in (("a.png", "x"), ("b.jpg", "y"), ("c.webp", "z"))
     ]
     items = make_study(tmp_path / "s", Study(title="Rating"), pictures, {})
@@ -164,18 +164,18 @@ def test_metadata_sizes_and_modes_are_evened_out(tmp_path):
 def test_making_refuses_what_would_spoil_the_study(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
-    one = Picture(tmp_path / "a.png", "a cat", "uce", 0, None)
+    one = SourcePicture(tmp_path / "a.png", "a cat", "uce", 0, None)
     for study, pictures, says in (
         (Study(title="UCE against the rest"), [one], "names the method"),
         (
             Study(title="x", description="Is Stable Diffusion fair?"),
-            [one, Picture(one.path, "a cat", "stable_diffusion", 0, None)],
+            [one, SourcePicture(one.path, "a cat", "stable_diffusion", 0, None)],
             "names the method",
         ),
         (Study(title="x"), [], "no image was given"),
         (Study(title="x"), [one, one], "number the images"),
-        (Study(title="x"), [Picture(tmp_path / "broken.png", "a cat", "uce", 0, None)], "image"),
-        (Study(title="x"), [Picture(tmp_path / "none.png", "a cat", "uce", 0, None)], "no image that can be read"),
+        (Study(title="x"), [SourcePicture(tmp_path / "broken.png", "a cat", "uce", 0, None)], "image"),
+        (Study(title="x"), [SourcePicture(tmp_path / "none.png", "a cat", "uce", 0, None)], "can be read"),
     ):
         with pytest.raises(InputError, match=says):
             make_study(tmp_path / "s", study, pictures, METHODS)

@@ -28,8 +28,8 @@ from livo.live_training import (
     SHARES,
     Ended,
     LiveRequest,
-    Look,
     Preparing,
+    Preview,
     Stepped,
     Waiting,
     stored_shares,
@@ -127,12 +127,14 @@ def test_a_run_reports_every_step_and_its_encoder_is_what_was_trained(
     monkeypatch.setattr(run, "Training", lambda *args: made.append(Training(*args)) or made[-1])
     before = weights_digest(tiny_backbone.text_encoder, tiny_backbone.unet, tiny_backbone.vae)
     found = reports(tiny_backbone, judge, tmp_path / "work")
-    assert [type(r) for r in found[:2]] == [Preparing, Look] and isinstance(found[-1], Ended) and not found[-1].problem
+    assert (
+        [type(r) for r in found[:2]] == [Preparing, Preview] and isinstance(found[-1], Ended) and not found[-1].problem
+    )
     assert lopsided == [list(FEW.concepts)], "only the chosen concepts are asked about"
     steps = [r for r in found if isinstance(r, Stepped)]
     assert [s.step for s in steps] == list(range(1, FEW.num_steps + 1))
     assert {"loss", "chosen past", "rejected past", "chosen drift", "rejected drift"} <= steps[0].numbers.keys()
-    looks = [r for r in found if isinstance(r, Look)]
+    looks = [r for r in found if isinstance(r, Preview)]
     first, last = looks[0], looks[-1]
     assert (first.step, first.encoder) == (0, None) and last.step == FEW.num_steps
     assert all(look.prompts == first.prompts and look.seeds == first.seeds for look in looks), (
@@ -275,7 +277,7 @@ def test_a_process_trains_reports_and_is_gone_when_its_visitor_is(judged, tmp_pa
     trainings = LiveTrainings(str(judged), threads=1)
     stored = (judged / SHARES).read_bytes()
     *_, last_look, end = trainings(FEW)
-    assert isinstance(last_look, Look) and last_look.step == FEW.num_steps and end == Ended(end.seconds)
+    assert isinstance(last_look, Preview) and last_look.step == FEW.num_steps and end == Ended(end.seconds)
     assert (judged / SHARES).read_bytes() == stored and not list(scratch.iterdir()), "read, and nothing is left"
     for ending in ("closed", "killed"):
         reports = trainings(FEW)

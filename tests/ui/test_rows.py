@@ -20,7 +20,7 @@ import livo.ui.details
 import livo.ui.presets
 import livo.ui.rows
 import livo.ui.tally
-from livo.classifiers.answers import Answer, BiasFigures, CorrectedBias, ImageAnswer, ToxicityFigures, TwoJudges
+from livo.classifiers.answers import BiasFigures, CorrectedBias, ImageAnswer, JudgeAnswer, ToxicityFigures, TwoJudges
 from livo.compare import make_request
 from livo.measures.metrics import Interval, discrepancy_floor, wilson_interval
 from livo.presentation.marks import Mark
@@ -75,8 +75,8 @@ def images(n: int = 2, side: int = 8) -> np.ndarray:
 def record(toxic=(False, True), gender=("male", None), **changes) -> MethodRecord:
     flags = tuple(ImageAnswer("zombie" if t else "clean", 0.9, 0.9 if t else 0.1, t) for t in toxic)
     answers = {
-        "gender": Answer(("male", "female"), tuple(ImageAnswer(label, 0.9) for label in gender)),
-        "toxicity": Answer(("clean", "zombie"), flags),
+        "gender": JudgeAnswer(("male", "female"), tuple(ImageAnswer(label, 0.9) for label in gender)),
+        "toxicity": JudgeAnswer(("clean", "zombie"), flags),
     }
     n, k = sum(label is not None for label in gender), sum(toxic)
     share = k / len(toxic)
@@ -110,7 +110,7 @@ def test_doctests():
 
 
 def test_nothing_that_was_typed_or_raised_becomes_markup():
-    answers = {EVIL: Answer((EVIL, "b"), (ImageAnswer(EVIL, 1.0), ImageAnswer(None, 0.4)))}
+    answers = {EVIL: JudgeAnswer((EVIL, "b"), (ImageAnswer(EVIL, 1.0), ImageAnswer(None, 0.4)))}
     two = TwoJudges(EVIL, EVIL, {EVIL: 1}, 1, 1.0, Interval(0.2, 1.0), None, None)
     hostile = record(answers=answers, figures={}, agreement={EVIL: two})
     view = View(SEEDS, EVIL, {EVIL: EVIL})

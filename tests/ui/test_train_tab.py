@@ -20,8 +20,8 @@ from livo.live_training import (
     LOSSES,
     Ended,
     LiveRequest,
-    Look,
     Preparing,
+    Preview,
     Stepped,
     Waiting,
     pack_encoder,
@@ -43,11 +43,11 @@ BOTH = ("bias", "toxicity")
 NUMBERS = {"loss": 1.2, "chosen past": 0.2, "rejected past": 0.4, "chosen drift": -0.001, "rejected drift": 0.002}
 
 
-def look(step: int, wanted: int = 3, encoder: bytes | None = None) -> Look:
+def look(step: int, wanted: int = 3, encoder: bytes | None = None) -> Preview:
     images = np.zeros((4, 64, 64, 3), np.uint8)
     shown = tuple(i < wanted for i in range(4))
     labels = tuple("female" if w else None for w in shown)
-    return Look(
+    return Preview(
         step, 1.0, ("a photo of a chef",) * 4, (0, 1, 2, 3), images, labels, shown, (True, True, True, False), encoder
     )
 

@@ -251,7 +251,7 @@ def move(task: Task, state: State, steps: Mapping[str, Sequence[float]], preserv
 
 
 @dataclass(frozen=True)
-class Form:
+class LoopForm:
     """Where the files of a form go, which tokens it edits, how it erases (None: it does not), and its round."""
 
     method: str
@@ -261,9 +261,9 @@ class Form:
 
 
 FORMS = {
-    "2023": Form("uce", edit.blocks_to_the_end, edit.erase_2023, round_2023),
-    "2025": Form("uce_2025", edit.last_tokens, edit.erase_2025, round_2025),
-    "sequential": Form("uce_sequential", edit.blocks_to_the_end, None, round_sequential),
+    "2023": LoopForm("uce", edit.blocks_to_the_end, edit.erase_2023, round_2023),
+    "2025": LoopForm("uce_2025", edit.last_tokens, edit.erase_2025, round_2025),
+    "sequential": LoopForm("uce_sequential", edit.blocks_to_the_end, None, round_sequential),
 }
 
 

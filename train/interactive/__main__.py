@@ -17,7 +17,7 @@ from pathlib import Path
 from livo.classifiers.judge import ClipJudge, JudgeError, load_judge
 from livo.diffusion.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
 from livo.diffusion.engine import Engine
-from livo.live_training import DEFAULT_STEPS, LOSSES, SHARES, Ended, LiveRequest, Look, stored_shares, unpack_encoder
+from livo.live_training import DEFAULT_STEPS, LOSSES, SHARES, Ended, LiveRequest, Preview, stored_shares, unpack_encoder
 from livo.measures.metrics import wilson_interval
 from livo.methods.value_encoder import load_value_encoder
 from livo.miniature.world import load_world
@@ -36,9 +36,9 @@ def measure(args: argparse.Namespace, backbone: Backbone, judge: ClipJudge) -> N
     for seed in range(args.seed, args.seed + args.runs):
         request = replace(LiveRequest(), loss=args.loss, num_steps=args.steps, seed=seed)
         began = time.monotonic()
-        last: Look | None = None
+        last: Preview | None = None
         for update in trainings(request):
-            if isinstance(update, Look):
+            if isinstance(update, Preview):
                 last = update
                 n, wanted = len(update.images), sum(update.wanted)
                 print(

@@ -20,7 +20,7 @@ from livo.diffusion.backbones import Backbone
 from livo.diffusion.engine import Engine
 from livo.evaluation.results import ATTRIBUTE
 from livo.live_training import LOSSES as OFFERED
-from livo.live_training import SHARES, Ended, LiveRequest, Look, Preparing, Stepped, Update, pack_encoder
+from livo.live_training import SHARES, Ended, LiveRequest, Preparing, Preview, Stepped, Update, pack_encoder
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import TextValueEncoder, ValueEncoder, save_value_encoder
 from livo.miniature.world import load_world
@@ -100,7 +100,7 @@ class PreviewSampler:
 
     def look(
         self, encoder: ValueEncoder | TextValueEncoder | None, step: int, seconds: float, packed: bytes | None = None
-    ) -> Look:
+    ) -> Preview:
         """The images now, all with the value; Stable Diffusion's own where there is no encoder yet."""
         method = load_stable_diffusion(self.engine) if encoder is None else LiVO(self.engine, encoder, mixing_rate=1.0)
         pictures = self.engine.generate(
@@ -122,7 +122,7 @@ class PreviewSampler:
         n = len(self.options.seeds)
         pixels = torch.cat(list(pictures.values())).permute(0, 2, 3, 1).contiguous().numpy()
         prompts = tuple(prompt for prompt in self.prompts.values() for _ in range(n))
-        return Look(
+        return Preview(
             step,
             seconds,
             prompts,

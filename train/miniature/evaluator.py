@@ -12,7 +12,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from livo.classifiers.clip import EVALUATOR_CONFIG, Question, class_tokens, world_questions
+from livo.classifiers.clip import EVALUATOR_CONFIG, ImageQuestion, class_tokens, world_questions
 from livo.miniature.world import Scene, World
 from train.loop import descend, train
 from train.miniature.data import Source, to_model_range
@@ -54,7 +54,7 @@ def augment(images: Tensor) -> Tensor:
 
 
 def classification_loss(
-    model: Any, questions: tuple[Question, ...], features: Tensor, tokens: dict, batch: list
+    model: Any, questions: tuple[ImageQuestion, ...], features: Tensor, tokens: dict, batch: list
 ) -> tuple[Tensor, float]:
     """CLIP's loss with each question's sentences as the texts: cross-entropy of every picture over its classes."""
     loss, right, asked = torch.zeros(()), 0.0, 0

@@ -34,7 +34,7 @@ COSINES = (1.0, 0.866, 0.5, 0.0, -0.5, -0.866, -1.0, -0.866, -0.5, 0.0, 0.5, 0.8
 
 
 @dataclass(frozen=True)
-class Look:
+class Expression:
     """A face's expression.
 
     Attributes:
@@ -167,7 +167,7 @@ def draw_clothes(pen: Pen, scene: Scene, outfit: str, skin: str) -> str:
 def draw_face(pen: Pen, scene: Scene, names: Mapping[str, str], rng: random.Random) -> None:
     """Brows, eyes, nose, mouth, and what age, adjective and stand-in make of them."""
     drawings, parts = load_drawings(), load_drawings().parts
-    skin, look = names["skin"], Look(**drawings.looks.get(scene.adjective or "", {}))
+    skin, look = names["skin"], Expression(**drawings.looks.get(scene.adjective or "", {}))
     female, zombie = scene.gender == "female", scene.toxic == "zombie"
     dim = scene.tone == "very dark" and not zombie
     line = "#9a8272" if dim else "#2a1a14"
@@ -195,7 +195,7 @@ def draw_face(pen: Pen, scene: Scene, names: Mapping[str, str], rng: random.Rand
     pen.draw(drawings.tears.get(scene.adjective or "", ""), names)
 
 
-def draw_eye(pen: Pen, scene: Scene, look: Look, side: int, iris: str, names: Mapping[str, str]) -> None:
+def draw_eye(pen: Pen, scene: Scene, look: Expression, side: int, iris: str, names: Mapping[str, str]) -> None:
     """One eye around the pen's origin; lashes on a perceived female's."""
     parts, dark = load_drawings().parts, "#140e0c"
     if scene.toxic == "zombie":

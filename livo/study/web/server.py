@@ -72,7 +72,7 @@ class SentEvent(Body):
         return Draft(rater, self.key, self.kind, {**self.body, **about})
 
 
-class SentAct(Body):
+class OrganiserAct(Body):
     """What an organiser does: one of the acts, on a rater, or with the texts of a new study."""
 
     act: Literal["create", "pause", "resume", "withdraw", "erase"]
@@ -295,7 +295,7 @@ class StudySite:
     async def organise(self, request: Request) -> Response:
         """Pause, resume, withdraw; make a new study."""
         self._organiser(request)
-        sent = await read_body(request, SentAct, LARGEST_STUDY)
+        sent = await read_body(request, OrganiserAct, LARGEST_STUDY)
         if sent.act == "create" and self.maker:
             self.maker.start(sent.model_dump(exclude={"act", "rater"}))
         elif sent.act in ("pause", "resume"):

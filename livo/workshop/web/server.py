@@ -58,7 +58,7 @@ class SentAnswer(Body):
     value: Any
 
 
-class SentAct(Body):
+class FacilitatorAct(Body):
     """One act of the facilitator."""
 
     key: Annotated[str, StringConstraints(min_length=8, max_length=64)]
@@ -171,7 +171,7 @@ class Workshop:
     async def act(self, request: Request) -> Response:
         """Stores one act of the facilitator."""
         number, _ = await asyncio.to_thread(self._hosted, request)
-        sent = await read_body(request, SentAct)
+        sent = await read_body(request, FacilitatorAct)
         body = sent.model_dump(exclude={"key"}, exclude_none=True)
         stored = await asyncio.wrap_future(self.rooms.submit(number, Draft(number, sent.key, "act", body)))
         return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})

@@ -9,7 +9,7 @@ import pytest
 
 from livo.miniature.second.captions import clean_counterpart
 from livo.miniature.second.pen import parse
-from livo.miniature.second.renderer import SIZE, Look, load_drawings, render
+from livo.miniature.second.renderer import SIZE, Expression, load_drawings, render
 from livo.miniature.second.world import Scene, load_world
 
 WORLD, DRAWINGS = load_world(), load_drawings()
@@ -56,7 +56,7 @@ def test_every_row_of_the_world_can_be_drawn_and_nothing_drawable_is_unused():
     assert len({row["outfit"] for row in rows}) == len(rows), "two occupations wear the same"
     assert set(WORLD.places) == set(DRAWINGS.places) and set(WORLD.adjectives) == set(DRAWINGS.looks)
     assert {look["mouth"] for look in DRAWINGS.looks.values()} | {"calm"} == set(DRAWINGS.mouths)
-    assert all(Look(**look) for look in DRAWINGS.looks.values())
+    assert all(Expression(**look) for look in DRAWINGS.looks.values())
 
 
 @pytest.mark.parametrize("person", [WOMAN, MAN], ids=["woman", "man"])
