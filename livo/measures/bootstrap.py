@@ -243,8 +243,14 @@ def crossed_reach(v_1: float, v_2: float, v_12: float, free: tuple[int, int]) ->
     variance = max(v_1 + v_2 - v_12, v_1, v_2)
     if variance == 0:
         return 0.0
+    return student(crossed_df(v_1, v_2, v_12, free)) * math.sqrt(variance)
+
+
+def crossed_df(v_1: float, v_2: float, v_12: float, free: tuple[int, int]) -> float:
+    """Satterthwaite's degrees of freedom of V_1 + V_2 - V_12, as `crossed_reach` takes them."""
+    variance = max(v_1 + v_2 - v_12, v_1, v_2)
     df = variance**2 / (v_1**2 / free[0] + v_2**2 / free[1] + v_12**2 / (free[0] * free[1]))
-    return student(max(df, min(free))) * math.sqrt(variance)
+    return max(df, min(free))
 
 
 def crossed(

@@ -19,6 +19,7 @@ from livo.types import InputError
 Generate = Callable[[argparse.Namespace, Path], tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]]
 """Runs `compare` for every prompt into a folder: its answers, and the methods' titles."""
 PORT = 7870
+TOO_FEW = "no interval below 5 raters and 5 prompts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS = {
     "serve": "open the rating pages",
-    "status": "who is where, the expected interval widths, and whether the store is whole",
+    "status": "who is where, what the study will be able to tell, and whether the store is whole",
     "links": "a link and a code for each rater, and the organiser's link",
     "codes": "what raters take back, with what their links said of them",
     "report": "figures with intervals: report.md, report.html, tables.csv",
@@ -183,13 +184,21 @@ def _outlook_lines(payload: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{payload['raters']} raters, {payload['trials_per_rater']} images each, "
         f"about {payload['minutes_per_rater']} min; "
-        f"{per['mean']:.1f} raters an image ({per['least']} to {per['most']})",
-        "expected width of the 95 % interval of a method's mean rating, in points of 100:",
+        f"{per['mean']:.1f} raters an image ({per['least']} to {per['most']})"
     ]
-    return lines + [
-        f"  {method}: {width:.1f} ({payload['ratings'][method]} ratings)"
-        for method, width in payload["expected_width"].items()
-    ]
+    for what, rows in (("difference of two methods' mean ratings", payload["differences"]),
+                       ("% that prefer the first of two methods, off 50", payload["preferences"])):  # fmt: skip
+        if rows:
+            lines.append(
+                f"{what}, in points of 100: expected 95 % interval, and the least that is found with 80 % power"
+            )
+        lines += [
+            f"  {' and '.join(row['methods'])}: "
+            + (f"\u00b1 {row['half_width']:.1f}, {row['detectable']:.1f}" if row["half_width"] else TOO_FEW)
+            + f" ({row['n']} ratings)"
+            for row in rows
+        ]
+    return lines
 
 
 def _status(args: argparse.Namespace, folder: Any, store: Any) -> str:

@@ -1,90 +1,91 @@
-"""What an organiser needs: the width of the intervals before start, links with QR codes, live progress."""
+"""What an organiser needs: what the study will be able to tell, links with QR codes, live progress."""
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from statistics import NormalDist
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from livo.study.design import GOLD, PAIR, RATING, TRAINING
+from livo.study.planning import PAIRS, Precision, precision_of
 from livo.study.session import Sessions, is_right
 from livo.study.study_file import StudyFolder
 from livo.web.events import ORGANISER, Event, Store
 
-
-@dataclass(frozen=True)
-class Spread:
-    """How far ratings in [0, 100] lie apart: standard deviations between prompts, between raters, and of what is left.
-
-    The defaults are assumptions, on the wide side; `report` prints those that a study found.
-    """
-
-    prompts: float = 18.0
-    raters: float = 8.0
-    rest: float = 28.0
-
-
-def expected_width(
-    raters: int, prompts: int, ratings: float, spread: Spread = Spread(), confidence: float = 0.95
-) -> float:
-    """Width of the interval of one method's mean rating, in points of 100, if raters and prompts were drawn anew.
-
-    w = 2 z sqrt(s_p^2 / P + s_r^2 / R + s_e^2 / n)
-
-    Args:
-        raters: R who rate the method.
-        prompts: P it is rated on.
-        ratings: n of the method, over all raters and prompts.
-
-    Raises:
-        ValueError: one of them is below 1.
-
-    Example:
-        >>> round(expected_width(5, 12, 300), 1)
-        25.5
-        >>> expected_width(20, 48, 1200) < expected_width(5, 12, 300)
-        True
-    """
-    if min(raters, prompts, ratings) < 1:
-        raise ValueError(f"{raters} raters, {prompts} prompts, {ratings} ratings: give at least 1 of each")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    return 2 * z * math.sqrt(spread.prompts**2 / prompts + spread.raters**2 / raters + spread.rest**2 / ratings)
+GAPS = (5, 10, 15, 20)
+"""Points of 100 for which the chance to find such a difference is told."""
 
 
 def outlook(folder: StudyFolder, sessions: Sessions | None = None) -> dict[str, Any]:
-    """What the study will yield if all finish: ratings by method, raters by image, interval widths, minutes a rater."""
+    """What the study will yield if all finish: ratings by method, raters by image, minutes a rater; and what it will be
+    able to tell, from the raters' very plans: widths of the means' intervals, and of each two methods the smallest
+    difference it finds with 80 % power, with the chance to find larger ones."""
     study, sessions = folder.study, sessions or Sessions(folder)
-    by_method: Counter[str] = Counter()
+    ratings: list[tuple[int, str, str]] = []
+    duels: list[tuple[int, str, tuple[str, ...]]] = []
     by_item: Counter[str] = Counter()
-    prompts: dict[str, set[str]] = {}
     trials = []
     for rater in range(study.raters):
         plan = sessions.plan(rater)
         trials.append(len(plan.trials))
         for trial in plan.trials:
-            if trial.kind not in (RATING, PAIR):
-                continue
-            for id in trial.items:
-                item = folder.items[id]
-                by_method[item.method] += 1
-                prompts.setdefault(item.method, set()).add(item.prompt)
-                by_item[id] += trial.kind == RATING or not study.ratings_per_rater
+            first, *second = sorted(folder.items[id].method for id in trial.items)
+            if trial.kind == RATING:
+                ratings.append((rater, trial.prompt, first))
+            elif trial.kind == PAIR:
+                duels.append((rater, trial.prompt, (first, *second)))
+            if trial.kind in (RATING, PAIR):
+                by_item.update(id for id in trial.items if trial.kind == RATING or not study.ratings_per_rater)
     rated = [item.id for item in folder.items.values() if item.use == "rated"]
     counts = [by_item[id] for id in rated]
-    widths = {m: expected_width(study.raters, len(prompts[m]), n) for m, n in by_method.items()}
+    by_method = Counter(method for _, _, method in ratings)
+    for _, _, two in duels:
+        by_method.update(() if ratings else two)
     questions = max(1, sum(q.kind != "pair" for q in study.asked))
     return {
         "raters": study.raters,
         "images": len(rated),
         "raters_per_image": {"least": min(counts), "most": max(counts), "mean": sum(counts) / len(counts)},
         "ratings": dict(by_method),
-        "expected_width": {m: round(width, 1) for m, width in widths.items()},
+        "half_width": {m: _rounded(_contrast(ratings, m).half_width) for m in by_method if ratings},
+        "differences": [
+            {"methods": list(two), "n": min(by_method[m] for m in two)} | _findable(_contrast(ratings, *two))
+            for two in itertools.combinations(by_method if ratings else (), 2)
+        ],
+        "preferences": [
+            {"methods": list(two), "n": sum(duel[2] == two for duel in duels)} | _findable(_preference(duels, two))
+            for two in sorted({duel[2] for duel in duels})
+        ],
         "trials_per_rater": max(trials),
         "minutes_per_rater": round(max(trials) * 7 * (0.5 + 0.5 * questions) / 60),
     }
+
+
+def _contrast(ratings: Sequence[tuple[int, str, str]], one: str, other: str = "") -> Precision:
+    """Of one method's mean, or of its difference to another's."""
+    chosen = [row for row in ratings if row[2] in (one, other)]
+    n = Counter(row[2] for row in chosen)
+    raters, prompts, methods = zip(*chosen, strict=True)
+    return precision_of([(1 if m == one else -1) / n[m] for m in methods], raters, prompts, methods)
+
+
+def _preference(duels: Sequence[tuple[int, str, tuple[str, ...]]], two: tuple[str, ...]) -> Precision:
+    chosen = [duel for duel in duels if duel[2] == two]
+    raters, prompts, methods = zip(*chosen, strict=True)
+    return precision_of([1 / len(chosen)] * len(chosen), raters, prompts, methods, PAIRS)
+
+
+def _findable(precision: Precision) -> dict[str, Any]:
+    return {
+        "half_width": _rounded(precision.half_width),
+        "detectable": _rounded(precision.detectable()),
+        "power": {str(gap): _rounded(precision.power(gap), 2) for gap in GAPS},
+    }
+
+
+def _rounded(number: float | None, digits: int = 1) -> float | None:
+    return None if number is None else round(number, digits)
 
 
 def rater_links(folder: StudyFolder, base: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import gradio as gr
 from markupsafe import Markup
 
-from livo.study.organise import expected_width
+from livo.study.planning import balanced_difference, balanced_mean
 from livo.types import InputError
 from livo.ui.cards import message
 from livo.ui.templates import render
@@ -42,8 +42,7 @@ def intro_html(studies: Sequence[OpenStudy]) -> Markup:
 def plan_html(
     raters: float | None, prompts: float | None, images: float | None, methods: float | None, per_rater: float | None
 ) -> Markup:
-    """How wide the intervals of such a study will be, and what it asks of a rater; or what is wrong with the
-    numbers."""
+    """What such a study will be able to tell, and what it asks of a rater; or what is wrong with the numbers."""
     given = {
         "raters": raters,
         "prompts": prompts,
@@ -62,10 +61,10 @@ def plan_html(
     cells = texts * pictures * kinds
     seen = min(seen, cells)
     ratings = people * seen / kinds
-    width = expected_width(people, texts, max(1.0, ratings))
     return render(
         "plan.html",
-        half=width / 2,
+        half=balanced_mean(people, texts, max(1.0, ratings)).half_width,
+        gap=balanced_difference(people, texts, max(1.0, ratings)).detectable(),
         per_image=people * seen / cells,
         ratings=ratings,
         minutes=seen * SECONDS_A_RATING / 60,

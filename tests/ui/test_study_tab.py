@@ -17,6 +17,12 @@ def test_more_of_anything_makes_intervals_narrower():
     assert width(raters=50) < width() and width(prompts=100) < width() and width(images=5, per_rater=300) < width()
 
 
+def test_two_methods_are_told_apart_far_closer_than_their_intervals_are_wide():
+    gap = float(re.search(r"finds</dt><dd>\s*<b>([\d.]+)", plan_html(**PLAN))[1])
+    assert gap < 2 * width(), "the paired difference, not twice a mean's interval"
+    assert plan_html(**PLAN | {"prompts": 3}).count("<b>none</b>") == 2
+
+
 def test_too_few_raters_an_image_is_said():
     assert "ewer than two raters" in plan_html(**PLAN | {"images": 5}) and "ewer than two raters" not in plan_html(
         **PLAN

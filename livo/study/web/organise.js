@@ -40,6 +40,20 @@ function fetched(path, name) {
 const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name),
   el("td", { class: "number" }, String(value)));
 
+// Of each two methods, what is expected; a dash where a report prints no interval.
+function plan(what, rows) {
+  if (!rows.length) return null;
+  const head = ["Methods", "Ratings", "Interval", "Found"];
+  const number = (value, sign = "") => el("td", { class: "number" }, value === null ? "-" : sign + value.toFixed(1));
+  return [el("p", { class: "soft" }, what), el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": what },
+    el("table", {},
+      el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", class: i ? "number" : "" }, name)))),
+      el("tbody", {}, rows.map((row) => el("tr", {}, el("td", {}, row.methods.join(", ")),
+        el("td", { class: "number" }, String(row.n)), number(row.half_width, "± "), number(row.detectable)))))),
+    rows.some((row) => row.half_width === null)
+      && el("p", { class: "problem" }, "Below 5 raters or 5 prompts no interval is printed: have more of them.")];
+}
+
 function draw() {
   const { outlook } = status;
   $("title").textContent = status.title;
@@ -60,16 +74,12 @@ function draw() {
       row("Last durable save", status.last_saved ? new Date(status.last_saved).toLocaleString() : "none yet"),
     row("State", status.paused ? "paused" : status.frozen ? "frozen and under way" : "may still be changed"),
       row("Version", status.version))));
-  const widths = el("section", { class: "card" }, el("h2", {}, "Expected interval width"),
+  const widths = el("section", { class: "card" }, el("h2", {}, "What the study can tell"),
+    plan("Difference of two methods' mean ratings, in points of 100, when all finish.", outlook.differences),
+    plan("Of comparisons, the share that prefers one of two methods, in points off 50 %.", outlook.preferences),
     el("p", { class: "soft" },
-      "Of a method's mean rating, in points of 100, when all finish. " +
-        "Methods whose means are closer than about this cannot be told apart."),
-    el("table", {}, el("thead", {},
-      el("tr", {}, el("th", {}, "Method"), el("th", { class: "number" }, "Ratings"),
-      el("th", { class: "number" }, "Width"))),
-      el("tbody", {}, Object.entries(outlook.ratings)
-        .map(([method, n]) => el("tr", {}, el("td", {}, method), el("td", { class: "number" }, String(n)),
-        el("td", { class: "number" }, outlook.expected_width[method].toFixed(1)))))));
+      "Found: the smallest difference that the study finds with 80 % power. Both methods are rated on the same prompts " +
+        "by the same raters, so what these have in common drops out. From assumed spreads; the report prints yours."));
   const heads = ["Rater", "State", "Done", "Skipped", "Checks right", "Last answer", "Actions"];
   const raters = el("section", { class: "card" }, el("h2", {}, "Raters"),
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Raters" },
