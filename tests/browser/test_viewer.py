@@ -16,8 +16,6 @@ pytestmark = pytest.mark.browser
 PATIENCE = 90_000
 """Milliseconds: CI machines are slow, and may be training beside."""
 
-expect.set_options(timeout=PATIENCE)
-
 
 @pytest.fixture
 def address(drawn_address: str) -> str:

@@ -23,7 +23,6 @@ from livo.workshop.lesson import WIDGETS, load_lessons
 pytestmark = pytest.mark.browser
 PATIENCE = 90_000
 """Milliseconds: CI machines are slow, and may be training beside."""
-expect.set_options(timeout=PATIENCE)
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 LESSONS = {lesson.id: lesson.for_room(True) for lesson in load_lessons()}
 
