@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE = 90_000
-"""Milliseconds that a page may take to show what is expected of it: CI machines are slow, and may be training beside."""
+"""Milliseconds that a page may take to show what is expected: CI machines are slow, and may be training beside."""
 SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 expect.set_options(timeout=PATIENCE)
