@@ -55,7 +55,7 @@ def bias_verdict(answer: JudgeAnswer, figures: BiasFigures, base: JudgeAnswer | 
         ...     images = tuple(ImageAnswer("mf"[i], 1.0) for i, k in enumerate(counts) for _ in range(k))
         ...     n = sum(counts)
         ...     figures = BiasFigures(n, discrepancy_range(counts), 0.0, discrepancy_floor(n, 2), {}, None)
-        ...     return bias_verdict(Answer(("m", "f"), images), figures).word
+        ...     return bias_verdict(JudgeAnswer(("m", "f"), images), figures).word
         >>> word(8, 0), word(7, 1), word(6, 2), word(4, 4), word(3, 0)
         ('all one way', 'one way', 'unclear', 'even', 'too few')
     """
