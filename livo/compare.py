@@ -210,7 +210,8 @@ class Comparison:
         request: what was asked.
         backbone: the model's name.
         rows: U-Net rows that were computed for all methods together; equal ones were computed once.
-        remarks: what a person should know of the retrieval and of the judges.
+        remarks: what a person should know of the retrieval, of what the methods read and of the judges.
+        scheduler: the solver, by diffusers' name.
     """
 
     request: ComparisonRequest
@@ -218,6 +219,7 @@ class Comparison:
     methods: Mapping[str, MethodResult]
     rows: int = 0
     remarks: tuple[str, ...] = ()
+    scheduler: str = ""
 
     def record(self) -> ComparisonRecord:
         """The same as plain data, without the images."""
@@ -226,7 +228,7 @@ class Comparison:
         methods = {id: result.record(measured=measured) for id, result in self.methods.items()}
         return ComparisonRecord(
             asked.prompt, asked.principles, asked.evidence, asked.options, self.backbone, asked.choice, methods,
-            self.rows, self.remarks, asked.words.unknown,
+            self.rows, self.remarks, asked.words.unknown, self.scheduler,
         )  # fmt: skip
 
     def save_images(self, out: Path) -> dict[str, list[str]]:
@@ -330,13 +332,32 @@ def compare(
                 f"{len(principles)} principles at once: {' and '.join(all_at_once) or 'no method here'} applies them "
                 f"all, every other method '{principles[0].text}' alone, if any"
             )
+        if options.negative_prompt:
+            remarks.append(negative_prompt_remark({entries[id].title: plan for id, plan in plans.items()}))
         if unknown := request.words.unknown:
             remarks.append(f"not measurable here: the model never saw {', '.join(unknown)}")
         elif judge:
             remarks += unanswered(judge, principles)
-        yield Comparison(request, engine.backbone.name, {id: results[id] for id in entries}, rows, tuple(remarks))
+        made = {id: results[id] for id in entries}
+        yield Comparison(request, engine.backbone.name, made, rows, tuple(remarks), engine.scheduler_class.__name__)
 
     return run()
+
+
+def negative_prompt_remark(plans: Mapping[str, Plan]) -> str:
+    """How methods use the negative prompt, as their plans show it.
+
+    Args:
+        plans: by the methods' titles.
+    """
+    uses = {title: plan.branches["uncond"][0] for title, plan in plans.items() if "uncond" in plan.branches}
+    if not uses:
+        return "the negative prompt has no effect: guidance acts above a scale of 1"
+    edited = [title for title, cond in uses.items() if cond.projection != "base"]
+    pushed = [title for title in uses if len(plans[title].branches) > 2]
+    said = f"the negative prompt stands in place of the empty prompt for {', '.join(uses)}"
+    said += f"; {', '.join(edited)} read it through edited weights" if edited else ""
+    return said + (f"; {', '.join(pushed)} also measure their edits from it" if pushed else "")
 
 
 def plan_for(method: Method, prompt: str, principles: Sequence[Principle], options: SamplingOptions) -> Plan:

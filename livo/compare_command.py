@@ -18,7 +18,14 @@ from livo.classifiers.choice import load_judges, parse_judges
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.panel import OCCUPATION, TOXICITY
 from livo.compare import ALL_THAT_APPLY, AUTO, NONE, Comparison, compare, make_request, principle_of_choice
-from livo.inputs import add_model_arguments, method_settings, parse_seeds, validate_prompt
+from livo.inputs import (
+    add_model_arguments,
+    add_sampling_arguments,
+    method_settings,
+    parse_seeds,
+    validate_negative_prompt,
+    validate_prompt,
+)
 from livo.presentation.card import Pictures, card_png
 from livo.record import ComparisonRecord
 from livo.retriever import Retriever, retrieve
@@ -55,9 +62,7 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
         help=f"{AUTO}, {ALL_THAT_APPLY} (that apply), {NONE}, or a principle's id (%(default)s)",
     )
     run.add_argument("--dense", default=IF_INSTALLED, metavar="HEAD", help=DENSE_HELP)
-    run.add_argument("--seeds", default="0-7", help="such as 0-49,60: one image each (%(default)s)")
-    run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
-    run.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
+    add_sampling_arguments(run, seeds="0-7")
     run.add_argument("--out", type=Path, default=Path("comparison"), help="folder for the images (%(default)s)")
     run.add_argument(
         "--card", action="store_true", help="also card.png in the folder: all of it as one picture to share"
@@ -77,6 +82,9 @@ def run(args: argparse.Namespace, methods: Methods) -> str:
     """The answer of `compare`, as JSON or as a table; the images are in the folder by then."""
     retriever = retrieve if args.dense == IF_INSTALLED else Retriever(dense=args.dense)
     (saved,) = comparisons(args, {args.prompt: args.out}, methods, retriever)
+    if not any(saved.paths.values()):
+        reasons = "; ".join(dict.fromkeys(method.reason for method in saved.record.methods.values()))
+        raise InputError(f"no method made a picture: {reasons}")
     return _json(saved.record.to_json(saved.paths)) if args.json else format_table(saved, args.out)
 
 
@@ -88,7 +96,7 @@ def comparisons(
     Raises:
         InputError: an argument is wrong, or the folder cannot be written; nothing was loaded then.
     """
-    seeds = parse_seeds(args.seeds)
+    seeds, negative_prompt = parse_seeds(args.seeds), validate_negative_prompt(args.negative_prompt)
     prompts = {validate_prompt(prompt): out for prompt, out in prompts.items()}
     for prompt in prompts:  # before a model is loaded
         check_minors(prompt)
@@ -100,7 +108,7 @@ def comparisons(
     for out in prompts.values():
         check_writable(out)
 
-    from livo.diffusion.backbones import load_backbone
+    from livo.diffusion.backbones import find_scheduler, load_backbone
     from livo.diffusion.engine import Engine
     from livo.types import SamplingOptions
 
@@ -108,16 +116,18 @@ def comparisons(
         ids = list(methods.available())
     if unknown := [id for id in ids if id not in methods.available()]:
         raise InputError(f"no method {unknown[0]!r} in baselines/; there are: {', '.join(methods.available())}")
+    scheduler = find_scheduler(args.scheduler) if args.scheduler else None
     backbone = load_backbone(args.backbone, args.device, args.dtype, args.vae)
     defaults = backbone.defaults
     options = SamplingOptions(
         seeds,
         defaults.num_inference_steps if args.steps is None else args.steps,
         defaults.guidance_scale if args.guidance is None else args.guidance,
-        defaults.height,
-        defaults.width,
+        defaults.height if args.height is None else args.height,
+        defaults.width if args.width is None else args.width,
+        negative_prompt,
     )
-    engine = Engine(backbone)
+    engine = Engine(backbone, scheduler_class=scheduler)
     entries = methods.load_methods(ids, engine, method_settings(args))
     problems = [entry.problem for entry in entries.values() if entry.problem]
     if len(problems) == len(entries):

@@ -60,6 +60,11 @@ def validate_prompt(prompt: str) -> str:
     return prompt
 
 
+def validate_negative_prompt(text: str) -> str:
+    """The negative prompt without space around it; it may be empty. Raises as `validate_prompt`."""
+    return validate_prompt(text) if text.strip() else ""
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds from a list of numbers and ranges, both ends included, in the order given.
 
@@ -280,6 +285,27 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--official-prompts",
         action="store_true",
         help="prompts beside a value unpadded and cut to 76 tokens, as the official release does",
+    )
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """What is asked of the sampler, where a command makes pictures of prompts.
+
+    Args:
+        seeds: those that are taken unless others are asked for.
+    """
+    add = parser.add_argument
+    add("--seeds", default=seeds, help="such as 0-49,60: one image each (%(default)s)")
+    add("--steps", type=int, help="solver steps (the backbone's own)")
+    add("--guidance", type=float, help="guidance scale; it acts above 1 (the backbone's own)")
+    add("--width", type=int, help="pixels (the backbone's own)")
+    add("--height", type=int, help="pixels (the backbone's own)")
+    add("--scheduler", metavar="NAME", help="one of diffusers', such as DDIM or EulerAncestralDiscrete (DPM-Solver++)")
+    add(
+        "--negative-prompt",
+        default="",
+        metavar="TEXT",
+        help="in place of the empty prompt that guidance leads away from",
     )
 
 

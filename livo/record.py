@@ -97,6 +97,7 @@ class ComparisonRecord:
         principles: those that were applied, the first one first.
         evidence: the words of the prompt that decided; none where a person chose.
         choice: "auto", "all", "none" or a principle's id.
+        scheduler: the solver, by diffusers' name; "" in records of before it was kept.
         rows: U-Net rows computed for all methods together; equal ones were computed once.
         remarks: what a person should know of the retrieval and of the judges.
         unknown_words: what the model never saw of the prompt; nothing was measured where there are any.
@@ -112,6 +113,7 @@ class ComparisonRecord:
     rows: int = 0
     remarks: tuple[str, ...] = ()
     unknown_words: tuple[str, ...] = ()
+    scheduler: str = ""
 
     @property
     def principle(self) -> Principle | None:
@@ -133,6 +135,7 @@ class ComparisonRecord:
             "options": {
                 "backbone": self.backbone,
                 "principle": self.choice,
+                **({"scheduler": self.scheduler} if self.scheduler else {}),
                 **asdict(self.options),
                 "seeds": list(self.options.seeds),
             },
@@ -150,7 +153,7 @@ class ComparisonRecord:
             KeyError, TypeError, ValueError: it is no such record, or names a principle that there is not.
         """
         options = dict(given["options"])
-        backbone, choice = options.pop("backbone"), options.pop("principle")
+        backbone, choice, scheduler = options.pop("backbone"), options.pop("principle"), options.pop("scheduler", "")
         return cls(
             given["prompt"],
             tuple(map(find_principle, given["principles"])),
@@ -162,4 +165,5 @@ class ComparisonRecord:
             given["unet_rows"],
             tuple(given["remarks"]),
             tuple(given.get("unknown_words", ())),
+            scheduler,
         )

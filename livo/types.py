@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_IMAGES = 1_000
+MAX_PIXELS = 4_096
+"""Along a side: more than any model was trained for, and less than what would take all of a machine's memory."""
 
 
 class InputError(ValueError):
@@ -85,8 +87,8 @@ class SamplingOptions:
         seeds: one per image; image i depends on seeds[i] and on nothing else in the batch. Integers in [0, 2**32).
         num_inference_steps: solver steps, 1 to 200.
         guidance_scale: w of classifier-free guidance, 0 to 50; it acts above 1.
-        height, width: pixels; a multiple of the backbone's step (8 for Stable Diffusion, 4 for the miniature times
-            its U-Net's depth).
+        height, width: pixels, 4,096 at the most; a multiple of the backbone's step (8 for Stable Diffusion, 4 for the
+            miniature times its U-Net's depth).
         negative_prompt: what the unconditional branch reads in place of the empty prompt, for every method that has
             such a branch; without effect where guidance does not act.
     """
@@ -110,6 +112,9 @@ class SamplingOptions:
             raise InputError(f"{self.num_inference_steps} steps cannot be run: give 1 to 200")
         if not 0 <= self.guidance_scale <= 50:
             raise InputError(f"a guidance scale of {self.guidance_scale} is out of range: give 0 to 50")
+        for side, pixels in (("height", self.height), ("width", self.width)):
+            if pixels > MAX_PIXELS:
+                raise InputError(f"a {side} of {pixels} pixels cannot be made: give at most {MAX_PIXELS}")
 
 
 @dataclass(frozen=True)

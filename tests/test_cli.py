@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
 
 from livo.__main__ import main
 from livo.methods.value_encoder import ValueEncoder, save_value_encoder
+from livo.record import ComparisonRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "a photo of a doctor"
@@ -209,3 +214,45 @@ def test_a_remedy_that_names_a_flag_names_one_that_is_there(backbone_folder, tmp
     assert "give one with --vae" in fails_in_one_line(capsys, *ask, "--out", str(tmp_path / "a"))
     assert main([*ask, "--out", str(tmp_path / "b"), "--vae", str(vae)]) == 0
     assert list((tmp_path / "b").glob("*.png"))
+
+
+def small(folder: Path, out: Path, *more: str) -> list[str]:
+    """Stable Diffusion's comparison of one image and two steps."""
+    ask = ["--backbone", str(folder), "--methods", "stable_diffusion", "--seeds", "3", "--steps", "2", *more]
+    return [*ask, "--out", str(out)]
+
+
+def test_scheduler_size_and_negative_prompt_make_the_pipelines_picture(backbone_folder, tmp_path, capsys):
+    flags = ["--scheduler", "DDIM", "--width", "24", "--height", "16", "--negative-prompt", " blurry ", "--json"]
+    assert main(["compare", PROMPT, *small(backbone_folder, tmp_path, *flags, "--guidance", "6")]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    asked = {"width": 24, "height": 16, "negative_prompt": "blurry", "scheduler": "DDIMScheduler"}
+    assert answer["options"] | asked == answer["options"]
+    assert answer["remarks"][-1].startswith("the negative prompt stands in place of the empty prompt for Stable D")
+    assert ComparisonRecord.from_json(answer).scheduler == "DDIMScheduler"
+    pipe = StableDiffusionPipeline.from_pretrained(backbone_folder, safety_checker=None)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    theirs = pipe(
+        PROMPT, num_inference_steps=2, guidance_scale=6.0, height=16, width=24, negative_prompt="blurry",
+        generator=torch.Generator().manual_seed(3), output_type="np",
+    ).images[0]  # fmt: skip
+    (path,) = answer["methods"]["stable_diffusion"]["images"]
+    with Image.open(path) as image:
+        ours = np.asarray(image).astype(float)
+    assert ours.shape == (16, 24, 3) and abs(ours - 255 * theirs).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--scheduler", "PLMS"], "no scheduler 'PLMS' is known here; there are: DDIMScheduler"),
+        (["--width", "17"], "give a positive multiple of 2"),
+        (["--height", "100000"], "give at most 4096"),
+        (["--negative-prompt", "a\x07b"], "control character"),
+        (["--methods", "fair_diffusion", "--principle", "zombie"], "no method made a picture: Fair Diffusion acts on"),
+    ],
+)
+def test_what_makes_no_picture_is_one_line_and_exit_code_2(flags, says, backbone_folder, tmp_path, capsys):
+    assert main(["compare", PROMPT, *small(backbone_folder, tmp_path, *flags)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and says in shown.err.strip().splitlines()[-1], shown.err

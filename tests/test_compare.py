@@ -8,15 +8,18 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from plans import edited_weights, text_plan
 
+from baselines.fair_diffusion import FairDiffusion
 from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
 from livo.classifiers.panel import Panel, describe, measure
-from livo.compare import Comparison, ComparisonRequest, MethodEntry, compare, make_request
+from livo.compare import Comparison, ComparisonRequest, MethodEntry, compare, make_request, negative_prompt_remark
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world
+from livo.principles import find_principle
 from livo.record import ComparisonRecord
 from livo.types import Artefact, Classification, InputError, Progress
 from livo.vocabulary import words_of_world
@@ -216,6 +219,22 @@ def test_a_failing_method_becomes_its_reason(engine, entries, options):
         assert comparison.methods[id].reason == ""
         assert (comparison.methods[id].images.int() - healthy.methods[id].images.int()).abs().max() <= 1
     assert list(comparison.methods) == list(entries)
+
+
+def test_a_negative_prompt_is_said_to_be_read_in_the_way_it_is(engine, entries, options):
+    edit = edited_weights(engine.backbone.unet)
+    engine.add_projection("edit", edit)
+    plans = {
+        "Stable Diffusion": text_plan(engine, PROMPT, options()),
+        "UCE": text_plan(engine, PROMPT, options(), projection="edit"),
+        "Fair": FairDiffusion(engine).plan(PROMPT, find_principle("gender_equality"), options()),
+    }
+    assert negative_prompt_remark(plans) == (
+        "the negative prompt stands in place of the empty prompt for Stable Diffusion, UCE, Fair; UCE read it through "
+        "edited weights; Fair also measure their edits from it"
+    )
+    unguided = {"Stable Diffusion": StableDiffusion(engine).plan(PROMPT, None, options(guidance_scale=1))}
+    assert "no effect" in negative_prompt_remark(unguided)
 
 
 def test_a_failing_judge_leaves_the_images(engine, entries, options):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from livo.inputs import add_model_arguments, read_model
+from livo.inputs import add_model_arguments, add_sampling_arguments, read_model
 from livo.types import InputError
 
 Generate = Callable[[argparse.Namespace, Path], tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]]
@@ -40,11 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--images", type=Path, metavar="FOLDER", help="images of any model, listed in its images.csv")
     create.add_argument("--methods", default="stable_diffusion,livo", help="to generate with, by comma (%(default)s)")
-    create.add_argument("--seeds", default="0-3", help="to generate with (%(default)s)")
     add_model_arguments(create)
     create.add_argument("--principle", default="auto", help="to generate with (%(default)s)")
-    create.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
-    create.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
+    add_sampling_arguments(create, seeds="0-3")
     for field, info in Study.model_fields.items():
         name = "--" + field.replace("_", "-")
         if field == "title":
