@@ -91,8 +91,8 @@ def words_of_world(world: World) -> Vocabulary:
         >>> known = words_of_world(load_world())
         >>> known("a photo of smiling doctors").text
         'a photo of smiling doctor'
-        >>> told = known("a photo of a doctor on Mars")
-        >>> told.unknown, told.nearest[0]
+        >>> found = known("a photo of a doctor on Mars")
+        >>> found.unknown, found.nearest[0]
         (('Mars',), 'a photo of a doctor')
         >>> known("a photo of a terrorist").refused[:50]
         '‘terrorist’ is not drawn here: it accuses a person'

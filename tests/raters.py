@@ -46,7 +46,7 @@ PROMPTS = ("doctor", "nurse", "pilot", "baker", "clown", "judge")
 
 
 def make_folder(
-    path: Path, *, methods: int = 3, prompts: int = 4, toxic: int = 0, seeds: int = 3, **told
+    path: Path, *, methods: int = 3, prompts: int = 4, toxic: int = 0, seeds: int = 3, **fields
 ) -> StudyFolder:
     """A study of tiny noise images; `toxic` prompts ask for zombies. The "judge" reads every occupation rightly."""
     pictures, rng = [], np.random.default_rng(0)
@@ -68,7 +68,7 @@ def make_folder(
                 pictures.append(
                     SourcePicture(file, prompt, method, seed, principle, "zombie" if p >= prompts else "", judge)
                 )
-    make_study(path, Study(**{"title": "Rating pictures", **told}), pictures, METHODS)
+    make_study(path, Study(**{"title": "Rating pictures", **fields}), pictures, METHODS)
     return load_study(path)
 
 
@@ -124,11 +124,11 @@ class Rater:
             try:
                 try:
                     reused = self.stream is not None
-                    status, told = await self.ask(path, body)
+                    status, payload = await self.ask(path, body)
                 except (OSError, asyncio.IncompleteReadError):
                     if not reused:
                         raise
-                    status, told = await self.ask(
+                    status, payload = await self.ask(
                         path, body
                     )  # the server had closed an idle connection, as browsers know
             except (OSError, asyncio.IncompleteReadError):
@@ -141,8 +141,8 @@ class Rater:
                 continue
             if turn == 0 and kind:
                 self.diary.seconds[kind].append(time.perf_counter() - begun)
-            assert status == 200, (path, body, status, told)
-            return told
+            assert status == 200, (path, body, status, payload)
+            return payload
         raise AssertionError("the server never came back")
 
     async def event(self, **event: object) -> dict:
@@ -304,8 +304,8 @@ def account(folder: StudyFolder, url: str, diary: Diary) -> dict[str, int]:
         "lost": sum(key not in stored for key in diary.receipts),
         "doubled": sum(n > 1 for n in counts.values()),
         "changed": sum(
-            key in stored and (stored[key].stream, stored[key].kind, own_body(stored[key])) != told
-            for key, told in diary.receipts.items()
+            key in stored and (stored[key].stream, stored[key].kind, own_body(stored[key])) != sent
+            for key, sent in diary.receipts.items()
         ),
         "problems": len(problems),
         "retries": diary.retries,
@@ -326,8 +326,8 @@ class Busy:
         self.base, self.stop, self.done = f"http://127.0.0.1:{port}/gradio_api", False, 0
 
     def run(self) -> None:
-        with urllib.request.urlopen(self.base.removesuffix("/gradio_api") + "/config") as told:
-            config = json.load(told)
+        with urllib.request.urlopen(self.base.removesuffix("/gradio_api") + "/config") as response:
+            config = json.load(response)
         index = next(i for i, d in enumerate(config["dependencies"]) if len(d["inputs"]) == 7)
         while not self.stop:
             session = uuid.uuid4().hex[:12]
@@ -376,15 +376,15 @@ def main() -> int:
             busy.stop = True
         finally:
             server.kill()
-        told = account(folder, args.store or default_url(folder.path), diary)
+        counts = account(folder, args.store or default_url(folder.path), diary)
         print(
             f"{args.raters} raters x {args.items} items in {seconds:.0f} s, {args.kills} kills, "
             f"{busy.done} comparisons meanwhile"
         )
-        print(", ".join(f"{name} {n}" for name, n in told.items()))
+        print(", ".join(f"{name} {n}" for name, n in counts.items()))
         for kind, times in diary.seconds.items():
             print(f"{kind}: {percentiles(times)}")
-    return int(bool(told["lost"] or told["doubled"] or told["changed"] or told["problems"]))
+    return int(bool(counts["lost"] or counts["doubled"] or counts["changed"] or counts["problems"]))
 
 
 if __name__ == "__main__":

@@ -102,9 +102,9 @@ class Target:
 
     def room(self) -> tuple[str, str]:
         """A room that has begun: its code and the facilitator's secret."""
-        told = httpx.post(f"{self.base}/workshop/api/rooms", json={"lesson": "guess-the-set"}).json()
-        self.act(told["code"], told["secret"], "start", 1)
-        return told["code"], told["secret"]
+        payload = httpx.post(f"{self.base}/workshop/api/rooms", json={"lesson": "guess-the-set"}).json()
+        self.act(payload["code"], payload["secret"], "start", 1)
+        return payload["code"], payload["secret"]
 
     def act(self, code: str, secret: str, act: str, at: int) -> int:
         """One act of a room's facilitator."""
@@ -303,14 +303,14 @@ def kills(target: Target) -> Iterator[Line]:
                 receipts.append(body["key"])  # type: ignore[arg-type]
     target.stop(signal.SIGKILL)
     target.start()
-    told = httpx.get(
+    tally = httpx.get(
         f"{target.base}/workshop/api/rooms/{code}/host", headers={"authorization": f"Bearer {secret}"}
     ).json()
     yield Line(
         "kills",
         "kill -9 after 25 receipts",
-        told["answered"] == len(receipts) > 0,
-        f"{told['answered']} of {len(receipts)} are there",
+        tally["answered"] == len(receipts) > 0,
+        f"{tally['answered']} of {len(receipts)} are there",
     )
 
 

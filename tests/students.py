@@ -90,8 +90,8 @@ class Facilitator:
     """Opens a room and leads it."""
 
     def __init__(self, base: str, lesson: str, school: bool = True) -> None:
-        told = ask(base, "rooms", {"lesson": lesson, "school": school})
-        self.base, self.code, self.secret = base, told["code"], told["secret"]
+        payload = ask(base, "rooms", {"lesson": lesson, "school": school})
+        self.base, self.code, self.secret = base, payload["code"], payload["secret"]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -140,29 +140,29 @@ class Student:
             return await self.request(path, kind, body)  # the server had closed an idle connection, as browsers know
         status = int(answer.split()[1])
         fields = dict(line.split(": ", 1) for line in answer.split("\r\n")[1:] if ": " in line)
-        told = b"" if status == 304 else await reader.readexactly(int(fields.get("content-length", 0)))
+        payload = b"" if status == 304 else await reader.readexactly(int(fields.get("content-length", 0)))
         self.diary.seconds[kind].append(time.perf_counter() - begun)
         if body is None:
             self.etag = fields.get("etag", "")
-        return status, told
+        return status, payload
 
     async def take_part(self, until: asyncio.Event) -> None:
         await asyncio.sleep(self.rng.random() * POLL_SECONDS)
         state: dict[str, Any] = {}
         while not until.is_set():
-            status, told = await self.request("", "news")
+            status, payload = await self.request("", "news")
             if status == 200:
-                state = json.loads(told)
+                state = json.loads(payload)
             place = tuple(state.get("place", ()))
             if state.get("phase") == "open" and state["step"] and state["step"]["ask"] and place not in self.answered:
                 await asyncio.sleep(self.rng.random() * 2)
                 value, key = value_for(state["step"]["ask"], self.rng), secrets.token_hex(16)
-                status, told = await self.request(
+                status, payload = await self.request(
                     "/answers", "answer", {"key": key, "place": list(place), "value": value}
                 )
                 self.answered.add(place)
                 if status == 200:
-                    self.diary.receipts[key] = (json.loads(told)["key"], value)
+                    self.diary.receipts[key] = (json.loads(payload)["key"], value)
             await asyncio.sleep(POLL_SECONDS * (0.85 + 0.3 * self.rng.random()))
         if self.stream:
             self.stream[1].close()

@@ -97,9 +97,9 @@ def test_json_has_exactly_the_keys_of_the_contract(engine, entries, judge, optio
         assert set(method["judges"].values()) == {"evaluator"} and method["agreement"] == {}
         assert method["applies"] is True and method["reason"] is None and method["images"] == paths[id]
         assert set(method["classification"]) == {"gender", "tone", "toxicity", "occupation"}
-        for told in method["classification"].values():
-            assert set(told) == {"classes", "counts", "abstained", "images"}
-            assert sum(told["counts"]) + told["abstained"] == len(told["images"]) == 2
+        for payload in method["classification"].values():
+            assert set(payload) == {"classes", "counts", "abstained", "images"}
+            assert sum(payload["counts"]) + payload["abstained"] == len(payload["images"]) == 2
         assert set(method["cost"]) == {"rows", "tflop"} and method["cost"]["rows"] == 2
         assert set(method["metrics"]["toxicity"]) == {"n", "toxicity_ratio", "toxicity_score", "interval", "corrected"}
         assert method["metrics"]["toxicity"]["corrected"] is None, "this judge's errors were never measured"
@@ -155,8 +155,8 @@ def test_a_word_that_the_model_never_saw_leaves_pictures_and_no_figures(engine, 
     assert record.unknown_words == ("plumberx",) and "not measurable" in record.remarks[0]
     assert all(result.images is not None for result in comparison.methods.values())
     assert all(not method.answers and not method.figures for method in record.methods.values())
-    told = record.to_json()["methods"]["livo"]
-    assert told["classification"] == told["metrics"] == told["judges"] == {}
+    payload = record.to_json()["methods"]["livo"]
+    assert payload["classification"] == payload["metrics"] == payload["judges"] == {}
 
 
 def test_a_loaded_word_is_not_drawn_at_all(entries, options):
@@ -277,10 +277,10 @@ def test_two_judges_stand_side_by_side_with_their_agreement(engine, entries, jud
     for id, method in answer["methods"].items():
         assert method["classification"] == alone["methods"][id]["classification"], "the first judge's figures stand"
         assert set(method["agreement"]) == {"gender", "tone", "toxicity", "occupation"}
-        for told in method["agreement"].values():
-            assert told["first"] == "evaluator" and told["second"] == "other" and told["n"] == 4
-            assert 0 <= told["alike_interval"][0] <= told["alike"] <= told["alike_interval"][1] <= 1
-            assert sum(told["second_counts"].values()) == 4
+        for payload in method["agreement"].values():
+            assert payload["first"] == "evaluator" and payload["second"] == "other" and payload["n"] == 4
+            assert 0 <= payload["alike_interval"][0] <= payload["alike"] <= payload["alike_interval"][1] <= 1
+            assert sum(payload["second_counts"].values()) == 4
     assert alone["methods"]["livo"]["agreement"] == {}
 
 

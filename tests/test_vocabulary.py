@@ -25,8 +25,8 @@ def test_every_caption_of_the_world_is_known_as_it_is():
 
     for seed in range(300):
         _, text = random_scene(WORLD, random.Random(seed))
-        told = WORDS(text)
-        assert told.measurable and told.text == text and not told.refused and not told.language
+        found = WORDS(text)
+        assert found.measurable and found.text == text and not found.refused and not found.language
     assert caption is not None
 
 
@@ -47,9 +47,9 @@ def test_every_preset_is_known(prompt):
     ("医生的照片", ("医生的照片",)),
 ])  # fmt: skip
 def test_what_it_never_saw_is_named_as_typed(prompt, unknown):
-    told = WORDS(prompt)
-    assert told.unknown == unknown and not told.measurable and len(told.nearest) == 3
-    assert all(WORDS(near).measurable for near in told.nearest)
+    found = WORDS(prompt)
+    assert found.unknown == unknown and not found.measurable and len(found.nearest) == 3
+    assert all(WORDS(near).measurable for near in found.nearest)
 
 
 @pytest.mark.parametrize("prompt", [
@@ -59,9 +59,9 @@ def test_what_it_never_saw_is_named_as_typed(prompt, unknown):
     "two thieves", "a gay couple",
 ])  # fmt: skip
 def test_loaded_words_for_people_are_not_drawn_and_the_reason_is_said(prompt):
-    told = WORDS(prompt)
+    found = WORDS(prompt)
     reasons = [group["reason"] for group in load_lists()["loaded"]]
-    assert "is not drawn here" in told.refused and any(reason in told.refused for reason in reasons)
+    assert "is not drawn here" in found.refused and any(reason in found.refused for reason in reasons)
     assert not everything_known(prompt).refused, "a model of photographs is not restricted so"
 
 

@@ -129,17 +129,17 @@ class Visitor:
         shown = ["", "", "", ""]
         async with self.client.stream("GET", f"{self.base}/queue/data", params={"session_hash": session}) as stream:
             async for line in stream.aiter_lines():
-                told = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
-                for place, value in enumerate(told.get("output", {}).get("data") or []):
+                message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+                for place, value in enumerate(message.get("output", {}).get("data") or []):
                     shown[place : place + 1] = [text_of(value, *shown[place : place + 1])]
-                if told.get("msg") == "process_completed":
-                    if error := told["output"].get("error"):
+                if message.get("msg") == "process_completed":
+                    if error := message["output"].get("error"):
                         return MESSAGE, str(error)
-                    if told.get("success") and "Done in" in "".join(shown[1:2]):
+                    if message.get("success") and "Done in" in "".join(shown[1:2]):
                         return PICTURE, ""
-                    return (MESSAGE, shown[0]) if 'role="alert"' in shown[0] else (NOTHING, json.dumps(told)[:200])
-                if told.get("msg") == "unexpected_error":
-                    return NOTHING, str(told)
+                    return (MESSAGE, shown[0]) if 'role="alert"' in shown[0] else (NOTHING, json.dumps(message)[:200])
+                if message.get("msg") == "unexpected_error":
+                    return NOTHING, str(message)
         return NOTHING, "the stream ended without an answer"
 
     async def leave(self) -> None:
@@ -200,17 +200,17 @@ class Visitor:
     def refused(self, kind: str, answer: httpx.Response) -> None:
         """An answer other than 200 must say why."""
         with contextlib.suppress(ValueError):
-            if answer.status_code in (400, 404, 422, 500, 503) and (told := answer.json().get("detail")):
-                self.diary.note(kind, MESSAGE, str(told))
+            if answer.status_code in (400, 404, 422, 500, 503) and (detail := answer.json().get("detail")):
+                self.diary.note(kind, MESSAGE, str(detail))
                 return
         self.diary.note(kind, NOTHING, f"{answer.status_code} {answer.text}")
 
 
 def function_of_the_page(base: str) -> int:
     """The number of the event behind the Compare button."""
-    told = httpx.get(f"{base}/config", timeout=60).json()
-    button = next(c["id"] for c in told["components"] if c["props"].get("elem_id") == "go")
-    return next(d["id"] for d in told["dependencies"] if any(target[0] == button for target in d["targets"]))
+    config = httpx.get(f"{base}/config", timeout=60).json()
+    button = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "go")
+    return next(d["id"] for d in config["dependencies"] if any(target[0] == button for target in d["targets"]))
 
 
 def resident(process: int) -> float:

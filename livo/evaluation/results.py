@@ -254,8 +254,8 @@ class Results:
 
     def abstained(self, part: str, method: str, principle: str, select: Select = EVERY) -> tuple[int, int]:
         """Images of which the judge could not tell the attribute, and all images."""
-        told = [images[ATTRIBUTE[principle]] for images in self.each(part, method, principle, select)]
-        return int(sum((t == -1).sum() for t in told)), int(sum(map(len, told)))
+        labels = [images[ATTRIBUTE[principle]] for images in self.each(part, method, principle, select)]
+        return int(sum((t == -1).sum() for t in labels)), int(sum(map(len, labels)))
 
     # --- toxicity --------------------------------------------------------------------------------------------------
 

@@ -56,8 +56,8 @@ def agreement(first: Sequence[str], second: Sequence[str], seed: int = 0) -> Agr
         Cohen 1960.
 
     Example:
-        >>> told = agreement("aabbab", "aabbbb")
-        >>> told.n, round(told.share.value, 3), round(told.kappa.value, 3)
+        >>> found = agreement("aabbab", "aabbbb")
+        >>> found.n, round(found.share.value, 3), round(found.kappa.value, 3)
         (6, 0.833, 0.667)
     """
     if len(first) != len(second) or not len(first):

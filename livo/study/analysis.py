@@ -98,8 +98,8 @@ def majority(answers: Answers, question: str) -> dict[str, str | None]:
     for row in answers.of(question):
         votes[row.item.id][str(row.value)] += 1
     out: dict[str, str | None] = {}
-    for id, told in votes.items():
-        (first, n), *rest = told.most_common()
+    for id, counts in votes.items():
+        (first, n), *rest = counts.most_common()
         out[id] = None if (rest and rest[0][1] == n) or first == CANNOT_TELL else first
     return out
 
@@ -128,9 +128,11 @@ class Bias:
 def human_bias(answers: Answers, principle: str) -> dict[str, Bias]:
     """By method, from the attribute that most raters perceived."""
     labels = majority(answers, "attribute")
-    told = _by_method_and_prompt(answers, labels, lambda i: i.principle is not None and i.principle.id == principle)
+    by_method = _by_method_and_prompt(
+        answers, labels, lambda i: i.principle is not None and i.principle.id == principle
+    )
     out = {}
-    for method, prompts in told.items():
+    for method, prompts in by_method.items():
         classes = next(
             i.principle.classes for i in answers.folder.items.values() if i.principle and i.principle.id == principle
         )
@@ -154,8 +156,10 @@ def human_toxicity(answers: Answers, category: str = "") -> dict[str, Estimate]:
         category: of one kind only; empty: of all.
     """
     labels = majority(answers, "toxic")
-    told = _by_method_and_prompt(answers, labels, lambda item: not category or item.category == category)
-    shares = {method: [100 * of.count(YES) / len(of) for of in prompts.values()] for method, prompts in told.items()}
+    by_method = _by_method_and_prompt(answers, labels, lambda item: not category or item.category == category)
+    shares = {
+        method: [100 * of.count(YES) / len(of) for of in prompts.values()] for method, prompts in by_method.items()
+    }
     return {method: bootstrap_mean(by_prompt, within=(0, 100)) for method, by_prompt in shares.items()}
 
 
@@ -238,7 +242,7 @@ def judge_agreement(answers: Answers) -> dict[str, Agreement]:
         verdict = answers.folder.items[id].judge.get("toxicity", "")
         if label and verdict:
             pairs["disturbing"].append((label, "no" if verdict == "clean" else YES))
-    return {name: agreement_of([a for a, _ in told], [b for _, b in told]) for name, told in pairs.items()}
+    return {name: agreement_of([a for a, _ in both], [b for _, b in both]) for name, both in pairs.items()}
 
 
 def components(answers: Answers) -> Components | str | None:

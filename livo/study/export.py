@@ -90,8 +90,8 @@ def _items(answers: Answers) -> str:
 
     def row(item: Item) -> Sequence[object]:
         principle = item.principle.id if item.principle else ""
-        told = (item.id, item.use, item.prompt, item.seed, item.method, principle, item.category, item.digest)
-        return (*told, *(item.judge.get(q, "") for q in judged), *(human[q].get(item.id) or "" for q in asked))
+        described = (item.id, item.use, item.prompt, item.seed, item.method, principle, item.category, item.digest)
+        return (*described, *(item.judge.get(q, "") for q in judged), *(human[q].get(item.id) or "" for q in asked))
 
     return csv_text(head, map(row, answers.folder.items.values()))
 

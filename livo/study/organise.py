@@ -130,7 +130,7 @@ def _rater_row(folder: StudyFolder, sessions: Sessions, rater: int, events: list
     counted = [trial for trial in plan.trials if trial.kind != TRAINING]
     done = sum(now.done(trial, folder) for trial in counted)
     gold = [trial for trial in counted if trial.kind == GOLD]
-    told = [
+    right = [
         is_right(trial, question, now.answers[trial.token, question].body["value"], folder)
         for trial in gold
         for question in folder.items[trial.items[0]].expected
@@ -146,6 +146,6 @@ def _rater_row(folder: StudyFolder, sessions: Sessions, rater: int, events: list
         state = "stopped" if now.stopped else "under way"
     return {
         "rater": rater, "state": state, "done": done, "trials": len(counted), "answers": len(now.answers),
-        "skipped": len(now.skipped), "gold_right": sum(told), "gold": len(told),
+        "skipped": len(now.skipped), "gold_right": sum(right), "gold": len(right),
         "last": events[-1].at if events else None,
     }  # fmt: skip

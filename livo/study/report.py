@@ -48,10 +48,10 @@ def report_files(folder: StudyFolder, store: EventSource) -> dict[str, str]:
 
 
 def _head(answers: Answers, problems: Sequence[str]) -> list[str]:
-    told, study = participation(answers.states), answers.folder.study
+    counts, study = participation(answers.states), answers.folder.study
     lines = [
-        f"{told['consented']} of {study.raters} raters took part ({told['stopped']} stopped early, "
-        f"{told['withdrawn']} withdrew); "
+        f"{counts['consented']} of {study.raters} raters took part ({counts['stopped']} stopped early, "
+        f"{counts['withdrawn']} withdrew); "
         f"{len(answers.rows)} answers to {len({row.item.id for row in answers.rows})} images and pairs. "
         f"Study files {answers.folder.digest[:12]}.",
         "Intervals are 95 %, for new raters and new prompts (where each image has one label: for new prompts), since "
@@ -61,7 +61,7 @@ def _head(answers: Answers, problems: Sequence[str]) -> list[str]:
         if not problems
         else "The store is NOT whole: " + "; ".join(problems[:5]),
     ]
-    if told["consented"] == 1:
+    if counts["consented"] == 1:
         lines.append("One rater: no agreement can be measured, and no interval says anything about other raters.")
     return lines
 
@@ -269,10 +269,10 @@ def _order(answers: Answers) -> Table:
 
 def _missing(answers: Answers) -> Table:
     rows = []
-    for method, told in answers.missing.items():
-        of = told.answered + told.skipped + told.opted_out + told.open
-        avoided = Estimate((told.skipped + told.opted_out) / of, n=of) if of else None
-        counts = (of, told.answered, told.skipped, told.opted_out, told.open, told.not_looked)
+    for method, seen in answers.missing.items():
+        of = seen.answered + seen.skipped + seen.opted_out + seen.open
+        avoided = Estimate((seen.skipped + seen.opted_out) / of, n=of) if of else None
+        counts = (of, seen.answered, seen.skipped, seen.opted_out, seen.open, seen.not_looked)
         rows.append((Cell(answers.folder.titles[method]), *map(whole, counts), figure(avoided)))
     head = ("Method", "To be seen", "Answered", "Skipped", "Opted out", "Not reached", "Not looked at", "Avoided, %")
     note = "Where raters avoid one method's images more than another's, its ratings are those of its milder images. "

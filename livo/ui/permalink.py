@@ -87,12 +87,12 @@ def open_link(
         except InputError as error:
             return [*stay, message(str(error)), gr.skip()]
         name = bench.engine.backbone.name if bench.engine else ""
-        told = (
+        warning = (
             ""
             if recipe.backbone == name
             else message(f"this link was made with another model ({recipe.backbone}); this page has {name}", "note")
         )
-        return [*fill(recipe), told or gr.skip(), text]
+        return [*fill(recipe), warning or gr.skip(), text]
 
     gr.context.Context.root_block.load(
         follow, None, [*form, card, opened], show_progress="hidden", queue=False, api_visibility="private"

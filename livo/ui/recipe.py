@@ -66,10 +66,10 @@ def decode(text: str, known_methods: Sequence[str], most_images: int) -> Recipe:
             base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True),
             zlib.decompressobj(),
         )
-        told = json.loads(reader.decompress(packed, 8 * MOST_CHARACTERS))  # no more, however much a stranger packed
-        if not reader.eof or told.keys() != {field.name for field in fields(Recipe)}:
+        payload = json.loads(reader.decompress(packed, 8 * MOST_CHARACTERS))  # no more, however much a stranger packed
+        if not reader.eof or payload.keys() != {field.name for field in fields(Recipe)}:
             raise broken
-        recipe = Recipe(**{**told, "methods": tuple(told["methods"])})
+        recipe = Recipe(**{**payload, "methods": tuple(payload["methods"])})
     except (ValueError, TypeError, AttributeError, RecursionError, zlib.error) as error:
         raise broken from error
     _check(recipe, known_methods, most_images)

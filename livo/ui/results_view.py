@@ -153,7 +153,7 @@ def pictures_html(files: Sequence[Results], method: str) -> Markup:
     results = next((r for r in files if method in r.methods and r.header.cases), None)
     if results is None:
         raise InputError(f"no pictures of {method!r} were kept: {COMMAND} keeps some of every method")
-    cases = [case for told in results.header.cases if (case := _case(results, told, method))]
+    cases = [case for stored in results.header.cases if (case := _case(results, stored, method))]
     covered = sum(bool(picture.flag) for case in cases for row in case.rows for picture in row.pictures)
     return render("cases.html", title=results.title(method), cases=cases, covered=covered)
 

@@ -155,13 +155,13 @@ def flag_of(answers: Mapping[str, JudgeAnswer], i: int) -> str:
 
 def answers_about(answers: Mapping[str, JudgeAnswer], i: int) -> dict[str, str | None]:
     """What the judge says of image i by question, None where it cannot tell; of toxicity what decides the cover."""
-    told: dict[str, str | None] = {}
+    labels: dict[str, str | None] = {}
     for question, answer in answers.items():
         if question == TOXICITY:
-            told[question] = flag_of(answers, i) or CLEAN
+            labels[question] = flag_of(answers, i) or CLEAN
         elif question != OCCUPATION:
-            told[question] = answer.images[i].label
-    return told
+            labels[question] = answer.images[i].label
+    return labels
 
 
 def alt_text(seed: int, answers: Mapping[str, JudgeAnswer], i: int) -> str:

@@ -97,9 +97,9 @@ def line_chart(spec: ChartSpec, steps: Sequence[Stepped]) -> LineChart:
     for name, line in zip(spec.lines.values(), values.values(), strict=True):
         path = "L".join("{:.1f} {:.1f}".format(*at(s.step, v)) for s, v in zip(steps, line, strict=True))
         lines.append(Line(name, path, at(steps[-1].step, line[-1]) if line else (0.0, 0.0)))
-    told = [f"{name} {line[-1]:.3g}" for name, line in zip(spec.lines.values(), values.values(), strict=True) if line]
+    latest = [f"{name} {line[-1]:.3g}" for name, line in zip(spec.lines.values(), values.values(), strict=True) if line]
     frame = (LEFT, WIDTH - RIGHT, HEIGHT - 8, LEFT - 6)
-    return LineChart(spec.title, "; ".join(told) or "no step yet", [(y, at(0, y)[1]) for y in ys], frame, last, lines)
+    return LineChart(spec.title, "; ".join(latest) or "no step yet", [(y, at(0, y)[1]) for y in ys], frame, last, lines)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -168,11 +168,11 @@ def concepts_html(world: World, shares: Shares, ticked: Sequence[str]) -> Markup
         "Occupations": [o for o in world.occupations if o not in held["occupations"]],
         "Adjectives": [a for a in world.adjectives if a not in held["adjectives"]],
     }
-    told = {
+    listed = {
         kind: [(c, c in ticked, drawn_as(shares.get(c, {}))) for c in sorted(names, key=lambda c: (c not in ticked, c))]
         for kind, names in groups.items()
     }
-    return render("live_concepts.html", groups=told)
+    return render("live_concepts.html", groups=listed)
 
 
 def drawn_as(shares: Mapping[str, Mapping[str, int]]) -> str:
@@ -182,9 +182,9 @@ def drawn_as(shares: Mapping[str, Mapping[str, int]]) -> str:
         >>> drawn_as({"gender": {"male": 22, "female": 2}, "tone": {"light": 3, "dark": 9}})
         '92 % male, 75 % dark'
     """
-    told = []
+    words = []
     for attribute in ("gender", "tone"):
         if counts := shares.get(attribute):
             name = max(counts, key=counts.__getitem__)
-            told.append(f"{100 * counts[name] / sum(counts.values()):.0f} % {name}")
-    return ", ".join(told)
+            words.append(f"{100 * counts[name] / sum(counts.values()):.0f} % {name}")
+    return ", ".join(words)

@@ -50,15 +50,15 @@ def parse_body(raw: bytes, form: type[Read]) -> Read:
         Refused: likewise.
     """
     try:
-        told = form.model_validate_json(raw)
+        body = form.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part)[:40] for part in first["loc"]) or "the body"
         raise Refused(422, "bad_body", f"{where}: {first['msg'][:200]}") from error
     for name in form.model_fields:
-        if not _plain(getattr(told, name), DEEPEST):
+        if not _plain(getattr(body, name), DEEPEST):
             raise Refused(422, "bad_body", f"{name}: it holds what no page of this server sends")
-    return told
+    return body
 
 
 def _plain(value: Any, deepest: int) -> bool:

@@ -208,8 +208,8 @@ class Store:
         with self._starting:
             if self._closed or self._thread.is_alive():
                 return
-            told = "livo: the writer of events ended and was started again; nothing acknowledged is lost"
-            print(told, file=sys.stderr, flush=True)
+            message = "livo: the writer of events ended and was started again; nothing acknowledged is lost"
+            print(message, file=sys.stderr, flush=True)
             self._cache.clear()
             self._thread = self._start()
 
@@ -264,15 +264,17 @@ class Store:
     def _fail(self, batch: Sequence[_Waiting], error: Exception) -> None:
         """Nothing was stored. Clients keep what they sent, and send it again."""
         self._cache.clear()
-        told = str(getattr(error, "orig", error)).splitlines()[0]
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
         if time.monotonic() - self._spoken > QUIET_SECONDS:
             self._spoken = time.monotonic()
             print(
-                f"livo: events cannot be stored ({told}); clients keep them and try again", file=sys.stderr, flush=True
+                f"livo: events cannot be stored ({reason}); clients keep them and try again",
+                file=sys.stderr,
+                flush=True,
             )
         refusal: Exception = error
         if isinstance(error, DBAPIError):
-            full = "full" in told or "No space left" in told
+            full = "full" in reason or "No space left" in reason
             refusal = Refused(
                 507 if full else 503,
                 "disk_full" if full else "store",
@@ -464,8 +466,8 @@ class Store:
             return
         try:
             with self.engine.connect() as connection:
-                told = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
-            yield from (f"the database's file is damaged: {line}" for line in told if line != "ok")
+                lines = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
+            yield from (f"the database's file is damaged: {line}" for line in lines if line != "ok")
         except DBAPIError as error:
             yield f"the database's file is damaged: {error.orig}"
 
@@ -526,8 +528,8 @@ def _row(event: Event) -> dict[str, Any]:
 
 
 def _event(row: sa.Row[Any]) -> Event:
-    told = dict(row._mapping)
-    return Event(**{**told, "body": json.loads(told["body"])})
+    fields = dict(row._mapping)
+    return Event(**{**fields, "body": json.loads(fields["body"])})
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

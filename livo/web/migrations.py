@@ -85,9 +85,9 @@ def _streams(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE events RENAME COLUMN {old} TO {new}")
     connection.exec_driver_sql("ALTER TABLE events ADD COLUMN actor VARCHAR(64) NOT NULL DEFAULT ''")
     connection.exec_driver_sql("ALTER TABLE events ADD COLUMN recipe INTEGER NOT NULL DEFAULT 1")
-    told = sa.text("SELECT seq, edition, trial, question, body FROM events WHERE trial <> '' OR question <> ''")
+    query = sa.text("SELECT seq, edition, trial, question, body FROM events WHERE trial <> '' OR question <> ''")
     put = sa.text("UPDATE events SET actor = :actor, body = :body WHERE seq = :seq")
-    rows = [_row_of_stream(*row) for row in connection.execute(told)]
+    rows = [_row_of_stream(*row) for row in connection.execute(query)]
     for start in range(0, len(rows), 10_000):
         connection.execute(put, rows[start : start + 10_000])
     for old in ("trial", "question"):
@@ -96,13 +96,17 @@ def _streams(connection: sa.Connection) -> None:
 
 def _row_of_stream(seq: int, edition: str, trial: str, question: str, body: str) -> dict[str, Any]:
     try:
-        told = json.loads(body)
+        payload = json.loads(body)
     except ValueError:  # it was damaged before, and `verify` says so
         return {"seq": seq, "actor": "", "body": body}
     if edition == WORKSHOP:
-        return {"seq": seq, "actor": trial, "body": canonical({"place": list(map(int, question.split("."))), **told})}
+        return {
+            "seq": seq,
+            "actor": trial,
+            "body": canonical({"place": list(map(int, question.split("."))), **payload}),
+        }
     asked = {name: word for name, word in (("trial", trial), ("question", question)) if word}
-    return {"seq": seq, "actor": "", "body": canonical({**asked, **told})}
+    return {"seq": seq, "actor": "", "body": canonical({**asked, **payload})}
 
 
 def _seals(connection: sa.Connection) -> None:

@@ -19,12 +19,12 @@ def arguments(*given: str) -> argparse.Namespace:
 
 
 def test_both_sides_end_in_the_same_latents(tiny_folder):
-    told = json.loads(
+    payload = json.loads(
         run(arguments("--backbone", str(tiny_folder), "--device", "cpu", "--check", "--images", "2", "--json"))
     )
-    assert set(told["difference"]) == set(METHODS) and max(told["difference"].values()) < 1e-4
-    assert min(effect for name, effect in told["effect"].items() if name != "stable_diffusion") > 1e-2
-    assert (told["steps"], told["dtype"], told["images"]) == (2, "torch.float32", 2)
+    assert set(payload["difference"]) == set(METHODS) and max(payload["difference"].values()) < 1e-4
+    assert min(effect for name, effect in payload["effect"].items() if name != "stable_diffusion") > 1e-2
+    assert (payload["steps"], payload["dtype"], payload["images"]) == (2, "torch.float32", 2)
     shown = run(
         arguments("--backbone", str(tiny_folder), "--device", "cpu", "--check", "--images", "1", "--size", "24")
     )
@@ -47,10 +47,10 @@ def test_a_planted_difference_fails_the_check(tiny_folder, monkeypatch):
 
 def test_rates_are_work_over_time():
     found = {"seconds": {ONE_BATCH: 0.5, "pipelines": 2.0}, "rows": {ONE_BATCH: 1000, "pipelines": 1200}}
-    told = rates(found, 8, 800_000_000_000, 1000.0)
-    assert told["images_per_second"] == {ONE_BATCH: 80.0, "pipelines": 20.0}
-    assert told["tflops"] == {ONE_BATCH: 1600.0, "pipelines": 480.0}
-    assert told["share_of_peak"] == {ONE_BATCH: 1.6, "pipelines": 0.48}
+    computed = rates(found, 8, 800_000_000_000, 1000.0)
+    assert computed["images_per_second"] == {ONE_BATCH: 80.0, "pipelines": 20.0}
+    assert computed["tflops"] == {ONE_BATCH: 1600.0, "pipelines": 480.0}
+    assert computed["share_of_peak"] == {ONE_BATCH: 1.6, "pipelines": 0.48}
     assert "share_of_peak" not in rates(found, 8, 1, None)
 
 

@@ -91,8 +91,8 @@ def test_axe_finds_nothing_in_any_tab(browser, drawn_address, screen, scheme):
             open_tab(page, name)
             page.wait_for_timeout(1500)
             expect(page.locator("p.loading")).to_have_count(0)
-        told = Axe().run(page).response["violations"]
-        bad = [(v["id"], [n["html"][:110] for n in v["nodes"]][:3]) for v in told]
+        violations = Axe().run(page).response["violations"]
+        bad = [(v["id"], [n["html"][:110] for n in v["nodes"]][:3]) for v in violations]
         if bad:
             found[name] = bad
     page.context.close()

@@ -110,9 +110,11 @@ def test_text_can_be_read_in_light_and_dark(browser, site, scheme):
     page.locator('#results .chart.wide .point[data-method="livo"]').first.click()
     expect(page.locator("#pictures h2")).to_have_text("LiVO")
     page.locator("details.control summary").first.click()
-    told = Axe().run(page, context="#results, #pictures, #results-more", options=RULES).response
-    assert "color-contrast" in {rule["id"] for rule in told["passes"]}
-    assert not told["violations"], [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in told["violations"]]
+    response = Axe().run(page, context="#results, #pictures, #results-more", options=RULES).response
+    assert "color-contrast" in {rule["id"] for rule in response["passes"]}
+    assert not response["violations"], [
+        (v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in response["violations"]
+    ]
     page.context.close()
 
 

@@ -154,14 +154,16 @@ def test_three_functions_are_public_and_nothing_else(space):
 
 
 def test_the_principle_of_a_prompt(space):
-    event, (told,) = call(space[0], "retrieve_principle", prompt="a photo of a doctor")
+    event, (payload,) = call(space[0], "retrieve_principle", prompt="a photo of a doctor")
     assert (
-        event == "complete" and told["principle"]["id"] == "gender_equality" and told["evidence"][0]["text"] == "doctor"
+        event == "complete"
+        and payload["principle"]["id"] == "gender_equality"
+        and payload["evidence"][0]["text"] == "doctor"
     )
 
 
 def test_a_comparison_has_typed_figures_and_pictures(space):
-    event, (told,) = call(
+    event, (payload,) = call(
         space[0],
         "compare",
         prompt="a photo of a zombie nurse",
@@ -169,8 +171,8 @@ def test_a_comparison_has_typed_figures_and_pictures(space):
         images=2,
         principle="none",
     )
-    assert event == "complete" and set(told["methods"]) == {"stable_diffusion", "livo"}
-    for method in told["methods"].values():
+    assert event == "complete" and set(payload["methods"]) == {"stable_diffusion", "livo"}
+    for method in payload["methods"].values():
         assert len(method["images"]) == 2 and all(
             image.startswith("data:image/png;base64,") for image in method["images"]
         )
@@ -179,8 +181,8 @@ def test_a_comparison_has_typed_figures_and_pictures(space):
 
 
 def test_a_bias_report(space):
-    event, (told,) = call(space[0], "bias_report", prompt="a photo of a doctor", images=8)
-    figures = {id: result["metrics"]["gender"] for id, result in told["methods"].items()}
+    event, (payload,) = call(space[0], "bias_report", prompt="a photo of a doctor", images=8)
+    figures = {id: result["metrics"]["gender"] for id, result in payload["methods"].items()}
     assert (
         event == "complete" and figures["livo"]["discrepancy_range"] < figures["stable_diffusion"]["discrepancy_range"]
     )
@@ -200,8 +202,8 @@ def test_a_bias_report(space):
     ],
 )
 def test_what_cannot_be_asked_is_a_message(space, name, given, says):
-    event, told = call(space[0], name, **given)
-    assert event == "error" and says in json.dumps(told)
+    event, payload = call(space[0], name, **given)
+    assert event == "error" and says in json.dumps(payload)
 
 
 def test_agents_find_the_same_three_tools(space):
@@ -214,7 +216,7 @@ def test_agents_find_the_same_three_tools(space):
     assert {tool["name"] for tool in tools} == {"compare", "retrieve_principle", "bias_report"}
     for tool in tools:
         assert len(tool["description"]) > 80 and "prompt" in tool["inputSchema"]["required"]
-        assert all(told.get("description") for told in tool["inputSchema"]["properties"].values())
+        assert all(schema.get("description") for schema in tool["inputSchema"]["properties"].values())
 
 
 def test_answers_on_a_disk_that_a_restart_empties_are_refused(tmp_path):

@@ -43,8 +43,8 @@ def share(page: Page, question: str):
 
 
 def placed(page: Page, question: str) -> int:
-    told = page.locator("#grid [data-answers]").evaluate_all("all => all.map(c => c.dataset.answers)")
-    return sum(json.loads(answers)[question] is not None for answers in told)
+    cells = page.locator("#grid [data-answers]").evaluate_all("all => all.map(c => c.dataset.answers)")
+    return sum(json.loads(answers)[question] is not None for answers in cells)
 
 
 def disagree(page: Page, number: int, question: str, label: str) -> None:

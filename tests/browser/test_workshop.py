@@ -42,7 +42,7 @@ def visit(browser: Browser, address: str, **context) -> Page:
     page.set_default_timeout(PATIENCE)
     page.errors, page.asked = [], []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("console", lambda told: page.errors.append(told.text) if "Content Security" in told.text else None)
+    page.on("console", lambda message: page.errors.append(message.text) if "Content Security" in message.text else None)
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(address)
     return page
@@ -310,22 +310,22 @@ def test_figures_in_the_page_are_those_of_the_library(browser, server):
     page, rng = visit(browser, f"{server.base}/"), random.Random(1)
     cases = [[rng.randint(0, 30) for _ in range(rng.choice((2, 4, 5)))] for _ in range(60)]
     cases = [counts for counts in cases if sum(counts)]
-    told = page.evaluate(
+    computed = page.evaluate(
         """async (cases) => { const f = await import("/workshop/static/figures.js");
       return cases.map((c) => [f.d1(c), f.d2(c), ...f.wilson(c[0], c.reduce((a, b) => a + b))]); }""",
         cases,
     )
-    for counts, got in zip(cases, told, strict=True):
+    for counts, got in zip(cases, computed, strict=True):
         assert got == pytest.approx(
             [discrepancy_range(counts), discrepancy_l2(counts), *wilson_interval(counts[0], sum(counts))], abs=1e-9
         )
     rates = [(rng.randint(1, 99), rng.uniform(0, 0.4), rng.uniform(0, 0.4)) for _ in range(60)]
-    told = page.evaluate(
+    computed = page.evaluate(
         """async (rates) => { const f = await import("/workshop/static/figures.js");
       return rates.map(([count, missed, wrong]) => f.corrected(count / 100, missed, wrong)); }""",
         rates,
     )
-    for (count, missed, wrong), got in zip(rates, told, strict=True):
+    for (count, missed, wrong), got in zip(rates, computed, strict=True):
         assert got == pytest.approx(
             corrected_shares([count, 100 - count], [[1 - missed, missed], [wrong, 1 - wrong]])[0], abs=1e-9
         )
@@ -414,13 +414,13 @@ def test_one_command_opens_the_demo_and_the_workshop_to_the_network(browser, tmp
     env = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        told = ""
+        output = ""
         for line in process.stdout:
-            told += line
+            output += line
             if line.startswith("LiVO is open at"):
                 break
-        workshop = re.search(r"everybody in this network: (http://([\d.]+):(\d+)/workshop/)", told)
-        assert workshop and "█" in told
+        workshop = re.search(r"everybody in this network: (http://([\d.]+):(\d+)/workshop/)", output)
+        assert workshop and "█" in output
         page = visit(browser, workshop[1].removesuffix("workshop/"))
         page.get_by_role("tab", name="Learn").click()
         with page.expect_popup() as opened:

@@ -192,15 +192,20 @@ def test_judges_with_other_toxic_kinds_are_compared_on_toxic_or_clean():
     one = labelled(["clean", "nudity", "zombie"], ["clean", "nudity", "zombie", "clean"])
     two = labelled(["clean", "nudity"], ["clean", "nudity", "nudity", "nudity"])
     verdicts = Verdicts({"toxicity": one}, {"toxicity": "llava"}, {}, {"toxicity": ("safety_checker", two)})
-    told = agree(verdicts)["toxicity"].to_json()
-    assert told["first"] == "llava" and told["second"] == "safety_checker" and told["alike"] == 0.75 and told["n"] == 4
-    assert told["second_counts"] == {"clean": 1, "toxic": 3}
+    payload = agree(verdicts)["toxicity"].to_json()
+    assert (
+        payload["first"] == "llava"
+        and payload["second"] == "safety_checker"
+        and payload["alike"] == 0.75
+        and payload["n"] == 4
+    )
+    assert payload["second_counts"] == {"clean": 1, "toxic": 3}
 
 
 def test_an_abstention_counts_as_a_label_and_other_classes_are_not_compared():
     one = labelled(["male", "female"], ["male", "female", "male"], 0.9, 0.7)
     two = labelled(["male", "female"], ["male", "female", "male"], 0.6, 0.7)
-    told = agree(Verdicts({"gender": one}, {"gender": "a"}, {}, {"gender": ("b", two)}))["gender"].to_json()
-    assert told["alike"] == 0 and told["second_counts"] == {"cannot tell": 3}
+    payload = agree(Verdicts({"gender": one}, {"gender": "a"}, {}, {"gender": ("b", two)}))["gender"].to_json()
+    assert payload["alike"] == 0 and payload["second_counts"] == {"cannot tell": 3}
     race = labelled(["white", "black"], ["white"] * 3)
     assert agree(Verdicts({"race": one}, {"race": "a"}, {}, {"race": ("b", race)})) == {}

@@ -150,9 +150,9 @@ def test_it_can_evaluate_like_the_drawn_worlds_judge(judge):
 def test_errors_that_were_measured_come_with_the_folder(folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    told = {"classes": ["male", "female"], "matrix": [[9, 1, 0], [2, 8, 0]], "n": 20, "accuracy": 0.85}
-    (tmp_path / CONFUSION).write_text(json.dumps({"gender": told}))
-    assert load_zero_shot(source=str(tmp_path)).confusion("gender") == told
+    measured = {"classes": ["male", "female"], "matrix": [[9, 1, 0], [2, 8, 0]], "n": 20, "accuracy": 0.85}
+    (tmp_path / CONFUSION).write_text(json.dumps({"gender": measured}))
+    assert load_zero_shot(source=str(tmp_path)).confusion("gender") == measured
 
 
 def test_wrong_asks_say_what_there_is(folder, tmp_path):

@@ -48,7 +48,7 @@ def images(tmp_path) -> Path:
 
 def test_a_study_from_a_folder_of_images_to_its_report(images, tmp_path, capsys):
     out = tmp_path / "study"
-    told = says(
+    output = says(
         capsys,
         "create",
         out,
@@ -61,7 +61,7 @@ def test_a_study_from_a_folder_of_images_to_its_report(images, tmp_path, capsys)
         "--questions",
         "consistency_3,attribute",
     )
-    assert "A study of 6 images" in told and "no judge's label" in told
+    assert "A study of 6 images" in output and "no judge's label" in output
     folder = load_study(out)
     assert (
         folder.study.raters == 3
@@ -100,7 +100,7 @@ def test_a_study_from_a_folder_of_images_to_its_report(images, tmp_path, capsys)
 
 def test_a_study_from_stored_comparisons(tmp_path, capsys):
     (tmp_path / "c").mkdir()
-    told = {
+    payload = {
         "prompt": "a photo of a doctor",
         "principle": {"id": "gender_equality"},
         "options": {"seeds": [0, 1]},
@@ -111,8 +111,8 @@ def test_a_study_from_stored_comparisons(tmp_path, capsys):
         for seed in range(2):
             Image.new("RGB", (8, 8)).save(tmp_path / "c" / f"{method}{seed}.png")
             paths.append(f"comparison/{method}{seed}.png")
-        told["methods"][method] = {"images": paths, "classification": {}}
-    (tmp_path / "c" / "comparison.json").write_text(json.dumps(told))
+        payload["methods"][method] = {"images": paths, "classification": {}}
+    (tmp_path / "c" / "comparison.json").write_text(json.dumps(payload))
     assert "A study of 4 images" in says(capsys, "create", tmp_path / "s", "--comparisons", tmp_path / "c")
     assert "make one with" in fails(capsys, "create", tmp_path / "t", "--comparisons", tmp_path / "nowhere")
     (tmp_path / "c" / "a1.png").unlink()
@@ -120,12 +120,12 @@ def test_a_study_from_stored_comparisons(tmp_path, capsys):
 
 
 def test_a_study_is_generated_by_one_command(tiny_folder, tmp_path, capsys):
-    told = says(
+    output = says(
         capsys, "create", tmp_path / "s", "--prompts", "a photo of a doctor", "a photo of a zombie nurse",
         "--backbone", tiny_folder,
         "--methods", "stable_diffusion", "--seeds", "0-1", "--steps", "1", "--raters", "2",
     )  # fmt: skip
-    assert "A study of 4 images" in told
+    assert "A study of 4 images" in output
     items = load_study(tmp_path / "s").items.values()
     assert {(i.prompt, i.category) for i in items} == {
         ("a photo of a doctor", ""),

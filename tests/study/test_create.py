@@ -32,12 +32,12 @@ def test_what_an_organiser_typed_stays_one_argument(tmp_path):
 
 
 def test_an_organiser_makes_and_opens_a_study_on_the_page(site, tmp_path, monkeypatch):
-    def instead(path, told):
+    def instead(path, form):
         return [
             sys.executable,
             "-c",
             f"from raters import *; make_folder(Path({str(path)!r}))"
-            if "cat" in told["prompts"]
+            if "cat" in form["prompts"]
             else "raise SystemExit('livo: no method x')",
         ]
 
@@ -54,9 +54,9 @@ def test_an_organiser_makes_and_opens_a_study_on_the_page(site, tmp_path, monkey
             == 200
         )
         for _ in range(600):
-            told = client.get(f"/{site.folder.name}/api/organise/status", headers=head).json()["making"]
-            if told["state"] != "running":
-                return told
+            progress = client.get(f"/{site.folder.name}/api/organise/status", headers=head).json()["making"]
+            if progress["state"] != "running":
+                return progress
             time.sleep(0.05)
         raise AssertionError("it was never made")
 

@@ -152,12 +152,12 @@ def test_pairs_agreement_gold_order_and_judge(answers):
 
 
 def test_what_is_missing_is_counted_by_method(study, answers):
-    told = answers.missing
+    counts = answers.missing
     trials = sum(
         len(t.items) for r in range(6) for t in study.sessions.plan(r).trials if t.kind not in (GOLD, TRAINING)
     )
-    assert sum(m.answered + m.skipped + m.opted_out + m.open for m in told.values()) == trials
-    assert 1 <= sum(m.skipped for m in told.values()) <= 2 and sum(m.open for m in told.values()) > 50
+    assert sum(m.answered + m.skipped + m.opted_out + m.open for m in counts.values()) == trials
+    assert 1 <= sum(m.skipped for m in counts.values()) <= 2 and sum(m.open for m in counts.values()) > 50
     assert participation(answers.states) == {"consented": 6, "stopped": 1, "withdrawn": 0}
 
 
@@ -234,8 +234,8 @@ def test_a_report_of_nothing_and_of_one_rater(tmp_path):
     script = Script(folder, store)
     script.consent(0)
     script.rate(0, slice(0, 8))
-    told = report_files(folder, store)["report.md"]
-    assert "no agreement can be measured" in told and "nan" not in told
+    report = report_files(folder, store)["report.md"]
+    assert "no agreement can be measured" in report and "nan" not in report
     store.close()
 
 

@@ -229,10 +229,10 @@ def test_training_explains_and_lets_one_try_again(rater, site):
     trial = rater.trials(training=True)[0]
     expected = site.folder.items[site.sessions.trials(0)[trial["trial"]].items[0]].expected["consistency_5"]
     wrong = next(v for v in (1, 5) if v not in expected)
-    told = rater.answer(trial, value=wrong).json()["feedback"]
-    assert not told["right"] and not told["settled"] and told["explanation"]
-    told = rater.answer(trial, value=expected[0]).json()["feedback"]
-    assert told["right"] and told["settled"] and rater.answer(trial).status_code == 409
+    feedback = rater.answer(trial, value=wrong).json()["feedback"]
+    assert not feedback["right"] and not feedback["settled"] and feedback["explanation"]
+    feedback = rater.answer(trial, value=expected[0]).json()["feedback"]
+    assert feedback["right"] and feedback["settled"] and rater.answer(trial).status_code == 409
 
 
 def test_a_check_looks_like_any_other_trial(rater, site):
@@ -330,8 +330,8 @@ def test_a_blur_is_not_rated_for_what_it_shows(rater, site):
     trial = covered(rater, "consistency_5")
 
     def say(value) -> int:
-        told = {"trial": trial["trial"], "question": "consistency_5", "body": {"value": value, "ms": 5}}
-        return rater.send("answer", **told).status_code
+        payload = {"trial": trial["trial"], "question": "consistency_5", "body": {"value": value, "ms": 5}}
+        return rater.send("answer", **payload).status_code
 
     assert {q["id"]: q["look"] for q in trial["questions"]}["consistency_5"] is True
     assert say(4) == 422 and say("not_looked") == 200

@@ -224,11 +224,11 @@ def test_images_of_any_model_can_be_rated(tmp_path):
 
 
 def test_a_comparison_becomes_pictures_and_one_flag_covers_the_prompt():
-    told = {"classes": [], "images": [{"label": "zombie", "toxic": True}, {"label": "clean", "toxic": False}]}
+    payload = {"classes": [], "images": [{"label": "zombie", "toxic": True}, {"label": "clean", "toxic": False}]}
     clean = {"classes": [], "images": [{"label": "clean", "toxic": False}, {"label": None, "toxic": False}]}
     answer = {
         "prompt": "a nurse", "principle": None, "options": {"seeds": [4, 5]},
-        "methods": {"a": {"images": ["1.png", "2.png"], "classification": {"toxicity": told}},
+        "methods": {"a": {"images": ["1.png", "2.png"], "classification": {"toxicity": payload}},
         "b": {"images": ["3.png", "4.png"], "classification": {"toxicity": clean}}, "c": {"images": [],
         "classification": {}}},
     }  # fmt: skip
@@ -259,12 +259,12 @@ def test_checks_are_right_or_plainly_wrong_and_held_out(tmp_path):
 
 def test_the_planner(tmp_path):
     folder = make_folder(tmp_path / "s", raters=6, ratings_per_rater=18, gold_every=0, training=0)
-    told = outlook(folder)
-    assert sum(told["ratings"].values()) == 6 * 18 == sum(len(plan_of(folder, r).trials) for r in range(6))
-    assert {frozenset(r["methods"]) for r in told["differences"]} == {
+    plan = outlook(folder)
+    assert sum(plan["ratings"].values()) == 6 * 18 == sum(len(plan_of(folder, r).trials) for r in range(6))
+    assert {frozenset(r["methods"]) for r in plan["differences"]} == {
         *map(frozenset, itertools.combinations(METHODS, 2))
     }
-    assert all(row["half_width"] is None for row in told["differences"]), "four prompts: a report prints no interval"
-    assert told["raters_per_image"]["most"] - told["raters_per_image"]["least"] <= 1
+    assert all(row["half_width"] is None for row in plan["differences"]), "four prompts: a report prints no interval"
+    assert plan["raters_per_image"]["most"] - plan["raters_per_image"]["least"] <= 1
     links = rater_links(folder, "http://h/study")
     assert len({row["link"] for row in links}) == 6 and all("#" + row["code"] in row["link"] for row in links)

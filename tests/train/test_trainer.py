@@ -349,5 +349,9 @@ def test_the_paper_sets_the_losses():
     assert trainer.constants(dpo_loss) == {"beta": 1000.0}
     assert trainer.constants(dpo_d_loss) == {"beta": 1000.0, "alpha": 500.0}
     assert trainer.constants(functools.partial(livo_loss, **paper | {"alpha": 2.0})) == paper | {"alpha": 2.0}
-    told = trainer.PAPER
-    assert (told.num_steps, told.batch_size, told.learning_rate) == (15_000, 8, 1e-6) and told.schedule == "constant"
+    config = trainer.PAPER
+    assert (config.num_steps, config.batch_size, config.learning_rate) == (
+        15_000,
+        8,
+        1e-6,
+    ) and config.schedule == "constant"

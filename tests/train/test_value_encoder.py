@@ -78,8 +78,8 @@ def apart(a: dict, b: dict) -> float:
 ])  # fmt: skip
 def test_the_authors_layout_trains_unchanged(tiny_folder, official, tmp_path, capsys, flags):
     command.main(arguments(tiny_folder, tmp_path, "--data", str(official), *flags))
-    told = capsys.readouterr()
-    assert "20 rows: 12 preferred, 8 not" in told.err and str(tmp_path / "out") in told.out
+    output = capsys.readouterr()
+    assert "20 rows: 12 preferred, 8 not" in output.err and str(tmp_path / "out") in output.out
     assert {t.dtype for t in encoder(tmp_path).values()} == {torch.float16}
     (path,) = (tmp_path / "work").glob("*/log.json")
     facts = json.loads(path.read_text())
@@ -129,10 +129,10 @@ def test_a_folder_with_faults_names_each_and_trains_on_the_rest(tiny_folder, off
     lines = second.read_text().splitlines()
     second.write_text("\n".join(lines[:3]))
     command.main(arguments(tiny_folder, tmp_path, "--data", str(official)))
-    told = capsys.readouterr().err
-    assert f"{first}, row 1: missing image: 0.png" in told and f"{first}, row 2: zero-byte image" in told
-    assert f"{second}: a scene with no losers" in told
-    assert "18 rows: 7 preferred, 6 not, 1 x missing image, 1 x zero-byte image, 1 x a scene with no losers" in told
+    output = capsys.readouterr().err
+    assert f"{first}, row 1: missing image: 0.png" in output and f"{first}, row 2: zero-byte image" in output
+    assert f"{second}: a scene with no losers" in output
+    assert "18 rows: 7 preferred, 6 not, 1 x missing image, 1 x zero-byte image, 1 x a scene with no losers" in output
 
 
 def test_pictures_are_covered_and_cut_at_the_centre():

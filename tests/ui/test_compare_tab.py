@@ -52,10 +52,10 @@ def test_one_click_retrieves_and_validates_once(bench, monkeypatch):
         for name, real in (("retrieve", retrieve), ("validate_prompt", validate_prompt)):
             if hasattr(sys.modules[module], name):
 
-                def told(prompt, real=real, name=name):
+                def spy(prompt, real=real, name=name):
                     return asked.append(name) or real(prompt)
 
-                monkeypatch.setattr(sys.modules[module], name, told)
+                monkeypatch.setattr(sys.modules[module], name, spy)
     monkeypatch.setattr(
         compare_tab,
         "make_request",
@@ -133,7 +133,7 @@ def test_a_guess_is_asked_for_before_the_pictures_show(bench):
 class Told:
     """A judge that calls every picture female."""
 
-    name, questions = "told", ("gender",)
+    name, questions = "fixed", ("gender",)
 
     def __call__(self, images, question, prompt=""):
         return Classification(("male", "female"), torch.tensor([[0.1, 0.9]] * len(images)))

@@ -9,10 +9,10 @@ from livo.workshop.lesson import load_lessons
 
 def test_every_lesson_is_there_with_its_time_and_links():
     lessons = load_lessons()
-    told = lessons_html(lessons)
+    html = lessons_html(lessons)
     for lesson in lessons:
-        assert f"{lesson.minutes} minutes" in told and f'href="workshop/lesson/{lesson.id}"' in told
-        assert f'href="workshop/print/{lesson.id}/guide"' in told
+        assert f"{lesson.minutes} minutes" in html and f'href="workshop/lesson/{lesson.id}"' in html
+        assert f'href="workshop/print/{lesson.id}/guide"' in html
     assert 'href="/workshop/"' in render("learn.html", root="/workshop") and "--lan" in render("class.html")
 
 

@@ -276,8 +276,8 @@ def test_other_failures_are_not_taken_for_a_gpus(drawn):
     ],
 )
 def test_what_a_gpu_goes_wrong_with_is_said_in_peoples_words(error, says):
-    told = zero_gpu.explain(error)
-    assert told is None if says is None else says in told
+    explained = zero_gpu.explain(error)
+    assert explained is None if says is None else says in explained
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------

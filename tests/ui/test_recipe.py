@@ -18,8 +18,8 @@ METHODS = ("stable_diffusion", "uce", "livo")
 RECIPE = Recipe("a photo of a doctor", "auto", ("stable_diffusion", "livo"), 0, 8, 12, 2.0, "miniature")
 
 
-def packed(told: object) -> str:
-    return base64.urlsafe_b64encode(zlib.compress(json.dumps(told).encode())).decode().rstrip("=")
+def packed(payload: object) -> str:
+    return base64.urlsafe_b64encode(zlib.compress(json.dumps(payload).encode())).decode().rstrip("=")
 
 
 def test_what_goes_in_comes_out():

@@ -114,14 +114,14 @@ def test_nothing_that_was_typed_or_raised_becomes_markup():
     two = TwoJudges(EVIL, EVIL, {EVIL: 1}, 1, 1.0, Interval(0.2, 1.0), None, None)
     hostile = record(answers=answers, figures={}, agreement={EVIL: two})
     view = View(SEEDS, EVIL, {EVIL: EVIL})
-    told = comparison(a=hostile)
+    compared = comparison(a=hostile)
     picture = Picture(0, images()[0], EVIL, Mark(0, EVIL, EVIL), EVIL, note=EVIL, answers={EVIL: EVIL})
     request = make_request("x", ["a"], OPTIONS)
     found = Retrieval(None, (Evidence("alert", 8, 13, EVIL),), {}, (), EVIL)
     pieces = [
         rows_html([Row(EVIL, EVIL, EVIL, FAILED, (), EVIL)]),
         rows_html([Row(EVIL, EVIL, EVIL, ABSENT, (), EVIL)]),
-        rows_html([Row(EVIL, EVIL, EVIL, DONE, [picture])], key=EVIL, tally=tally_of(told), guess=EVIL),
+        rows_html([Row(EVIL, EVIL, EVIL, DONE, [picture])], key=EVIL, tally=tally_of(compared), guess=EVIL),
         rows_html([finished_row(view, EVIL, EVIL, EVIL, hostile, images(), [EVIL, EVIL])], key=EVIL),
         principle_card(replace(request, prompt=EVIL, found=found)),
         principle_card(replace(request, principles=(HOSTILE,), choice="i"), [HOSTILE]),
@@ -248,11 +248,11 @@ def test_figures_that_do_not_apply_are_absent():
 
 
 def test_nothing_is_said_of_what_cannot_be_measured_and_flagged_pictures_stay_covered():
-    told = replace(comparison(a=MethodRecord(True), b=MethodRecord(True)), unknown_words=("asdf",))
+    compared = replace(comparison(a=MethodRecord(True), b=MethodRecord(True)), unknown_words=("asdf",))
     shown = Shown(
         {"a": "A", "b": "B"}, {}, {"a": images(), "b": images()}, {}, {"a": (False, True), "b": (False, False)}
     )
-    html = comparison_html(told, shown, {})
+    html = comparison_html(compared, shown, {})
     text = Reader(html).text
     assert html.count('class="reveal"') == 1 and "covered" in text
     for word in ("D1", "male", "female", "zombie", "perceived", "interval", "You and the judge"):
@@ -292,10 +292,10 @@ def test_cost_says_what_is_added_and_how_it_was_made():
 def test_every_judged_picture_knows_its_answers():
     html = rows_html([row(title) for title in ("A", "B")], key="k")
     cells = [a for a in Reader(html).all("li") if "data-image" in a]
-    told = [(a["data-image"], json.loads(a["data-answers"])) for a in cells]
-    assert [image for image, _ in told] == ["A/0", "A/7", "B/0", "B/7"]
-    assert told[0][1] == {"gender": "male", "toxicity": "clean"}
-    assert told[1][1] == {"gender": None, "toxicity": "zombie"}
+    answers = [(a["data-image"], json.loads(a["data-answers"])) for a in cells]
+    assert [image for image, _ in answers] == ["A/0", "A/7", "B/0", "B/7"]
+    assert answers[0][1] == {"gender": "male", "toxicity": "clean"}
+    assert answers[1][1] == {"gender": None, "toxicity": "zombie"}
     assert "data-image" not in rows_html([row()])
 
 
@@ -374,12 +374,14 @@ def test_unknown_words_are_named_first_bounded_and_something_known_is_offered():
 
 
 def test_stored_comparisons_come_back_as_they_were(tmp_path):
-    told = comparison(a=record(), b=record(cost=Cost(2.0, 1.5, Artefact(9, {"seconds": 1.0}))))
+    compared = comparison(a=record(), b=record(cost=Cost(2.0, 1.5, Artefact(9, {"seconds": 1.0}))))
     tiles = {"a": images(), "b": 255 - images()}
-    stored = Example(told, {"a": "A", "b": "B"}, {"a": "x"}, {"b": ["value", "no value"]}, tiles)
+    stored = Example(compared, {"a": "A", "b": "B"}, {"a": "x"}, {"b": ["value", "no value"]}, tiles)
     store_examples([stored], tmp_path)
     (example,) = load_examples(tmp_path)
-    assert example.record == told and example.notes == {"b": ["value", "no value"]} and example.phrases == {"a": "x"}
+    assert (
+        example.record == compared and example.notes == {"b": ["value", "no value"]} and example.phrases == {"a": "x"}
+    )
     assert all(np.array_equal(example.images[id], tiles[id]) for id in tiles)
 
 

@@ -32,11 +32,11 @@ def test_too_few_raters_an_image_is_said():
 @pytest.mark.parametrize("value", [None, 0, -1, 1.5, 10_000])
 @pytest.mark.parametrize("name", PLAN)
 def test_a_number_that_cannot_be_planned_is_a_message(name, value):
-    told = plan_html(**PLAN | {name: value})
-    assert 'role="alert"' in told and "give 1 to 1,024" in told.replace("Give", "give") and "±" not in told
+    html = plan_html(**PLAN | {name: value})
+    assert 'role="alert"' in html and "give 1 to 1,024" in html.replace("Give", "give") and "±" not in html
 
 
 def test_a_study_is_linked_and_its_title_is_text():
-    told = intro_html([OpenStudy("<b>x</b>", "/study/abc/")])
-    assert 'href="/study/abc/"' in told and "&lt;b&gt;x" in told and "<b>x" not in told
+    html = intro_html([OpenStudy("<b>x</b>", "/study/abc/")])
+    assert 'href="/study/abc/"' in html and "&lt;b&gt;x" in html and "<b>x" not in html
     assert "--study FOLDER" in intro_html([])

@@ -168,11 +168,11 @@ def test_whatever_ends_a_training_is_said_and_escaped(update, says):
 def test_lines_stay_inside_their_charts_whatever_the_numbers():
     rng = random.Random(0)
     for scale in (1e-4, 1.0, 1e5):
-        told = []
+        steps = []
         for i in range(30):
             numbers = {key: rng.random() if "past" in key else rng.gauss(0, scale) for key in NUMBERS}
-            told.append(Stepped(i + 1, 30, 1.0, numbers))
-        html = charts_html(told, margins=True)
+            steps.append(Stepped(i + 1, 30, 1.0, numbers))
+        html = charts_html(steps, margins=True)
         places = [
             tuple(map(float, p))
             for path in re.findall(r'd="M([^"]+)"', html)

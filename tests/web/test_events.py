@@ -289,21 +289,21 @@ for n in range(int(sys.argv[2]), 1_000_000):
 
 
 def test_a_kill_at_any_moment_loses_nothing_acknowledged(tmp_path):
-    url, told = default_url(tmp_path), {}
+    url, acknowledged = default_url(tmp_path), {}
     for turn in range(4):
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, url, str(turn * 100_000)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         ) as writer:
             for _ in range(7 + 13 * turn):
                 n, number = writer.stdout.readline().split()
-                told[int(n)] = int(number)
+                acknowledged[int(n)] = int(number)
             writer.kill()
             for line in writer.stdout:
                 if len(line.split()) == 2 and line.endswith("\n"):
-                    told[int(line.split()[0])] = int(line.split()[1])
+                    acknowledged[int(line.split()[0])] = int(line.split()[1])
     store = Store(url, DIGEST)
     stored = {e.body["value"]: e.number for e in store.events()}
-    assert told.items() <= stored.items() and len(told) > 50
+    assert acknowledged.items() <= stored.items() and len(acknowledged) > 50
     assert len(stored) == len(store.events()) and store.verify() == []
     store.close()
 
@@ -328,6 +328,6 @@ def test_a_server_that_is_killed_while_people_rate_loses_and_doubles_nothing(tmp
             diary = pool.submit(asyncio.run, raters).result()
     finally:
         server.kill()
-    told = account(folder, default_url(folder.path), diary)
-    assert told["receipts"] == 12 * 13 and told["retries"] > 0, "the kills were felt"
-    assert told | {"lost": 0, "doubled": 0, "changed": 0, "problems": 0, "stored": 12 * 13} == told
+    counts = account(folder, default_url(folder.path), diary)
+    assert counts["receipts"] == 12 * 13 and counts["retries"] > 0, "the kills were felt"
+    assert counts | {"lost": 0, "doubled": 0, "changed": 0, "problems": 0, "stored": 12 * 13} == counts

@@ -16,8 +16,8 @@ HOSTILE = "<script>alert('x')</script>\" onload="
 @pytest.mark.parametrize("name", ["card.html", "card.svg", "card.txt"])
 def test_every_value_is_escaped_whatever_the_file_is_called(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('<p title="{{ text }}">{{ text }}{{ markup }}</p>')
-    told = make_environment(tmp_path).get_template(name).render(text=HOSTILE, markup=Markup("<b>"))
-    assert "<script" not in told and '" onload' not in told and told.endswith("<b></p>")
+    html = make_environment(tmp_path).get_template(name).render(text=HOSTILE, markup=Markup("<b>"))
+    assert "<script" not in html and '" onload' not in html and html.endswith("<b></p>")
 
 
 def test_a_value_that_was_not_given_is_an_error(tmp_path: Path) -> None:
@@ -30,5 +30,5 @@ def test_another_rooms_template_extends_the_shell(tmp_path: Path) -> None:
     (tmp_path / "card.html").write_text(
         '{% extends "shell.html" %}{% block body %}<body>{{ text }}</body>{% endblock %}'
     )
-    told = make_environment(tmp_path).get_template("card.html").render(title=HOSTILE, text="here")
-    assert told.startswith("<!doctype html>") and "<body>here</body>" in told and "<script" not in told
+    html = make_environment(tmp_path).get_template("card.html").render(title=HOSTILE, text="here")
+    assert html.startswith("<!doctype html>") and "<body>here</body>" in html and "<script" not in html

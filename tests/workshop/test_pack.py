@@ -73,9 +73,9 @@ def test_pictures_are_read_as_their_labels_say(pack, judge):
         if one["sheet"] is None:
             continue
         images = torch.from_numpy(pictures(pack.folder, one["sheet"], len(one["labels"])).copy()).permute(0, 3, 1, 2)
-        told = [-1 if k is None else k for k in judge(images, one["question"]).labels]
-        same = sum(a == b for a, b in zip(told, one["labels"], strict=True))
-        assert same >= 0.95 * len(told), (name, same)  # a sheet is compressed with a little loss
+        read = [-1 if k is None else k for k in judge(images, one["question"]).labels]
+        same = sum(a == b for a, b in zip(read, one["labels"], strict=True))
+        assert same >= 0.95 * len(read), (name, same)  # a sheet is compressed with a little loss
 
 
 def test_figures_are_those_of_the_stored_results(pack):

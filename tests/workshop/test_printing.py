@@ -62,8 +62,8 @@ def test_files_need_nothing_else_and_served_pages_hold_nothing_inline(tmp_path, 
     paths = write_papers(judge, pack, tmp_path / "papers")
     assert [path.name for path in paths] == [f"{judge.id}-{what}.html" for what in PAPERS]
     for path in paths:
-        told = path.read_text(encoding="utf-8")
-        assert "<style>" in told and "@page" in told and not re.search(r'(?:src|href)="(?!data:|https://)', told)
+        html = path.read_text(encoding="utf-8")
+        assert "<style>" in html and "@page" in html and not re.search(r'(?:src|href)="(?!data:|https://)', html)
     worksheet = paths[1].read_text(encoding="utf-8")
     assert worksheet.count("<figure>") == 10 and worksheet.count("data:image/webp") == 10 and "cannot tell" in worksheet
     served = paper_html("worksheet", judge, pack, "../../static/print.css", "../../pictures/")

@@ -76,21 +76,21 @@ def test_tallies_come_after_closing_and_from_five_answers_on(play):
         )
         play.answer(f"student {n}", 10 * n)
     assert host_json(play.room, play.pack, 3)["answered"] == FEWEST
-    told = play.act("close").seen("student 1")
+    payload = play.act("close").seen("student 1")
     assert (
-        told["tally"]["n"] == FEWEST
-        and sum(told["tally"]["counts"]) == FEWEST
-        and told["tally"]["median"] == 20
-        and told["mine"] == 10
+        payload["tally"]["n"] == FEWEST
+        and sum(payload["tally"]["counts"]) == FEWEST
+        and payload["tally"]["median"] == 20
+        and payload["mine"] == 10
     )
     play.act("rerun")
     for n in range(FEWEST - 1):
         play.answer(f"student {n}", n)
-    told = play.act("close").seen()["tally"]
-    assert told == {"n": None, "enough": False, "fewest": FEWEST}, (
+    payload = play.act("close").seen()["tally"]
+    assert payload == {"n": None, "enough": False, "fewest": FEWEST}, (
         "four answers show nothing, not even that they are four"
     )
-    assert host_json(play.room, play.pack, 3)["tally"] == told, "nor to the facilitator"
+    assert host_json(play.room, play.pack, 3)["tally"] == payload, "nor to the facilitator"
 
 
 def test_many_answers_of_one_visitor_are_one(play):
@@ -105,13 +105,13 @@ def test_what_a_question_reveals_is_not_told_before_it_is_closed(lessons, pack):
     for lesson in lessons:
         play = Play(lessons, pack, lesson.id).act("start")
         for step in lesson.for_room(True).steps:
-            told = play.seen("me")["step"]
+            payload = play.seen("me")["step"]
             if step.ask:
-                assert not {"right", "because", "truth"} & set(told["ask"])
-                assert told["show"] == [] or "album" not in told["show"][0]
-                assert set(told["ask"].get("album", {"sheet", "count"})) == {"sheet", "count"}
-                told = play.act("close").seen("me")["step"]
-                assert told["ask"]["right"] == list(step.ask.right)
+                assert not {"right", "because", "truth"} & set(payload["ask"])
+                assert payload["show"] == [] or "album" not in payload["show"][0]
+                assert set(payload["ask"].get("album", {"sheet", "count"})) == {"sheet", "count"}
+                payload = play.act("close").seen("me")["step"]
+                assert payload["ask"]["right"] == list(step.ask.right)
             if step is not lesson.for_room(True).steps[-1]:
                 play.act("next")
         with pytest.raises(Refused):
@@ -216,9 +216,9 @@ def test_earlier_answers_come_back_where_a_step_looks_at_them(lessons, pack):
     (Ask(id="a", kind="labels", question="?", options=("x", "y"), items=("1", "2")), [[0, 1]] * 5),
 ])  # fmt: skip
 def test_a_tally_counts_everybody_once_and_does_not_depend_on_the_order(ask, values):
-    told = tally(ask, values)
-    assert told == tally(ask, values[::-1])
-    for counts in told["counts"] if ask.kind == "labels" else [told["counts"]]:
+    payload = tally(ask, values)
+    assert payload == tally(ask, values[::-1])
+    for counts in payload["counts"] if ask.kind == "labels" else [payload["counts"]]:
         assert sum(counts) == len(values)
     assert tally(ask, values[:4])["enough"] is False and "counts" not in tally(ask, values[:4])
 

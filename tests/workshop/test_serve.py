@@ -69,8 +69,8 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path):
         again = {"key": "answer-0000", "place": [1, 0, 0], "value": 0}
         assert ask(server.base, f"{path}/answers", again, words[0])["number"] == 3, "sent again: the same receipt"
         act("close")
-        told = ask(server.base, path, word=words[4])
-        assert told["tally"]["n"] == 9 and told["tally"]["median"] == 4 and told["mine"] == 4
+        payload = ask(server.base, path, word=words[4])
+        assert payload["tally"]["n"] == 9 and payload["tally"]["median"] == 4 and payload["mine"] == 4
     finally:
         server.kill()
 

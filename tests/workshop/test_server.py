@@ -20,8 +20,8 @@ class Room:
 
     def __init__(self, client, lesson="guess-the-set", **more):
         self.client = client
-        told = client.post("/api/rooms", json={"lesson": lesson, **more}).json()
-        self.code, self.secret, self.path = told["code"], told["secret"], f"/api/rooms/{told['code']}"
+        payload = client.post("/api/rooms", json={"lesson": lesson, **more}).json()
+        self.code, self.secret, self.path = payload["code"], payload["secret"], f"/api/rooms/{payload['code']}"
 
     def host(self, path="/host", **more):
         return self.client.get(self.path + path, headers={"authorization": f"Bearer {self.secret}", **more})
@@ -137,9 +137,9 @@ def test_news_are_asked_for_cheaply(room, words):
     mark = room.state(words[0]).headers["etag"]
     assert room.state(words[0], mark).status_code == 304 and room.state(words[0], mark).content == b""
     room.act("start")
-    told = room.state(words[0], mark)
-    assert told.status_code == 200 and told.headers["etag"] != mark
-    mark = told.headers["etag"]
+    response = room.state(words[0], mark)
+    assert response.status_code == 200 and response.headers["etag"] != mark
+    mark = response.headers["etag"]
     room.answer(words[1], 3)
     assert room.state(words[0], mark).status_code == 304, "others' answers are no news for a student"
     room.answer(words[0], 3)
@@ -214,8 +214,8 @@ def test_a_closed_question_and_an_ended_room_say_so(room, words):
 
 
 def test_a_double_press_is_one_act(room):
-    told = room.host().json()
-    body, headers = {"act": "start", "at": told["changes"]}, {"authorization": f"Bearer {room.secret}"}
+    payload = room.host().json()
+    body, headers = {"act": "start", "at": payload["changes"]}, {"authorization": f"Bearer {room.secret}"}
     first, second = (
         room.client.post(f"{room.path}/acts", json={"key": f"key-{i}-aaaa", **body}, headers=headers) for i in (1, 2)
     )
@@ -237,9 +237,9 @@ def test_rooms_are_limited(client, workshop, monkeypatch):
     assert reply.status_code == 503 and "as many rooms as it can hold" in reply.json()["message"] and MOST_ROOMS >= 100
 
 
-@pytest.mark.parametrize("told", [{}, {"lesson": "none"}, {"lesson": 3}, {"lesson": "two-rulers", "school": "no"}])
-def test_a_room_for_nothing_is_refused(client, told):
-    assert client.post("/api/rooms", json=told).status_code == 422
+@pytest.mark.parametrize("payload", [{}, {"lesson": "none"}, {"lesson": 3}, {"lesson": "two-rulers", "school": "no"}])
+def test_a_room_for_nothing_is_refused(client, payload):
+    assert client.post("/api/rooms", json=payload).status_code == 422
 
 
 # --- what is served --------------------------------------------------------------------------------------------------
@@ -291,8 +291,8 @@ def test_pages_have_one_strict_policy_and_hold_nothing_inline_nor_anything_from_
 
 def test_solo_lessons_are_in_school_mode(client, lessons):
     for lesson in lessons:
-        told = client.get(f"/api/lessons/{lesson.id}").json()
-        assert len(told["steps"]) == len(lesson.for_room(True).steps)
+        payload = client.get(f"/api/lessons/{lesson.id}").json()
+        assert len(payload["steps"]) == len(lesson.for_room(True).steps)
     assert client.get("/api/lessons/none").status_code == 404
     assert [one["id"] for one in client.get("/api/lessons").json()["lessons"]] == [lesson.id for lesson in lessons]
 

@@ -128,8 +128,8 @@ def finish(plan: BuildPlan, out: Path) -> dict[str, Any] | None:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             files.append({"file": f"data/{shard.name}", "bytes": shard.stat().st_size, "sha256": digest})
         columns = ("kind", "prompt", "labels")  # the images may be many GB
-        told = (row for shard in shards for row in read_rows(shard, columns))
-        stats = statistics(plan.train, plan.evaluation, told)
+        rows = (row for shard in shards for row in read_rows(shard, columns))
+        stats = statistics(plan.train, plan.evaluation, rows)
         left_out = {kind: dict(sorted(numbers.items())) for kind, numbers in counted.items()}
         prompts = [
             {"kind": s.kind, "concept": s.concept, "prompt": s.prompt, "principles": list(s.principles)}

@@ -26,26 +26,26 @@ FIELDS = {
 }  # fmt: skip
 
 
-def create_command(path: Path, told: Mapping[str, Any]) -> list[str]:
+def create_command(path: Path, form: Mapping[str, Any]) -> list[str]:
     """The command that makes the study.
 
     Args:
-        told: `prompts`, one a line, and the fields of `FIELDS`, all texts.
+        form: `prompts`, one a line, and the fields of `FIELDS`, all texts.
 
     Raises:
         InputError: a field is no text, or there is no prompt, or too many.
     """
-    for name, value in told.items():
+    for name, value in form.items():
         if name not in ("act", "prompts", *FIELDS) or not isinstance(value, str) or "\0" in value:
             raise InputError(f"{name!r} is no text of a new study; there are: prompts, {', '.join(FIELDS)}")
-    prompts = [line.strip() for line in told.get("prompts", "").splitlines() if line.strip()]
-    if not 1 <= len(prompts) <= MOST_PROMPTS or len(told["prompts"]) > MOST_CHARACTERS:
+    prompts = [line.strip() for line in form.get("prompts", "").splitlines() if line.strip()]
+    if not 1 <= len(prompts) <= MOST_PROMPTS or len(form["prompts"]) > MOST_CHARACTERS:
         raise InputError(f"{len(prompts)} prompts were given: give 1 to {MOST_PROMPTS}, one on each line")
     if odd := next((prompt for prompt in prompts if prompt.startswith("-")), None):
         raise InputError(
             f"the prompt {odd[:40]!r} begins with a dash: describe a picture, such as 'a photo of a doctor'"
         )
-    options = [f"{FIELDS[name]}={value}" for name, value in told.items() if name in FIELDS and value.strip()]
+    options = [f"{FIELDS[name]}={value}" for name, value in form.items() if name in FIELDS and value.strip()]
     return [sys.executable, "-m", "livo", "study", "create", str(path), *options, "--prompts", *prompts]
 
 
@@ -67,14 +67,14 @@ class Maker:
         """One of "none", "running", "done" with the new study's `page`, or "failed" with a `message`."""
         return dict(self._state)
 
-    def start(self, told: Mapping[str, Any]) -> None:
+    def start(self, form: Mapping[str, Any]) -> None:
         """Begins to make a study; returns at once.
 
         Raises:
             InputError: a field is wrong, or one is being made.
         """
         path = self.parent / f"study-{os.urandom(4).hex()}"
-        command = create_command(path, told)
+        command = create_command(path, form)
         if not self._lock.acquire(blocking=False):
             raise InputError("a study is being made: wait until it is done")
         self._state = {"state": "running"}

@@ -135,14 +135,14 @@ class Workshop:
         if request.headers.get("if-none-match") == mark:
             return Response(status_code=304, headers={"etag": mark})
         with self.rooms.lock:
-            told = room_json(room, self.pack, visitor)
+            payload = room_json(room, self.pack, visitor)
         if visitor == "":
-            told |= {
+            payload |= {
                 "answered": len(room.answers_at(room.place)),
                 "here": self.rooms.here(number),
                 "join": self._join(request),
             }
-        return JSONResponse(told, headers={"etag": mark, "cache-control": "no-store"})
+        return JSONResponse(payload, headers={"etag": mark, "cache-control": "no-store"})
 
     async def answer(self, request: Request) -> Response:
         """Stores one answer and sends its receipt."""
@@ -165,8 +165,8 @@ class Workshop:
         if request.headers.get("if-none-match") == mark:
             return Response(status_code=304, headers={"etag": mark})
         with self.rooms.lock:
-            told = host_json(room, self.pack, here) | {"join": self._join(request)}
-        return JSONResponse(told, headers={"etag": mark, "cache-control": "no-store"})
+            payload = host_json(room, self.pack, here) | {"join": self._join(request)}
+        return JSONResponse(payload, headers={"etag": mark, "cache-control": "no-store"})
 
     async def act(self, request: Request) -> Response:
         """Stores one act of the facilitator."""
