@@ -45,7 +45,8 @@ function plan(what, rows) {
   if (!rows.length) return null;
   const head = ["Methods", "Ratings", "Interval", "Found"];
   const number = (value, sign = "") => el("td", { class: "number" }, value === null ? "-" : sign + value.toFixed(1));
-  return [el("p", { class: "soft" }, what), el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": what },
+  const scroll = { class: "scroll", tabindex: "0", role: "group", "aria-label": what };
+  return [el("p", { class: "soft" }, what), el("div", scroll,
     el("table", {},
       el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", class: i ? "number" : "" }, name)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, el("td", {}, row.methods.join(", ")),
@@ -78,8 +79,8 @@ function draw() {
     plan("Difference of two methods' mean ratings, in points of 100, when all finish.", outlook.differences),
     plan("Of comparisons, the share that prefers one of two methods, in points off 50 %.", outlook.preferences),
     el("p", { class: "soft" },
-      "Found: the smallest difference that the study finds with 80 % power. Both methods are rated on the same prompts " +
-        "by the same raters, so what these have in common drops out. From assumed spreads; the report prints yours."));
+      "Found: the smallest difference that the study finds with 80 % power. Both methods are rated on the same " +
+        "prompts by the same raters, so what these have in common drops out. From assumed spreads; the report prints yours."));
   const heads = ["Rater", "State", "Done", "Skipped", "Checks right", "Last answer", "Actions"];
   const raters = el("section", { class: "card" }, el("h2", {}, "Raters"),
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Raters" },
