@@ -91,10 +91,12 @@ def _generate(args: argparse.Namespace, scratch: Path) -> tuple[list[dict[str, A
     """A study's images: the comparisons as JSON, and the methods' titles."""
     import baselines
     from livo.compare_command import comparisons
+    from livo.compare_file import Place
+    from livo.prompt_file import FilePrompt
     from livo.retriever import retrieve
 
-    folders = {prompt: scratch / str(i) for i, prompt in enumerate(args.prompts)}
-    made = list(comparisons(args, folders, baselines, retrieve))
+    places = [Place(FilePrompt("", prompt), scratch / str(i)) for i, prompt in enumerate(dict.fromkeys(args.prompts))]
+    made = list(comparisons(args, places, baselines, retrieve))
     return [saved.record.to_json(saved.paths) for saved in made], dict(made[0].titles)
 
 

@@ -6,9 +6,11 @@ Nothing heavy is imported before the arguments are known to be good.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +20,7 @@ from livo.classifiers.choice import load_judges, parse_judges
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.panel import OCCUPATION, TOXICITY
 from livo.compare import ALL_THAT_APPLY, AUTO, NONE, Comparison, compare, make_request, principle_of_choice
+from livo.compare_file import COMPARISON, Clock, Place, open_run, prompts_csv, table_json, table_of, text_of
 from livo.inputs import (
     add_model_arguments,
     add_sampling_arguments,
@@ -27,16 +30,19 @@ from livo.inputs import (
     validate_prompt,
 )
 from livo.presentation.card import Pictures, card_png
+from livo.prompt_file import FilePrompt, read_prompts
 from livo.record import ComparisonRecord
 from livo.retriever import Retriever, retrieve
 from livo.retriever.command import DENSE_HELP, principle_lines
 from livo.retriever.dense import AUTO as IF_INSTALLED
 from livo.retriever.minors import check_minors
-from livo.runs import check_writable
+from livo.runs import check_writable, write_whole
 from livo.types import InputError, Progress, Retrieval
 from livo.vocabulary import vocabulary_of
 
 ALL = "all"
+NOT_ASKED = ("command", "prompt", "prompts", "out", "json", "card", "device")
+"""Arguments that do not decide what a run's figures are."""
 
 
 class Methods(Protocol):
@@ -51,7 +57,12 @@ class Methods(Protocol):
 
 def add_arguments(run: argparse.ArgumentParser) -> None:
     """The arguments of `compare`."""
-    run.add_argument("prompt", metavar="PROMPT")
+    run.add_argument("prompt", metavar="PROMPT", nargs="?")
+    run.add_argument(
+        "--prompts", type=Path, metavar="FILE",
+        help="many at once: a text file with a prompt a line, or .csv or .jsonl with prompt and, where wanted, "
+        "evaluation_seed; a run that was stopped goes on",
+    )  # fmt: skip
     add_model_arguments(run)
     run.add_argument(
         "--methods", default="stable_diffusion,livo", help=f"by comma, of baselines/, or {ALL} (%(default)s)"
@@ -80,33 +91,82 @@ class Saved(NamedTuple):
 
 def run(args: argparse.Namespace, methods: Methods) -> str:
     """The answer of `compare`, as JSON or as a table; the images are in the folder by then."""
+    if (args.prompt is None) == (args.prompts is None):
+        raise InputError("give a prompt, or a file of them with --prompts: one of the two")
     retriever = retrieve if args.dense == IF_INSTALLED else Retriever(dense=args.dense)
-    (saved,) = comparisons(args, {args.prompt: args.out}, methods, retriever)
+    if args.prompts:
+        return run_file(args, methods, retriever)
+    (saved,) = comparisons(args, [Place(FilePrompt("", args.prompt), args.out)], methods, retriever)
     if not any(saved.paths.values()):
         reasons = "; ".join(dict.fromkeys(method.reason for method in saved.record.methods.values()))
         raise InputError(f"no method made a picture: {reasons}")
     return _json(saved.record.to_json(saved.paths)) if args.json else format_table(saved, args.out)
 
 
+def run_file(args: argparse.Namespace, methods: Methods, retriever: Callable[[str], Retrieval]) -> str:
+    """The answer of `compare --prompts`: the prompts that are not done yet are, then one table over all."""
+    seeds, prompts = parse_seeds(args.seeds), read_prompts(args.prompts)
+    asked = {key: value for key, value in vars(args).items() if key not in NOT_ASKED}
+    file_run = open_run(args.out, asked, prompts)
+    todo = [place for place in file_run.places if place.stored(seeds) is None]
+    clock = Clock(len(file_run.places) - len(todo), len(file_run.places))
+
+    def report(step: Progress) -> str:
+        if step.step == 1:
+            file_run.begin()
+        return clock.line(step.step, step.num_steps)
+
+    for _ in comparisons(args, todo, methods, retriever, report):
+        clock.done += 1
+    print(file=sys.stderr)
+    records = [place.stored(seeds) for place in file_run.places]
+    made = [(place, record) for place, record in zip(file_run.places, records, strict=True) if record]
+    if not made:
+        raise InputError(f"no method made a picture: {args.out}/*/comparison.json says why")
+    titles = {id: methods.available()[id].TITLE for id in made[0][1].methods}
+    table = table_of([record for _, record in made], titles)
+    (args.out / "table.csv").write_text(table.csv(), encoding="utf-8")
+    (args.out / "prompts.csv").write_text(prompts_csv(made), encoding="utf-8")
+    if args.json:
+        return _json({"table": table_json(table), "comparisons": [str(place.out / COMPARISON) for place, _ in made]})
+    lacking = len(records) - len(made)
+    lines = [text_of(table), "", table.note, *([f"{lacking} prompts have no picture: prompts.csv"] if lacking else [])]
+    return "\n".join([*lines, f"table.csv, prompts.csv and a folder a prompt are in {args.out}"])
+
+
+def step_line(report: Progress) -> str:
+    """The line of progress of one prompt."""
+    return f"step {report.step} of {report.num_steps}, {report.seconds:.1f} s"
+
+
 def comparisons(
-    args: argparse.Namespace, prompts: Mapping[str, Path], methods: Methods, retriever: Callable[[str], Retrieval]
+    args: argparse.Namespace,
+    places: Sequence[Place],
+    methods: Methods,
+    retriever: Callable[[str], Retrieval],
+    report: Callable[[Progress], str] = step_line,
 ) -> Iterator[Saved]:
-    """Compares each prompt into its folder.
+    """Compares each prompt into its folder; `comparison.json` is written last, and whole.
+
+    Args:
+        report: the line of progress after a solver step.
 
     Raises:
         InputError: an argument is wrong, or the folder cannot be written; nothing was loaded then.
     """
     seeds, negative_prompt = parse_seeds(args.seeds), validate_negative_prompt(args.negative_prompt)
-    prompts = {validate_prompt(prompt): out for prompt, out in prompts.items()}
-    for prompt in prompts:  # before a model is loaded
-        check_minors(prompt)
+    for place in places:  # before a model is loaded
+        with said_where(place):
+            check_minors(validate_prompt(place.asked.prompt))
     principle_of_choice(args.principle)
     parse_judges(args.judge)
     ids = list(dict.fromkeys(id.strip() for id in args.methods.split(",") if id.strip()))
     if not ids:
         raise InputError("no method was asked for: give --methods stable_diffusion,livo")
-    for out in prompts.values():
-        check_writable(out)
+    for place in places[:1]:
+        check_writable(place.out)
+    if not places:
+        return
 
     from livo.diffusion.backbones import find_scheduler, load_backbone
     from livo.diffusion.engine import Engine
@@ -136,20 +196,36 @@ def comparisons(
         print(f"livo: {problem}", file=sys.stderr)
     judge = _judge(args.judge, backbone)
     titles, known = {id: entries[id].title for id in ids}, vocabulary_of(backbone.name)
-    for prompt, out in prompts.items():
-        request = make_request(prompt, ids, options, args.principle, retriever, known)
+    requests = []
+    for place in places:  # a word that is not drawn is told now, and not after an hour
+        seed = place.asked.seed
+        own = options if seed is None else replace(options, seeds=(seed,))
+        with said_where(place):
+            requests.append(make_request(place.asked.prompt, ids, own, args.principle, retriever, known))
+    for place, request in zip(places, requests, strict=True):
+        out = place.out
+        out.mkdir(parents=True, exist_ok=True)
         for item in compare(request, engine=engine, methods=entries, judge=judge):
             if isinstance(item, Progress):
-                line = f"\rstep {item.step} of {item.num_steps}, {item.seconds:.1f} s"
-                print(line, end="", file=sys.stderr, flush=True)
+                print(f"\r{report(item):<72}", end="", file=sys.stderr, flush=True)
             else:
                 saved = Saved(item.record(), item.save_images(out), titles)
                 if getattr(args, "card", False):  # a study's images have none
                     (out / "card.png").write_bytes(card_of(item, titles))
-        print(file=sys.stderr)
+        if report is step_line:
+            print(file=sys.stderr)
         text = _json(saved.record.to_json(saved.paths))
-        (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
+        write_whole(out / COMPARISON, (text + "\n").encode())
         yield saved
+
+
+@contextlib.contextmanager
+def said_where(place: Place) -> Iterator[None]:
+    """What is wrong with a prompt of a file is told with its line."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place.asked.where}: {error}" if place.asked.where else str(error)) from None
 
 
 def card_of(comparison: Comparison, titles: Mapping[str, str]) -> bytes:

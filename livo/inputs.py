@@ -6,9 +6,12 @@ Every refusal says what to do instead.
 from __future__ import annotations
 
 import argparse
+import csv
 import difflib
+import io
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +25,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
 """What a file of a stranger may be, whatever it is called: PostScript, for one, would be handed to a program."""
+DELIMITERS = ",;\t|"
 MOST_YAML = 1_000_000
 DEEPEST_YAML = 30
 LONGEST_NUMBER = 100
@@ -30,20 +34,23 @@ LONGEST_NUMBER = 100
 Model = TypeVar("Model", bound=BaseModel)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
 _NUMBER = re.compile(r"[-+]?[0-9a-fA-FxXoObB_.:]+")
+_LINE_BREAKS = re.compile(r"[ \t]*[\r\n\t\u2028\u2029]+[ \t]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def validate_prompt(prompt: str) -> str:
-    """The prompt without space around it. Any script and any markup is text; nothing is interpreted.
+    """The prompt on one line, without space around it. Any script and any markup is text; nothing is interpreted.
+
+    Line breaks and tabs, as they come along with pasted text, are a space each.
 
     Raises:
         InputError: it is blank, too long, or holds control characters.
 
     Example:
-        >>> validate_prompt(" a photo of a doctor ")
+        >>> validate_prompt(" a photo of\\na doctor ")
         'a photo of a doctor'
     """
-    prompt = prompt.strip()
+    prompt = _LINE_BREAKS.sub(" ", prompt).strip()
     if not any(character.isprintable() and not character.isspace() for character in prompt):
         raise InputError("the prompt is empty: describe a picture, such as 'a photo of a doctor'")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -54,8 +61,7 @@ def validate_prompt(prompt: str) -> str:
     for i, character in enumerate(prompt):
         if unicodedata.category(character) in ("Cc", "Cs"):
             raise InputError(
-                f"the prompt holds a control character (U+{ord(character):04X}) at place {i + 1}: remove it, and write "
-                "the prompt on one line"
+                f"the prompt holds a control character (U+{ord(character):04X}) at place {i + 1}: remove it"
             )
     return prompt
 
@@ -179,6 +185,53 @@ def _check_keys(node: yaml.Node, where: str) -> None:
             if key.value in seen:
                 raise InputError(f"{where}, line {key.start_mark.line + 1}: {key.value[:40]!r} stands there twice")
             seen.add(key.value)
+
+
+def decode_text(data: bytes, where: str) -> str:
+    """A text file's words: UTF-8, with its mark or without, or UTF-16 with its mark, as spreadsheets write it.
+
+    Raises:
+        InputError: it is neither.
+    """
+    try:
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is not text in UTF-8: save it as UTF-8 (of a table, as CSV UTF-8)") from error
+
+
+def read_table(data: bytes, where: str, wanted: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a table as people have them, each with its line: UTF-8 or UTF-16, separated by commas, semicolons, tabs
+    or bars, headers in any case; cells without space around them, empty rows left out.
+
+    Args:
+        wanted: columns that must be there; there may be more.
+
+    Raises:
+        InputError: the columns are not those wanted; names those that were found.
+
+    Example:
+        >>> read_table(b"File; Prompt; Method; Seed\\na.png; a cat; one; 0", "x.csv", ["prompt"])[0][1]["prompt"]
+        'a cat'
+    """
+    text = decode_text(data, where)
+    first = text.split("\n", 1)[0]
+    delimiter = max(DELIMITERS, key=first.count)
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{where} is no table ({error}): save it as CSV UTF-8") from error
+    head = [name.strip().casefold().replace(" ", "_") for name in rows[0]] if rows else []
+    if set(wanted) - set(head) or len(set(head)) < len(head):
+        found = ", ".join(head)[:200] or "none"
+        raise InputError(f"{where}: columns found: {found}; wanted: {', '.join(wanted)}, each once")
+    out = []
+    for line, cells in enumerate(rows[1:], 2):
+        cells = [cell.strip() for cell in cells]
+        if len(cells) > len(head) and any(cells[len(head) :]):
+            raise InputError(f"{where}, line {line}: {len(cells)} cells, and {len(head)} columns: put texts in quotes")
+        if any(cells):
+            out.append((line, dict(zip(head, cells + [""] * len(head), strict=False))))
+    return out
 
 
 class StrictModel(BaseModel):

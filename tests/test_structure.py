@@ -55,10 +55,10 @@ def imports(source: str, package: str) -> set[str]:
 # The rooms of livo, a floor a line: a room uses what lies below it, and its neighbours only downwards in this list.
 FLOORS = (
     {"types"},
-    {"runs", "command_line", "inputs", "principles", "measures", "miniature", "diffusion"},
+    {"runs", "command_line", "inputs", "prompt_file", "principles", "measures", "miniature", "diffusion"},
     {"web", "methods", "classifiers", "retriever", "vocabulary"},
     {"record", "presentation", "compare"},
-    {"compare_command", "principle_check", "live_training", "evaluation", "study", "workshop"},
+    {"compare_command", "compare_file", "principle_check", "live_training", "evaluation", "study", "workshop"},
     {"ui", "__main__"},
 )
 

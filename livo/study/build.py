@@ -5,9 +5,7 @@ images from `livo compare` or a folder -> Picture -> Item -> study.yaml, items.j
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import random
 import re
@@ -18,7 +16,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from livo.inputs import validate_prompt
+from livo.inputs import read_table, validate_prompt
 from livo.measures.tables import csv_text
 from livo.principles import find_principle
 from livo.retriever import retrieve
@@ -32,7 +30,6 @@ VEIL_SIDE = 6
 TABLE = "images.csv"
 MORE = ("principle", "category", "use", "expected", "explanation")
 MADE = "made.csv"
-DELIMITERS = ",;\t|"
 COLUMNS = ("file", "prompt", "method", "seed")
 
 
@@ -96,7 +93,7 @@ def pictures_of_folder(folder: Path) -> list[SourcePicture]:
     """
     table = folder / TABLE
     try:
-        rows = read_table(table.read_bytes(), str(table))
+        rows = read_table(table.read_bytes(), str(table), COLUMNS)
     except OSError as error:
         raise InputError(
             f"{table} cannot be read ({error.strerror}): list the images there, with columns {', '.join(COLUMNS)}"
@@ -156,41 +153,6 @@ def _use_of(
     if not expected:
         raise InputError(f"{where}: expected is missing: a check says what is right, as in 'consistency_5: 4|5'")
     return ("gold" if use == "gold" else "training"), expected
-
-
-def read_table(data: bytes, where: str) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a table as people have them, each with its line: UTF-8 or UTF-16, separated by commas, semicolons, tabs
-    or bars, headers in any case; cells without space around them, empty rows left out.
-
-    Raises:
-        InputError: the columns are not those wanted; names those that were found.
-
-    Example:
-        >>> read_table(b"File; Prompt; Method; Seed\\na.png; a cat; one; 0", "x.csv")[0][1]["prompt"]
-        'a cat'
-    """
-    try:
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not text in UTF-8: save it as CSV UTF-8") from error
-    first = text.split("\n", 1)[0]
-    delimiter = max(DELIMITERS, key=first.count)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise InputError(f"{where} is no table ({error}): save it as CSV UTF-8") from error
-    head = [name.strip().casefold().replace(" ", "_") for name in rows[0]] if rows else []
-    if set(COLUMNS) - set(head) or len(set(head)) < len(head):
-        found = ", ".join(head)[:200] or "none"
-        raise InputError(f"{where}: columns found: {found}; wanted: {', '.join(COLUMNS)}, each once")
-    out = []
-    for line, cells in enumerate(rows[1:], 2):
-        cells = [cell.strip() for cell in cells]
-        if len(cells) > len(head) and any(cells[len(head) :]):
-            raise InputError(f"{where}, line {line}: {len(cells)} cells, and {len(head)} columns: put texts in quotes")
-        if any(cells):
-            out.append((line, dict(zip(head, cells + [""] * len(head), strict=False))))
-    return out
 
 
 # --- to a study ------------------------------------------------------------------------------------------------------

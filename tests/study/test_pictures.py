@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from livo.study.build import MADE, SourcePicture, make_study, pictures_of_folder, read_table
+from livo.inputs import read_table
+from livo.study.build import COLUMNS, MADE, SourcePicture, make_study, pictures_of_folder
 from livo.study.design import plan_of
 from livo.study.pictures import canvas_of, fitted
 from livo.study.study_file import IMAGES, Study, load_study
@@ -155,7 +156,7 @@ def test_tables_are_read_as_people_have_them(tmp_path, data):
 )  # fmt: skip
 def test_other_tables_say_what_was_found(data, says):
     with pytest.raises(InputError, match=says):
-        read_table(data, "images.csv")
+        read_table(data, "images.csv", COLUMNS)
 
 
 CHECKED = "file,prompt,method,seed,principle,use,expected,explanation\n"
