@@ -19,6 +19,8 @@ VISITORS_KEPT = 100
 10,000 tabs unless told."""
 
 
+ASKING = (60, 4.0)
+"""Requests that may join the queue of a public page from one address: so many at once, then so many a second."""
 NO_FILES = "this page takes no files"
 NOT_HERE = "this server does not offer that"
 REFUSED = {
@@ -134,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.ui.study_tab import OpenStudy
     from livo.ui.take_along import Shelf, take_routes
     from livo.ui.theme import CSS, build_theme, head
+    from livo.web.guard import Buckets
     from livo.web.serve import harden, reach_of, shown_address
     from livo.workshop.web.serve import PREFIX as WORKSHOP
     from livo.workshop.web.serve import invitation_lines, open_workshop
@@ -184,7 +187,9 @@ def main(arguments: list[str] | None = None) -> int:
     application.router.routes.insert(
         0, Mount(PREFIX, app=build_sites(sites, reach.base, allow_ephemeral=args.allow_ephemeral))
     )  # before Gradio's own, which take any path
-    harden(page.server, reach, REFUSED)
+    asking = Buckets(*ASKING)
+    rates = {f"/gradio_api/{path}": asking for path in ("queue/join", "call/")} if bench.access.public else {}
+    harden(page.server, reach, REFUSED, rates)
     for site in sites:
         print("\n".join(address_lines(site.folder, f"{shown}{PREFIX}")), flush=True)
     if args.lan:

@@ -1,7 +1,7 @@
 """Attacks on a public server, bounded and over loopback only: `python -m tests.siege` starts one and prints a table.
 
 python -m tests.siege                       a server of its own, one line an attack; exit code 1 where one is not held
-python -m tests.siege --seconds 600         hostile clients beside honest visitors for ten minutes each way
+python -m tests.siege --crowd 10            afterwards 50 visitors for ten minutes, then beside 20 hostile clients
 
 Each attack is one that a server of an earlier day fell to. What is promised stands in livo/ui/README.md, "Security".
 """
@@ -9,6 +9,7 @@ Each attack is one that a server of an earlier day fell to. What is promised sta
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -17,6 +18,7 @@ import resource
 import secrets
 import signal
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -35,11 +37,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from raters import make_folder  # noqa: E402
+from visitors import PATIENCE, Diary, Visitor, function_of_the_page  # noqa: E402
 
 EVIL = "evil.example"
 FILES = 1_024
 """Open files that the server may have: the usual limit."""
-HOSTILE = 20
+HONEST, HOSTILE = 50, 20
+THINK = 60.0
+"""Mean seconds between two comparisons of an honest visitor."""
+JSON = {"content-type": "application/json"}
 
 
 class Target:
@@ -314,65 +320,135 @@ def kills(target: Target) -> Iterator[Line]:
     )
 
 
+def damage(target: Target) -> Iterator[Line]:
+    """Two pages of the rooms' database overwritten: one line in the log, stated refusals, and the page goes on."""
+    code, secret = target.room()
+    target.stop(signal.SIGKILL)
+    path = target.folder / "rooms" / "rooms.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    whole = path.read_bytes()
+    torn = bytearray(whole)
+    torn[pages // 2 * 4_096 : (pages // 2 + 2) * 4_096] = secrets.token_bytes(8_192)
+    path.write_bytes(torn)
+    target.start()
+    size = target.log.stat().st_size
+    replies = [httpx.post(f"{target.base}/workshop/api/rooms", json={"lesson": "guess-the-set"}) for _ in range(5)]
+    replies.append(httpx.get(f"{target.base}/"))
+    told = target.log.read_bytes()[size:].decode()
+    held = [r.status_code for r in replies] == [503] * 5 + [200] and told.count("\n") == 1 and "Traceback" not in told
+    found = f"{statuses(replies)}; log: {told.strip()[:70]}"
+    target.stop(signal.SIGKILL)
+    path.write_bytes(whole)
+    target.start()
+    back = httpx.get(
+        f"{target.base}/workshop/api/rooms/{code}/host", headers={"authorization": f"Bearer {secret}"}
+    ).status_code
+    yield Line("damage", "two pages of the database overwritten", held and back == 200, f"{found}; the copy: {back}")
+
+
+# --- a crowd ---------------------------------------------------------------------------------------------------------
+
+
 def beside(target: Target, seconds: float) -> Iterator[Line]:
-    """Honest visitors, without and with hostile ones."""
+    """Honest visitors, each from an address of its own, without and with hostile clients, who share one."""
+    function = function_of_the_page(target.base)
 
-    def honest() -> list[float]:
-        until, waits = time.monotonic() + seconds, []
-        with httpx.Client(base_url=target.base, timeout=60) as client:
-            while time.monotonic() < until:
-                begun = time.monotonic()
-                client.get("/workshop/api/lessons").raise_for_status()
-                waits.append(time.monotonic() - begun)
-                time.sleep(0.1)
-        return waits
+    async def honest(first: int) -> tuple[Diary, list[float]]:
+        diary, pages = Diary(), list[float]()
+        until = time.monotonic() + seconds
 
-    def p95() -> float:
-        with ThreadPoolExecutor(10) as pool:
-            waits = [wait for one in pool.map(lambda _: honest(), range(10)) for wait in one]
+        async def one(number: int) -> None:
+            head = {"x-forwarded-for": f"10.0.0.{number + 1}"}
+            async with httpx.AsyncClient(timeout=PATIENCE, headers=head) as client:
+                visitor = Visitor(target.base, function, client, first + number, diary, THINK)
+                await asyncio.sleep(visitor.rng.random() * THINK)
+                while time.monotonic() < until:
+                    begun = time.monotonic()
+                    (await client.get(f"{target.base}/workshop/api/lessons")).raise_for_status()
+                    pages.append(time.monotonic() - begun)
+                    await visitor.compare()
+                    await asyncio.sleep(visitor.rng.expovariate(1 / THINK))
+
+        await asyncio.gather(*(one(number) for number in range(HONEST)))
+        return diary, pages
+
+    def p95(waits: list[float]) -> float:
         return statistics.quantiles(waits, n=20)[-1]
 
-    alone, before, over = p95(), target.status("memory"), threading.Event()
+    over = threading.Event()
+    fast = {"data": ["a photo of a doctor", "auto", "stable_diffusion,livo,uce", 0, 8]}
+    large = ["a photo of a doctor", "auto", "stable_diffusion,livo", 0, 50, 12, 2.0, ""]
 
     def hostile(number: int) -> None:
-        with httpx.Client(base_url=target.base, timeout=60) as client:
-            while not over.is_set():
-                with contextlib.suppress(httpx.HTTPError):
-                    (
-                        lambda: client.get("/workshop/api/rooms/CCCCCC"),
-                        lambda: client.post("/gradio_api/upload", files={"files": ("x", b"x" * 100_000)}),
-                        lambda: client.post("/gradio_api/run/compare", json={"data": ["a", "auto", "livo", 0, 8]}),
-                        lambda: client.get("/", headers={"host": EVIL}),
-                        lambda: client.post(
-                            "/workshop/api/rooms", content=b"[" * 2_000, headers={"content-type": "application/json"}
-                        ),
-                    )[number % 5]()
-                time.sleep(0.05)
+        head = {"x-forwarded-for": "10.9.9.9"}
+        with httpx.Client(base_url=target.base, timeout=60, headers=head) as client:
+            acts = (
+                lambda: client.get("/workshop/api/rooms/CCCCCC"),
+                lambda: client.post("/gradio_api/upload", files={"files": ("x", b"x" * 100_000)}),
+                lambda: client.post("/gradio_api/run/compare", json=fast),
+                lambda: client.get("/", headers={"host": EVIL}),
+                lambda: client.post("/workshop/api/rooms", content=b"[" * 2_000, headers=JSON),
+                lambda: client.post("/gradio_api/call/compare", json=fast),  # and never fetched
+                lambda: client.post(
+                    "/gradio_api/queue/join",
+                    json={"data": large, "fn_index": function, "session_hash": secrets.token_hex(6)},
+                ),
+                lambda: half_open(target.port),
+            )
+            while not over.wait(0.05):
+                with contextlib.suppress(httpx.HTTPError, OSError):
+                    acts[number % len(acts)]()
 
+    alone, pages = asyncio.run(honest(0))
+    before = target.status("memory")
     with ThreadPoolExecutor(HOSTILE) as pool:
         for number in range(HOSTILE):
             pool.submit(hostile, number)
-        there = p95()
+        there, pages_there = asyncio.run(honest(1_000))
         over.set()
-    grown = target.status("memory") / before - 1
+    grown, title = target.status("memory") / before - 1, f"{HONEST} visitors beside {HOSTILE} hostile clients"
+    for diary, name in ((alone, "alone"), (there, "beside")):
+        for failure in diary.failures[:5]:
+            print(f"{name}: {failure}", file=sys.stderr)
+    waits, waits_there = p95(alone.waits), p95(there.waits)
     yield Line(
-        "load", f"10 visitors beside {HOSTILE} hostile clients", there <= 1.5 * alone + 0.05 and grown < 0.05,
-        f"p95 {1000 * alone:.0f} ms alone, {1000 * there:.0f} ms beside them; memory {100 * grown:+.1f} %",
+        "load", f"{title}: pictures", waits_there <= 1.5 * waits and not there.failures,
+        f"p95 {waits:.1f} s alone (n={len(alone.waits)}), {waits_there:.1f} s beside them (n={len(there.waits)}); "
+        f"{sum(there.messages.values())} told to come again, {len(there.failures)} without an answer",
     )  # fmt: skip
+    yield Line(
+        "load", f"{title}: other answers", p95(pages_there) <= 1.5 * p95(pages) + 0.05,
+        f"p95 {1000 * p95(pages):.0f} ms alone, {1000 * p95(pages_there):.0f} ms beside them",
+    )  # fmt: skip
+    yield Line("load", f"{title}: memory", grown < 0.05, f"{100 * grown:+.1f} % of {before:.0f} MB")
+
+
+def half_open(port: int) -> None:
+    """A connection that says half of what it wants, and stays for a second."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: 127")
+        time.sleep(1)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs all attacks; 1 where one is not held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10, help="of honest visitors, each way (%(default)s)")
+    parser.add_argument("--crowd", type=float, metavar="MINUTES", help="of a crowd, each way, after the attacks")
+    parser.add_argument("--only", choices=("attacks", "crowd"), help="one of them")
     args = parser.parse_args(arguments)
     lines: list[Line] = []
     with tempfile.TemporaryDirectory() as folder:
         target = Target(Path(folder))
         try:
-            attacks: tuple[Attack, ...] = (hosts, uploads, bodies, queue, rooms, connections, kills)
+            attacks: list[Attack] = [hosts, uploads, bodies, queue, rooms, connections, kills, damage]
+            if args.only == "crowd":
+                attacks = []
+            if minutes := args.crowd or (2 if args.only == "crowd" else 0):
+                attacks.append(lambda target: beside(target, 60 * minutes))
             print(f"| {'threat':<11} | {'attack':<38} | held | found |\n|---|---|---|---|")
-            for attack in (*attacks, lambda target: beside(target, args.seconds)):
+            for attack in attacks:
                 for line in attack(target):
                     lines.append(line)
                     print(

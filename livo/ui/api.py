@@ -17,6 +17,7 @@ from livo.ui.comparison_view import to_pixels
 from livo.ui.rows import data_uri
 from livo.ui.serving import Notice, serve
 from livo.ui.workbench import Workbench
+from livo.web.guard import asker
 
 MOST_PICTURES = 8
 """Images a method that `compare` sends."""
@@ -64,6 +65,7 @@ def build_api(bench: Workbench) -> None:
         methods: str = "stable_diffusion,livo",
         first_seed: int = 0,
         images: int = 4,
+        request: gr.Request | None = None,
     ) -> Iterator[dict]:
         """Draws a prompt with several alignment methods from the same starting noise, and judges every image.
 
@@ -79,7 +81,7 @@ def build_api(bench: Workbench) -> None:
             flagged as toxic are made unrecognisable.
         """
         notices: list[str] = []
-        for item in _run(bench, prompt, principle, methods, first_seed, images, MOST_PICTURES):
+        for item in _run(bench, prompt, principle, methods, first_seed, images, MOST_PICTURES, _asker(request)):
             if isinstance(item, Comparison):
                 comparison = item
             elif isinstance(item, Notice):
@@ -95,7 +97,12 @@ def build_api(bench: Workbench) -> None:
         yield {**gated.record().to_json(shown), "notices": notices}
 
     def bias_report(
-        prompt: str, principle: str = "gender_equality", method: str = "livo", first_seed: int = 0, images: int = 20
+        prompt: str,
+        principle: str = "gender_equality",
+        method: str = "livo",
+        first_seed: int = 0,
+        images: int = 20,
+        request: gr.Request | None = None,
     ) -> Iterator[dict]:
         """How a method shifts whom a prompt shows, beside the unaligned model: counts, shares with intervals, D1 and
         D2.
@@ -113,7 +120,9 @@ def build_api(bench: Workbench) -> None:
             By method and question: classes, counts, abstained, shares' 95 % intervals, D1, D2 and a fair sampler's.
         """
         notices: list[str] = []
-        for item in _run(bench, prompt, principle, f"{FIRST},{method}", first_seed, images, MOST_COUNTED):
+        for item in _run(
+            bench, prompt, principle, f"{FIRST},{method}", first_seed, images, MOST_COUNTED, asker(request)
+        ):
             if isinstance(item, Comparison):
                 comparison = item
             elif isinstance(item, Notice):
@@ -147,7 +156,7 @@ def build_api(bench: Workbench) -> None:
 
 
 def _run(
-    bench: Workbench, prompt: str, principle: str, methods: str, first_seed: int, images: int, most: int
+    bench: Workbench, prompt: str, principle: str, methods: str, first_seed: int, images: int, most: int, who: str
 ) -> Iterator[Notice | Progress | Comparison]:
     """What a comparison yields, the comparison last; whatever cannot be used is a Gradio error with a message."""
     try:
@@ -166,7 +175,11 @@ def _run(
             tuple(range(first_seed, first_seed + images)), d.num_inference_steps, d.guidance_scale, d.height, d.width
         )
         request = make_request(prompt, ids, options, principle, vocabulary=bench.vocabulary)
-        with closing(serve(bench, request)) as work:
+        with closing(serve(bench, request, who)) as work:
             yield from work
     except InputError as error:
         raise gr.Error(str(error), print_exception=False) from error
+
+
+def _asker(request: gr.Request | None) -> str:
+    return asker(request) if request else ""

@@ -31,6 +31,7 @@ from livo.ui.stored import SEEDS, Example
 from livo.ui.take_along import Shelf, kept_comparison, kept_example
 from livo.ui.templates import render
 from livo.ui.workbench import Workbench
+from livo.web.guard import asker
 
 logger = logging.getLogger(__name__)
 
@@ -67,18 +68,21 @@ class Form:
     guess: str | None = ""
 
 
-def run_comparison(bench: Workbench, form: Form, done: Callable[[Comparison], None] | None = None) -> Iterator[Update]:
+def run_comparison(
+    bench: Workbench, form: Form, done: Callable[[Comparison], None] | None = None, who: str = ""
+) -> Iterator[Update]:
     """Compares, and shows how it gets there. Whatever goes wrong is a message; what stood there stays.
 
     An empty prompt clears what stood there, so that no picture stands under words that did not make it.
 
     Args:
         done: told the finished comparison, as the visitor may see it.
+        who: the visitor's address.
     """
     try:
         if bench.engine is None:
             raise InputError(f"no image can be made: {bench.problem}")
-        yield from _compare(bench, request_of(bench, form), done, guess=form.guess == "on")
+        yield from _compare(bench, request_of(bench, form), done, who, guess=form.guess == "on")
     except InputError as error:
         rows = "" if not (form.prompt or "").strip() else gr.skip()
         yield message(str(error)), status_line("Nothing was generated", stopped=True), rows
@@ -131,7 +135,7 @@ def sampling_options(bench: Workbench, form: Form) -> SamplingOptions:
 
 
 def _compare(
-    bench: Workbench, request: ComparisonRequest, done: Callable[[Comparison], None] | None, *, guess: bool
+    bench: Workbench, request: ComparisonRequest, done: Callable[[Comparison], None] | None, who: str, *, guess: bool
 ) -> Iterator[Update]:
     # Also where the visitor chose another principle: previews must not shock.
     toxic = any(p.risk == "toxicity" for p in (*request.principles, *request.found.principles))
@@ -139,7 +143,7 @@ def _compare(
     card = card_html(request)
     total = f"{len(request.options.seeds)} image{'s' * (len(request.options.seeds) > 1)} a method"
     shown = 0.0
-    with closing(serve(bench, request)) as work:
+    with closing(serve(bench, request, who)) as work:
         yield (
             card,
             status_line(f"Starting, {total}", share=0),
@@ -234,7 +238,7 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
             names.append(shelf.put(kept_comparison(comparison, bench.entries, link)))
 
         # "Done" and what can be taken along come in one update: a press between two would be lost.
-        for i, update in enumerate(run_comparison(bench, form, keep)):
+        for i, update in enumerate(run_comparison(bench, form, keep, asker(request))):
             yield *update, link_html(link, *names) if names or i == 0 else gr.skip()
 
     # Gradio counts parameters by name, so *given will not do.

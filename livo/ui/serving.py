@@ -18,6 +18,8 @@ from livo.ui.zero_gpu import explain, lend, seconds_needed
 
 MOST_STEPS = 5_000
 """Methods x pictures x solver steps of one request on a public page."""
+MOST_STEPS_BESIDE_OTHERS = 1_200
+"""The same while other addresses ask too: they wait for one that is at work."""
 MOST_STEPS_AT_HOME = 50_000
 """The same where no stranger asks."""
 
@@ -54,26 +56,37 @@ def on_a_lent_gpu(bench: Workbench) -> Generate:
     return lend(on_this_machine(bench), duration)
 
 
-def serve(bench: Workbench, request: ComparisonRequest) -> Generator[Notice | Progress | Comparison, None, None]:
+def serve(
+    bench: Workbench, request: ComparisonRequest, who: str = ""
+) -> Generator[Notice | Progress | Comparison, None, None]:
     """One visitor's comparison, while no other is made.
 
     Where a GPU fails before anything was drawn and there is a drawn world to fall back on, that answers, after a
     notice.
     Closing the iterator stops the work before its next step.
 
+    Args:
+        who: the visitor's address; on a public page nobody has all the time while others ask too.
+
     Raises:
-        InputError: the prompt or the size is refused (at once), or the GPU failed and nothing else can answer.
+        InputError: the prompt or the size is refused, or others' turn it is (at once); or the GPU failed and nothing
+            else can answer.
     """
     bench.access.check(request)
     check_size(request, MOST_STEPS if bench.access.public else MOST_STEPS_AT_HOME)
-    return bench.turn.hold(_serve(bench, request))
+    if not bench.access.public:
+        return bench.turn.hold(_serve(bench, request))
+    if bench.turn.shares.check(who):
+        check_size(request, MOST_STEPS_BESIDE_OTHERS, " while others are here too")
+    return bench.turn.hold(_serve(bench, request), who)
 
 
-def check_size(request: ComparisonRequest, most: int) -> None:
+def check_size(request: ComparisonRequest, most: int, when: str = "") -> None:
     """Whether a request is one that a page of this server makes.
 
     Args:
         most: methods x pictures x solver steps.
+        when: in which case that is so.
 
     Raises:
         InputError: it asks for more.
@@ -82,7 +95,7 @@ def check_size(request: ComparisonRequest, most: int) -> None:
     if methods * images * steps > most:
         raise InputError(
             f"{methods} methods x {images} images x {steps} steps are {methods * images * steps:,}; one request may be "
-            f"{most:,}: ask for fewer"
+            f"{most:,}{when}: ask for fewer"
         )
 
 

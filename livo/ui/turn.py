@@ -11,12 +11,56 @@ from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 from livo.types import InputError
+from livo.web.guard import Buckets
 
 PATIENCE = 120.0
 """Seconds that a comparison waits for its turn."""
 ABANDONED = 30.0
 """Seconds after which a comparison whose caller fetches nothing more loses its turn."""
+AT_ONCE = 20.0
+"""Seconds of work that one address may use up while others ask too; then it has `SHARE` of the time."""
+SHARE = 0.2
+ALONE = 60.0
+"""Seconds after which others who asked for nothing more are thought to be gone."""
 Item = TypeVar("Item")
+
+
+class Shares:
+    """How much of the server's time each address has had: one that asks in a loop leaves the others their part.
+
+    An address that is alone has all of it: a class behind one address, on a server of its own, is never limited.
+    """
+
+    def __init__(self) -> None:
+        self._left = Buckets(AT_ONCE, SHARE)
+        self._asked: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def check(self, who: str) -> bool:
+        """Whether others asked in the last minute: nobody's request may then be as large as it likes.
+
+        Raises:
+            InputError: they do, and it had more than its part lately.
+        """
+        if not who:
+            return False
+        with self._lock:
+            now = time.monotonic()
+            self._asked = {name: at for name, at in self._asked.items() if now - at < ALONE} | {who: now}
+            if len(self._asked) == 1:
+                return False
+            if (left := self._left.left(who)) < 0:
+                raise InputError(
+                    "others are waiting, and most of the last minutes' work was for your network: try again in "
+                    f"{1 - left / SHARE:.0f} s"
+                )
+            return True
+
+    def charge(self, who: str, seconds: float) -> None:
+        """What an address has used up."""
+        if who:
+            with self._lock:
+                self._left.spend(who, seconds)
 
 
 class Turn:
@@ -27,18 +71,23 @@ class Turn:
 
     def __init__(self, patience: float = PATIENCE, abandoned: float = ABANDONED) -> None:
         self._patience, self._abandoned = patience, abandoned
+        self.shares = Shares()
         self._free = threading.Condition()
         self._holder: object | None = None
         self._idle_since = float("inf")
 
-    def hold(self, work: Iterator[Item]) -> Generator[Item, None, None]:
+    def hold(self, work: Iterator[Item], who: str = "") -> Generator[Item, None, None]:
         """The items of a piece of work, made while nothing else is; closing it ends the work and gives the turn back.
+
+        Args:
+            who: to whose share the time counts; empty for nobody's.
 
         Raises:
             InputError: others took too long, or the caller did.
         """
         own = object()
         self._take(own)
+        begun = time.monotonic()
         try:
             for item in work:
                 self._wait_for_caller(own)
@@ -47,6 +96,7 @@ class Turn:
         finally:
             if close := getattr(work, "close", None):
                 close()
+            self.shares.charge(who, time.monotonic() - begun)
             with self._free:
                 if self._holder is own:
                     self._holder = None

@@ -13,7 +13,7 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -91,10 +91,17 @@ class Guard:
     Args:
         app: the application.
         refused: beginnings of paths that are not served, after the root path, each with the reason.
+        rates: beginnings of paths by which work is asked for, each with how often an address may.
     """
 
-    def __init__(self, app: Any, reach: Reach, refused: Mapping[str, str] | None = None) -> None:
-        self.app, self.reach, self.refused = app, reach, dict(refused or {})
+    def __init__(
+        self,
+        app: Any,
+        reach: Reach,
+        refused: Mapping[str, str] | None = None,
+        rates: Mapping[str, Buckets] | None = None,
+    ) -> None:
+        self.app, self.reach, self.refused, self.rates = app, reach, dict(refused or {}), dict(rates or {})
         ancestors = " ".join(("'self'", *reach.framed_by))
         self._always = (
             (b"content-security-policy", f"frame-ancestors {ancestors}".encode()),
@@ -165,6 +172,9 @@ class Guard:
                 raise Refused(403, "not_served", reason)
         if request.method not in SAFE:
             check_origin(request, self.reach)
+            for start, bucket in self.rates.items():
+                if path.startswith(start) and not bucket.take(asker(request)):
+                    raise Refused(429, "too_often", "your network asks too often: wait a few seconds")
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > 12 or int(length) > LARGEST_REQUEST:
             raise Refused(413, "too_large", f"a request has at most {LARGEST_REQUEST} bytes")
@@ -259,7 +269,16 @@ def bearer(request: Request) -> str:
     return code.strip() if kind.lower() == "bearer" and code.isascii() else ""
 
 
-def asker(request: Request) -> str:
+class HasClient(Protocol):
+    """A request, of Starlette or of Gradio."""
+
+    @property
+    def client(self) -> Any:
+        """Whose `host` is the address."""
+        ...
+
+
+def asker(request: HasClient) -> str:
     """Who asks, as far as a network tells: an address, of IPv6 the network of one household."""
     host = request.client.host if request.client else ""
     with contextlib.suppress(ValueError):
@@ -292,11 +311,16 @@ class Buckets:
     def take(self, name: str = "") -> bool:
         """Whether there was one left."""
         left = self.left(name)
+        self.spend(name, 1 if left >= 1 else 0)
+        return left >= 1
+
+    def spend(self, name: str, amount: float) -> None:
+        """Takes as much, whether it is left or not: what is owed has to fill up first."""
+        left = self.left(name)
         self._left.pop(name, None)
-        self._left[name] = (left - 1 if left >= 1 else left, time.monotonic())  # last in order
+        self._left[name] = (left - amount, time.monotonic())  # last in order
         while len(self._left) > self.most:
             del self._left[next(iter(self._left))]
-        return left >= 1
 
 
 class Guesses:

@@ -25,7 +25,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from livo.types import InputError
-from livo.web.guard import Guard, Reach
+from livo.web.guard import Buckets, Guard, Reach
 
 KEEP_ALIVE = 75
 """Seconds that a connection stays open between two answers: people look at pictures for longer than a program."""
@@ -156,10 +156,12 @@ def run(app: Any, listening: socket.socket, reach: Reach) -> None:
     server.run(sockets=[listening])
 
 
-def harden(server: uvicorn.Server, reach: Reach, refused: Mapping[str, str]) -> None:
+def harden(
+    server: uvicorn.Server, reach: Reach, refused: Mapping[str, str], rates: Mapping[str, Buckets] | None = None
+) -> None:
     """Puts the guard and the limits around a server that runs already; both are read anew for every connection."""
     _limit(server.config)
-    server.config.loaded_app = Guard(server.config.loaded_app, reach, refused)
+    server.config.loaded_app = Guard(server.config.loaded_app, reach, refused, rates)
 
 
 # --- connections -----------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from livo.ui.compare_tab import Form, run_comparison
 from livo.ui.page import masthead_html
 from livo.ui.presets import PRESETS, presets_html
 from livo.ui.serving import Notice, on_a_lent_gpu, on_this_machine, serve
+from livo.ui.turn import Turn
 from livo.ui.workbench import Workbench, load_workbench
 
 PUBLIC = Access(public=True)
@@ -335,6 +336,15 @@ def test_a_request_that_would_keep_everybody_waiting_is_refused_at_once(drawn, c
     with pytest.raises(InputError, match="one request may be 50,000"):
         serve(drawn, large)
     assert rows == []
+
+
+def test_beside_others_a_request_is_smaller(drawn):
+    public = dataclasses.replace(drawn, access=PUBLIC, turn=Turn())
+    large = asked("a photo of a doctor", options=SamplingOptions(tuple(range(50)), 50, 2.0, 64, 64))
+    serve(public, large, "10.0.0.1")
+    serve(public, asked("a photo of a doctor"), "10.0.0.2")
+    with pytest.raises(InputError, match="2,500; one request may be 1,200 while others are here too"):
+        serve(public, large, "10.0.0.1")
 
 
 def test_nothing_else_is_made_while_a_comparison_is(drawn):

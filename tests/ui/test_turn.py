@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from livo.types import InputError
-from livo.ui.turn import Turn
+from livo.ui.turn import Shares, Turn
 
 
 class Work:
@@ -50,6 +50,21 @@ def test_closing_ends_the_work_and_gives_the_turn_back() -> None:
     first.close()
     assert work.running == 0 and work.steps == 1
     assert list(turn.hold(work.items(2))) == [0, 1]
+
+
+def test_one_address_leaves_the_others_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    shares = Shares()
+    for _ in range(3):
+        assert not shares.check("loop")
+        shares.charge("loop", 40)  # alone: as much as it likes
+    assert shares.check("visitor")
+    with pytest.raises(InputError, match="others are waiting.*try again in 501 s"):
+        shares.check("loop")
+    assert shares.check("visitor")
+    clock[0] += 61  # the visitor has gone
+    assert not shares.check("loop") and not shares.check("")
 
 
 def test_a_failure_gives_the_turn_back() -> None:

@@ -105,6 +105,12 @@ def test_refused_paths_say_why_with_and_without_the_prefix() -> None:
         assert reply.status_code == 403 and reply.json()["message"] == "this page takes no files"
 
 
+def test_an_address_that_asks_for_work_too_often_is_told_so() -> None:
+    one = client(LAN, rates={"/echo": Buckets(2, 0.001)})
+    assert [one.post("/echo").status_code for _ in range(3)][2] == 429
+    assert one.get("/echo").status_code != 429 and "too often" in one.post("/echo").json()["message"]
+
+
 def test_a_prefix_is_there_whether_the_proxy_cut_it_or_not() -> None:
     there = client(Reach(root_path="/livo"))
     for path in ("/study/x", "/livo/study/x"):
