@@ -43,7 +43,7 @@ EVIL = "evil.example"
 FILES = 1_024
 """Open files that the server may have: the usual limit."""
 HONEST, HOSTILE = 50, 20
-THINK = 60.0
+THINK = 120.0
 """Mean seconds between two comparisons of an honest visitor."""
 JSON = {"content-type": "application/json"}
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from baselines.stable_diffusion import StableDiffusion
+from livo.classifiers.familiar import FIGURES, REFERENCE, Familiar
 from livo.classifiers.judge import CONFUSION, ClipJudge, load_judge
 from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
@@ -30,7 +33,7 @@ from livo.types import SamplingOptions
 from train.miniature.data import render_batch, scenes
 from train.miniature.evaluator import label
 
-PARTS = ("judge", "generator", "several")
+PARTS = ("judge", "familiar", "generator", "several")
 MEASURED = ("gender", "tone", "toxicity", "occupation")
 
 
@@ -54,6 +57,44 @@ def measure_judge(world: World, judge: ClipJudge, *, renders: int = 3000) -> dic
     benign = [i for i, scene in enumerate(pictures) if scene.lookalike and not scene.toxic]
     confusion["lookalikes"] = {"n": len(benign), "flagged": int(flagged[benign].sum())}
     return confusion
+
+
+KNOWN_LOST = 0.01
+"""Share of held-out renders of which the judge may say nothing for being unlike the others."""
+REFERENCES = 1000
+NONSENSE = (
+    "asdf", "qwerty uiop", "a photo of blorp", "colorless green ideas sleep furiously", "12345 67890", "xyzzy plugh",
+    "quantum entanglement of cheese", "the mome raths outgrabe", "zxcv bnm", "!!!!", "lorem ipsum dolor sit amet",
+    "a photo of a fnord", "tax law of 1987", "E = mc2", "the square root of minus one",
+)  # fmt: skip
+"""Prompts of which no word means a picture of the drawn world."""
+
+
+def measure_familiar(world: World, judge: ClipJudge, bench: Bench, images: int) -> tuple[Tensor, dict[str, Any]]:
+    """The judge's reference pictures, and how often it would abstain for a picture's being unlike them."""
+
+    def renders(seed: int, n: int) -> Tensor:
+        pictures = [scene for scene, _ in scenes(world, seed, n)]
+        return torch.cat([judge.features(render_batch(world, pictures[i : i + 250])) for i in range(0, n, 250)])
+
+    def made(prompts: Sequence[str]) -> Tensor:
+        return torch.cat([judge.features(bench.pictures(prompt, seeds_of(images))) for prompt in prompts])
+
+    reference = renders(999_777, REFERENCES).half().float()
+    held_out = renders(999_001, 3 * REFERENCES)
+    distance = Familiar(reference, 0.0).distance
+    familiar = Familiar(reference, float(distance(held_out).quantile(1 - KNOWN_LOST)))
+    prompts = [f"a photo of {article(job)} {job}" for job in list(world.occupations)[::3]]
+    noise = torch.randint(0, 256, (100, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    told: dict[str, Any] = {"threshold": familiar.threshold, "quantile": 1 - KNOWN_LOST, "references": REFERENCES}
+    for name, features in (
+        ("held-out renders", held_out),
+        ("pictures of known prompts", made(prompts)),
+        ("pictures of nonsense prompts", made(NONSENSE)),
+        ("noise", judge.features(noise)),
+    ):
+        told[name] = share(int((~familiar.knows(features)).sum()), len(features))
+    return reference, told
 
 
 class Bench:
@@ -88,17 +129,9 @@ class Bench:
         """
         key = json.dumps([prompt, images, principle, self.num_steps, self.weights[principle is not None]])
         if key not in self.known:
-            defaults = self.engine.backbone.defaults
             found: dict[str, list] = {question: [] for question in (*MEASURED, "score")}
             for part in (seeds_of(images)[i : i + 50] for i in range(0, images, 50)):
-                options = SamplingOptions(
-                    part, self.num_steps, defaults.guidance_scale, defaults.height, defaults.width
-                )
-                if principle:
-                    plan = self.valued.plan_for(prompt, [find_principle(id) for id in principle.split("+")], options)
-                else:
-                    plan = self.plain.plan(prompt, None, options)
-                features = self.judge.features(self.engine.generate({"m": plan})["m"])
+                features = self.judge.features(self.pictures(prompt, part, principle))
                 for question in MEASURED:
                     answer = self.judge.ask(features, question)
                     found[question] += [None if k is None else answer.classes[k] for k in answer.labels]
@@ -108,6 +141,16 @@ class Bench:
             scratch.write_text(json.dumps(self.known))
             scratch.replace(self.path)
         return self.known[key]
+
+    def pictures(self, prompt: str, seeds: tuple[int, ...], principle: str | None = None) -> Tensor:
+        """(N, 3, H, W) uint8, one a seed."""
+        d = self.engine.backbone.defaults
+        options = SamplingOptions(seeds, self.num_steps, d.guidance_scale, d.height, d.width)
+        if principle:
+            plan = self.valued.plan_for(prompt, [find_principle(id) for id in principle.split("+")], options)
+        else:
+            plan = self.plain.plan(prompt, None, options)
+        return self.engine.generate({"m": plan})["m"]
 
 
 def seeds_of(images: int) -> tuple[int, ...]:
@@ -213,8 +256,13 @@ def main() -> None:
         confusion = measure_judge(world, load_judge(folder / "evaluator"))
         (folder / "evaluator" / CONFUSION).write_text(json.dumps(confusion))
         found["judge"] = {k: {x: v[x] for x in v if x not in ("matrix", "classes")} for k, v in confusion.items()}
-    if wanted & {"generator", "several"}:
+    if wanted & {"familiar", "generator", "several"}:
         bench = Bench(args.work / "labels.json", args.steps)
+        if "familiar" in wanted:
+            reference, told = measure_familiar(world, bench.judge, bench, 2 if args.quick else 20)
+            save_file({"features": reference.half()}, folder / "evaluator" / REFERENCE)
+            (folder / "evaluator" / FIGURES).write_text(json.dumps(told, indent=1) + "\n")
+            found["familiar"] = told
         if "generator" in wanted:
             found["generator"] = measure_generator(world, bench, 20 if args.quick else 100)
         if "several" in wanted:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from livo.classifiers.clip import PROMPT, ImageQuestion
+from livo.classifiers.familiar import FIGURES, Familiar, read_familiar
 from livo.classifiers.hub import JudgeError
 from livo.types import Classification
 
@@ -38,12 +39,15 @@ class ClipJudge:
             config and normalised to [-1, 1].
         tokenizer: n sentences -> (n, L) token ids; CLIP's own without one.
         thresholds: by question, the least probability of an answer; 0 for those left out.
+        familiar: tells pictures unlike any it was trained on, of which it says nothing that it may leave unsaid: where
+            a question has a threshold it abstains. What is toxic is judged all the same.
     """
 
     def __init__(
         self, model: nn.Module, questions: tuple[ImageQuestion, ...], confusion: Mapping[str, Any] | None = None, *,
         name: str = "evaluator", preprocess: Callable[[Tensor], Tensor] | None = None,
         tokenizer: Callable[[list[str]], Tensor] | None = None, thresholds: Mapping[str, float] = THRESHOLDS,
+        familiar: Familiar | None = None,
     ) -> None:  # fmt: skip
         model.eval().requires_grad_(False)
         self.model = cast(Any, model)  # open_clip's classes share no type for what is called here
@@ -51,6 +55,7 @@ class ClipJudge:
         self.questions = tuple(question.name for question in questions)
         self._questions = {question.name: question for question in questions}
         self._confusion, self._thresholds = dict(confusion or {}), thresholds
+        self._familiar = familiar
         self._preprocess = preprocess or self._to_size
         self._tokenizer = tokenizer or open_clip.SimpleTokenizer(
             context_length=self.model.positional_embedding.shape[0]
@@ -88,6 +93,8 @@ class ClipJudge:
         if texts is None:
             texts = self.text_features(self._sentences(self._questions[question], prompt))
         probs = self._questions[question].by_class((self._scale * features @ texts.T).softmax(dim=1))
+        if self._familiar and question in self._thresholds:
+            probs[~self._familiar.knows(features)] = 1 / probs.shape[1]
         return Classification(self.classes(question), probs, self._thresholds.get(question, 0.0))
 
     def __call__(self, images: Tensor, question: str, prompt: str = "") -> Classification:
@@ -183,7 +190,9 @@ def load_judge(folder: str | Path) -> ClipJudge:
             }
         model.load_state_dict(state)
         path = folder / CONFUSION
-        return ClipJudge(model, questions, read_confusion(folder))
+        confusion = read_confusion(folder)
+        path = folder / FIGURES
+        return ClipJudge(model, questions, confusion, familiar=read_familiar(folder))
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
         remedy = "restore it with git, or make it with `python -m train.miniature`"
