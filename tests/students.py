@@ -203,7 +203,7 @@ def percentiles(seconds: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--students", type=int, default=30)
-    parser.add_argument("--lesson", default="the-judge-is-a-model-too")
+    parser.add_argument("--lesson", default="the-classifier-is-a-model-too")
     parser.add_argument("--seconds", type=float, default=6, help="how long each question is open (%(default)s)")
     parser.add_argument("--base", help="a workshop that is already open, such as http://127.0.0.1:7860/workshop")
     args = parser.parse_args()

@@ -6,7 +6,7 @@ ones, the model or its labels changed; figures are computed each time.
 
     sets:    name -> prompt, arm, title, principle, question, classes, counts, abstained, labels, seeds, planted, sheet
     albums:  name -> sheet, classes, pictures: [{prompt, title, seed, label, scores}]
-    charts:  name -> x_label, y_label, note, series: [{name, points: [{arm, label, x, y, low, high}]}]
+    charts:  name -> x_label, y_label, note, series: [{name, points: [{arm, label, x, y, low, high (null: none)}]}]
     prompts: [{prompt, principle, text, words}];  judge: question -> classes, matrix, n, accuracy;  made_of: digest
 """
 
@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +35,9 @@ from livo.workshop.pack import INDEX, WANTED
 SHEET_COLUMNS = 10
 QUALITY = 88
 """Of the sheets: a third of the bytes of one without loss, for bad networks."""
-ARMS = ("stable_diffusion", "livo")
+ORIGINAL = "stable_diffusion"
+"""Over paper dolls its name is that of the drawn world: nobody is to think that Stable Diffusion drew them."""
+ARMS = (ORIGINAL, "livo")
 Load = Callable[[Sequence[str], Any], Mapping[str, Any]]
 """Ids of methods and an engine -> entries."""
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
@@ -99,8 +103,14 @@ def build_pack(load: Load, folder: Path = FOLDER, results: Path | None = None) -
         made = "the pictures are those of before"
     else:
         made = f"{_pictures(wanted, payload, load, folder)} sheets of pictures"
-    write_whole(folder / INDEX, (json.dumps(payload, ensure_ascii=False, indent=1) + "\n").encode())
+    _write(folder, payload)
     return f"{len(payload['sets'])} sets, {len(payload['charts'])} charts and {made} are in {folder}"
+
+
+def _write(folder: Path, payload: Mapping[str, Any]) -> None:
+    text = json.dumps(payload, ensure_ascii=False, indent=1, allow_nan=False)
+    text = re.sub(r"\[[\d,\s-]*\]", lambda found: re.sub(r"\s+", " ", found[0]), text)  # labels in a line
+    write_whole(folder / INDEX, (text + "\n").encode())
 
 
 def figures(wanted: Wanted, results: Path | None = None) -> dict[str, Any]:
@@ -139,7 +149,7 @@ def _set(name: str, one: WantedSet, main: Any) -> dict[str, Any]:
     return {
         "prompt": one.prompt,
         "arm": one.arm,
-        "title": main.title(one.arm),
+        "title": "the original model (drawn world)" if one.arm == ORIGINAL else main.title(one.arm),
         "principle": one.principle,
         "question": question,
         "classes": main.classes(question),
@@ -173,8 +183,9 @@ def _chart(name: str, main: Any, encoders: Any) -> dict[str, Any]:
     chart = {"bias": figure_3b, "toxicity": figure_3c}[name](main, encoders)
 
     def point(p: Any) -> dict[str, Any]:
-        y, low, high = (round(float(value), 2) for value in (p.y.value, p.y.low, p.y.high))
-        return {"arm": p.method, "label": p.label, "x": round(p.x, 2), "y": y, "low": low, "high": high}
+        low, high = (round(float(end), 2) if math.isfinite(end) else None for end in (p.y.low, p.y.high))
+        label = "the original model" if p.method == ORIGINAL else p.label
+        return {"arm": p.method, "label": label, "x": round(p.x, 2), "y": round(p.y.value, 2), "low": low, "high": high}
 
     series = [{"name": one.name, "points": [point(p) for p in one.points]} for one in chart.series]
     return {

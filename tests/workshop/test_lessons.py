@@ -71,7 +71,7 @@ A note.
 
 def test_independent_lessons_of_ten_to_fifteen_minutes(lessons):
     shipped = [
-        "Guess the set", "Two rulers", "Whose fifty percent?", "The judge is a model too", "What did we pay?",
+        "Guess the set", "Two rulers", "Whose fifty percent?", "The classifier is a model too", "What did we pay?",
         "Over-correction", "Train your own",
     ]  # fmt: skip
     assert [lesson.title for lesson in lessons if lesson.title in shipped] == shipped

@@ -58,7 +58,7 @@ def test_another_lesson_file_makes_other_papers(pack):
 
 
 def test_files_need_nothing_else_and_served_pages_hold_nothing_inline(tmp_path, pack):
-    judge = next(lesson for lesson in LESSONS if lesson.id == "the-judge-is-a-model-too")
+    judge = next(lesson for lesson in LESSONS if lesson.id == "the-classifier-is-a-model-too")
     paths = write_papers(judge, pack, tmp_path / "papers")
     assert [path.name for path in paths] == [f"{judge.id}-{what}.html" for what in PAPERS]
     for path in paths:
