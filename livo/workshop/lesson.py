@@ -218,6 +218,10 @@ class Lesson(_FrontMatter):
         """Of all steps."""
         return sum(step.minutes for step in self.steps)
 
+    def ask(self, id: str) -> Ask | None:
+        """A question by its id; None where there is none, as of a step that is not there in school mode."""
+        return next((step.ask for step in self.steps if step.ask and step.ask.id == id), None)
+
     def for_room(self, school: bool) -> Lesson:
         """The lesson as a room sees it: in school mode without the steps that are not for schools."""
         return self.model_copy(update={"steps": tuple(step for step in self.steps if step.school or not school)})

@@ -13,9 +13,10 @@ from markupsafe import Markup
 from livo.runs import write_whole
 from livo.types import InputError
 from livo.web.templates import make_environment
-from livo.workshop.lesson import Lesson
+from livo.workshop.lesson import Lesson, SetWidget
 from livo.workshop.markdown import inline, to_html
 from livo.workshop.pack import Pack
+from livo.workshop.room import Room, closed_questions, tally_rows
 
 HERE = Path(__file__).parent
 STYLE = HERE / "web" / "print.css"
@@ -43,6 +44,28 @@ def paper_html(what: str, lesson: Lesson, pack: Pack, style: str | None = None, 
         css=None if style else Markup(STYLE.read_text(encoding="utf-8")), words=pack.fill,
         line=lambda text: inline(pack.fill(text)), text=lambda text: to_html(pack.fill(text)),
     )  # fmt: skip
+
+
+def recap_html(room: Room, pack: Pack) -> str:
+    """What a class saw and answered, as one page that opens without a network: counts only, of five people or more."""
+    questions = [(one, tally_rows([], one.ask, one.tally)) for one in closed_questions(room)]
+    sheets = {name: base64.b64encode((pack.folder / name).read_bytes()).decode() for name in _seen(room, pack)}
+    return TEMPLATES.get_template("recap.html").render(
+        lessons=list(dict.fromkeys(one.lesson.title for one, _ in questions)), questions=questions, sheets=sheets,
+        pack=pack, paper="Recap of our lesson", style=None, css=Markup(STYLE.read_text(encoding="utf-8")),
+        line=lambda text: inline(pack.fill(text)), text=lambda text: to_html(pack.fill(text)),
+    )  # fmt: skip
+
+
+def _seen(room: Room, pack: Pack) -> list[str]:
+    """Sheets of pictures of the lessons that ran, in their order."""
+    sheets: dict[str, None] = {}
+    for lesson in dict.fromkeys(one.lesson.id for one in closed_questions(room)):
+        for step in room.lessons[lesson].for_room(room.school).steps:
+            for widget in step.show:
+                if isinstance(widget, SetWidget) and widget.pictures:
+                    sheets |= {str(pack.of("sets", name)["sheet"]): None for name in widget.sets}
+    return list(sheets)
 
 
 def write_papers(lesson: Lesson, pack: Pack, folder: Path) -> list[Path]:

@@ -7,9 +7,10 @@ at least `FEWEST` people answered. Events: `room` first, then `act` of the facil
 from __future__ import annotations
 
 import itertools
+import random
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -19,7 +20,7 @@ from pydantic import Field, ValidationError
 from livo.inputs import StrictModel
 from livo.web.events import Draft, Event, Refused
 from livo.workshop.lesson import Ask, Lesson, LessonStep
-from livo.workshop.pack import Pack, check_value
+from livo.workshop.pack import Pack, check_value, label_count
 
 ALPHABET = "CDFGHJKMNPQRTVWXY"
 """Letters of codes: none that looks like another letter or digit, and no vowels, so that no code is a word."""
@@ -34,11 +35,17 @@ IDLE = timedelta(hours=24)
 """After so long without an event a room is over."""
 Act = Literal[
     "start", "close", "next", "back", "rerun", "hide", "show", "cover", "uncover", "lock", "unlock", "remove", "lesson",
-    "end", "reopen",
+    "end", "reopen", "countdown", "pace", "rehearse", "real",
 ]  # fmt: skip
 ACTS: tuple[str, ...] = get_args(Act)
-ALWAYS = ("hide", "show", "cover", "uncover", "lock", "unlock")
+ALWAYS = ("hide", "show", "cover", "uncover", "lock", "unlock", "pace")
 """Acts that mean the same wherever the room is: they are never too late."""
+LONGEST_COUNTDOWN = 3_600
+"""Seconds."""
+PACES = (0, 60, 150, 400)
+"""Milliseconds from one picture to the next when they are turned over; 0 for all at once."""
+SIMULATED = 20
+"""Pupils of a rehearsal."""
 BINS = 10
 
 Place = tuple[int, int, int]
@@ -60,6 +67,7 @@ class ActBody(StrictModel):
     act: Act
     at: int | None = None
     lesson: str | None = None
+    value: int | None = None
 
 
 class LessonAnswerBody(StrictModel):
@@ -110,6 +118,9 @@ class Room:
         locked: nobody new may answer.
         removed: whose answers are gone, and who may give no more.
         before_end: the phase to which a room that has ended is reopened.
+        deadline: when the open question is to be closed; None without a countdown.
+        pace: of `PACES`.
+        rehearsed: runs with simulated pupils; nothing of them is in a summary.
     """
 
     lessons: Mapping[str, Lesson]
@@ -133,6 +144,9 @@ class Room:
     locked: bool = False
     removed: set[str] = field(default_factory=set)
     before_end: str = "waiting"
+    deadline: datetime | None = None
+    pace: int = 150
+    rehearsed: set[int] = field(default_factory=set)
 
     # --- what is ---------------------------------------------------------------------------------------------------
 
@@ -163,9 +177,29 @@ class Room:
             return True
         return bool(self.last) and datetime.now(UTC) - datetime.fromisoformat(self.last) > IDLE
 
+    @property
+    def simulated(self) -> int:
+        """How many simulated pupils take part now."""
+        return SIMULATED if self.run in self.rehearsed else 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the countdown; None where none runs."""
+        if self.deadline is None:
+            return None
+        return max(0.0, (self.deadline - datetime.now(UTC)).total_seconds())
+
     def answers_at(self, place: Place) -> dict[str, Any]:
         """Values by visitor."""
         return self.answers.get(place, {})
+
+    def values_at(self, place: Place, pack: Pack) -> list[Any]:
+        """All values, those of simulated pupils last: they are computed where they are shown, and never stored."""
+        values = list(self.answers_at(place).values())
+        ask = self.lesson.steps[place[1]].ask if place[1] < len(self.lesson.steps) else None
+        if place[0] not in self.rehearsed or ask is None:
+            return values
+        return values + [simulated_value(ask, pack, random.Random(f"{place} {n}")) for n in range(SIMULATED)]
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
@@ -187,7 +221,7 @@ class Room:
                 self.secret, self.school = opened.secret, opened.school
                 self._begin(opened.lesson)
             else:
-                self._act(ActBody.model_validate(event.body))
+                self._act(ActBody.model_validate(event.body), datetime.fromisoformat(event.at))
 
     def _remove(self) -> None:
         """Takes everybody out who came with the question at hand, and lets nobody new in."""
@@ -199,11 +233,18 @@ class Room:
 
     def _begin(self, lesson: str) -> None:
         self.lesson_id, self.index, self.phase = lesson, 0, "waiting"
+        self.deadline = None
         self.run += 1
         self.runs.append(lesson)
 
-    def _act(self, body: ActBody) -> None:
+    def _act(self, body: ActBody, at: datetime) -> None:
         act = body.act
+        if act == "countdown":
+            self.deadline = at + timedelta(seconds=body.value) if body.value else None
+            return
+        if act == "pace":
+            self.pace = body.value or 0
+            return
         if act in ("lock", "unlock"):
             self.locked = act == "lock"
             return
@@ -211,8 +252,14 @@ class Room:
             self._remove()
         if act in ("start", "next", "back", "rerun", "lesson", "remove"):
             self.newcomers = set()
+        if act in ("start", "close", "next", "back", "rerun", "end"):
+            self.deadline = None
         if act == "lesson":
             self._begin(body.lesson or "")
+        elif act in ("rehearse", "real"):
+            self._begin(self.lesson_id)
+            if act == "rehearse":
+                self.rehearsed.add(self.run)
         elif act in ("hide", "show"):
             self.hidden = act == "hide"
         elif act in ("cover", "uncover"):
@@ -258,8 +305,15 @@ class Room:
             raise Refused(409, "moved_on", "the room has moved on since this page was drawn; look, and press again")
         if body.act == "lesson" and body.lesson not in self.lessons:
             raise Refused(422, "bad_act", f"there is no such lesson; there are: {', '.join(self.lessons)}")
+        if body.act == "pace" and body.value not in PACES:
+            raise Refused(422, "bad_act", f"the speed is one of {', '.join(map(str, PACES))} ms")
+        if body.act == "countdown" and not 0 <= (body.value or 0) <= LONGEST_COUNTDOWN:
+            raise Refused(422, "bad_act", f"a countdown has 0 to {LONGEST_COUNTDOWN} seconds; 0 stops it")
         running = self.phase in ("open", "closed")
         allowed = {
+            "countdown": self.phase == "open" and self.step.ask is not None,
+            "rehearse": self.phase == "waiting",
+            "real": bool(self.simulated),
             "start": self.phase == "waiting",
             "close": self.phase == "open" and self.step.ask is not None,
             "next": running and self.index + 1 < len(self.lesson.steps),
@@ -296,6 +350,15 @@ def _read(form: type[Read], draft: Draft, code: str, wanted: str) -> Read:
         raise Refused(422, code, wanted) from error
 
 
+def simulated_value(ask: Ask, pack: Pack, rng: random.Random) -> Any:
+    """Some answer to a question, for a rehearsal; numbers and choices are not even, as those of people are not."""
+    if ask.kind == "number":
+        return round(rng.triangular(ask.min, ask.max))
+    if ask.kind == "choice":
+        return min(rng.randrange(len(ask.options)), rng.randrange(len(ask.options)))
+    return [rng.randrange(len(ask.options)) for _ in range(label_count(ask, pack))]
+
+
 # --- tallies ---------------------------------------------------------------------------------------------------------
 
 
@@ -319,24 +382,43 @@ def tally(ask: Ask, values: Sequence[Any]) -> dict[str, Any]:
     return payload
 
 
+@dataclass(frozen=True)
+class Closed:
+    """A question that was closed, with what the class answered: see `tally`."""
+
+    lesson: Lesson
+    run: int
+    step: LessonStep
+    ask: Ask
+    turn: int
+    tally: Mapping[str, Any]
+
+
+def closed_questions(room: Room) -> Iterator[Closed]:
+    """All questions of a room that were closed, but those of rehearsals; real answers only."""
+    for run, lesson_id in enumerate(room.runs, 1):
+        if run in room.rehearsed or lesson_id not in room.lessons:
+            continue
+        lesson = room.lessons[lesson_id].for_room(room.school)
+        for index, step in enumerate(lesson.steps):
+            for turn in range(room.rounds.get((run, index), 0) + 1):
+                place = (run, index, turn)
+                if step.ask is not None and place in room.closed:
+                    answers = list(room.answers_at(place).values())
+                    yield Closed(lesson, run, step, step.ask, turn + 1, tally(step.ask, answers))
+
+
 def summary_rows(room: Room) -> list[list[str]]:
     """The class summary: a row an option, only of closed steps that at least `FEWEST` people answered."""
     rows = [["lesson", "run", "step", "round", "question", "item", "answer", "people", "of"]]
-    for run, lesson_id in enumerate(room.runs, 1):
-        lesson = room.lessons[lesson_id].for_room(room.school)
-        for index, step in enumerate(lesson.steps):
-            if step.ask is None:
-                continue
-            for turn in range(room.rounds.get((run, index), 0) + 1):
-                place = (run, index, turn)
-                if place not in room.closed:
-                    continue
-                head = [lesson.title, str(run), step.title, str(turn + 1), step.ask.question]
-                rows += _tally_rows(head, step.ask, tally(step.ask, list(room.answers_at(place).values())))
+    for one in closed_questions(room):
+        head = [one.lesson.title, str(one.run), one.step.title, str(one.turn), one.ask.question]
+        rows += tally_rows(head, one.ask, one.tally)
     return rows
 
 
-def _tally_rows(head: list[str], ask: Ask, payload: Mapping[str, Any]) -> list[list[str]]:
+def tally_rows(head: list[str], ask: Ask, payload: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of one question; `head` stands before each."""
     if not payload["enough"]:
         return [[*head, "", f"fewer than {FEWEST} answers", "", ""]]
     n = str(payload["n"])

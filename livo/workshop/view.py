@@ -8,7 +8,7 @@ from typing import Any
 from livo.workshop.lesson import Ask, Lesson, LessonStep
 from livo.workshop.markdown import inline, to_html
 from livo.workshop.pack import Pack
-from livo.workshop.room import FEWEST, Room, tally
+from livo.workshop.room import FEWEST, PACES, Place, Room, tally
 
 SHEET_COLUMNS = 10
 """Pictures in a row of a sheet, as `livo.workshop.build` stores them."""
@@ -32,11 +32,13 @@ def solo_json(lesson: Lesson, pack: Pack) -> dict[str, Any]:
     return lesson_card(lesson) | {
         "intro": to_html(pack.fill(lesson.intro)),
         "words": dict(lesson.words),
-        "steps": [step_json(step, pack, reveal=True) for step in lesson.steps],
+        "steps": [step_json(step, pack, lesson, reveal=True) for step in lesson.steps],
     }
 
 
-def step_json(step: LessonStep, pack: Pack, *, reveal: bool, answers: AnswersTo | None = None) -> dict[str, Any]:
+def step_json(
+    step: LessonStep, pack: Pack, lesson: Lesson, *, reveal: bool, answers: AnswersTo | None = None
+) -> dict[str, Any]:
     """A step as students see it.
 
     Args:
@@ -53,8 +55,11 @@ def step_json(step: LessonStep, pack: Pack, *, reveal: bool, answers: AnswersTo 
     }
     for widget in step.show:
         shown = pack.shown(widget)
-        if answers and (asked := getattr(widget, "ask", "")):
-            shown |= answers(asked)
+        if asked := lesson.ask(getattr(widget, "ask", "")):
+            if answers:
+                shown |= answers(asked.id)
+            if asked.truth:
+                shown["asked"] = asked.model_dump(include={"min", "max", "unit"}) | {"truth": pack.number(asked.truth)}
         payload["show"].append(shown)
     return payload
 
@@ -91,13 +96,21 @@ def room_json(room: Room, pack: Pack, visitor: str = "") -> dict[str, Any]:
         "of": len(lesson.steps),
         "changes": room.changes,
         "step": None,
+        "pace": room.pace,
+        "left": room.seconds_left,
+        "simulated": room.simulated,
     }
     if not running or room.hidden or room.over:
         return payload
-    payload["step"] = step_json(room.step, pack, reveal=room.phase == "closed", answers=_earlier(room, visitor))
+    payload["step"] = _step_now(room, pack, visitor)
     if room.step.ask:
-        payload |= _answers_at(room, room.place, room.step.ask, visitor)
+        payload |= _answers_at(room, pack, room.place, room.step.ask, visitor)
     return payload
+
+
+def _step_now(room: Room, pack: Pack, visitor: str) -> dict[str, Any]:
+    reveal = room.phase == "closed"
+    return step_json(room.step, pack, room.lesson, reveal=reveal, answers=_earlier(room, pack, visitor))
 
 
 def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
@@ -105,7 +118,7 @@ def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
     payload = room_json(room, pack)
     lesson, index = room.lesson, min(room.index, len(room.lesson.steps) - 1)
     if payload["step"] is None and not room.over:  # hidden screens hide nothing here
-        payload["step"] = step_json(room.step, pack, reveal=room.phase == "closed", answers=_earlier(room, ""))
+        payload["step"] = _step_now(room, pack, "")
     return payload | {
         "steps": [
             {"kind": step.kind, "title": pack.fill(step.title), "minutes": step.minutes, "asks": step.ask is not None}
@@ -113,29 +126,32 @@ def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
         ],
         "index": index,
         "notes": to_html(pack.fill(lesson.steps[index].notes)),
-        "answered": len(room.answers_at(room.place)),
-        "here": here,
+        "answered": len(room.answers_at(room.place)) + room.simulated,
+        "here": here + room.simulated,
         "fewest": FEWEST,
+        "paces": PACES,
         "locked": room.locked,
         "newcomers": len(room.newcomers),
         "lessons": [lesson_card(one) for one in room.lessons.values()],
     }
 
 
-def _answers_at(room: Room, place: tuple[int, int, int], ask: Ask, visitor: str) -> dict[str, Any]:
-    values = room.answers_at(place)
+def _answers_at(room: Room, pack: Pack, place: Place, ask: Ask, visitor: str) -> dict[str, Any]:
     closed = place in room.closed and not (place == room.place and room.phase == "open")
-    return {"mine": values.get(visitor), "tally": tally(ask, list(values.values())) if closed else None}
+    return {
+        "mine": room.answers_at(place).get(visitor),
+        "tally": tally(ask, room.values_at(place, pack)) if closed else None,
+    }
 
 
-def _earlier(room: Room, visitor: str) -> AnswersTo:
+def _earlier(room: Room, pack: Pack, visitor: str) -> AnswersTo:
     """The last round of another step's question."""
 
     def of(id: str) -> dict[str, Any]:
         for index, step in enumerate(room.lesson.steps):
             if step.ask and step.ask.id == id:
                 place = (room.run, index, room.rounds.get((room.run, index), 0))
-                return _answers_at(room, place, step.ask, visitor)
+                return _answers_at(room, pack, place, step.ask, visitor)
         return {"mine": None, "tally": None}  # its step is not there in school mode
 
     return of

@@ -10,15 +10,18 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
+from slides import states
 from students import ROOT, Facilitator, Server, ask, free_port, value_for
 
 from livo.measures.bootstrap import corrected_shares
 from livo.measures.metrics import discrepancy_l2, discrepancy_range, wilson_interval
 from livo.workshop.lesson import WIDGETS, load_lessons
+from livo.workshop.pack import load_pack
 
 pytestmark = pytest.mark.browser
 PATIENCE = 90_000
@@ -99,7 +102,7 @@ def classmates(base: str, code: str, n: int) -> list[str]:
 
 def test_a_whole_lesson_with_a_class_by_keys_alone_on_a_phone_and_at_the_desk(browser, server):
     desk = visit(browser, f"{server.base}/")
-    tab_to(desk, desk.get_by_role("button", name="Open a room: The judge is a model too"))
+    tab_to(desk, desk.get_by_role("button", name="Open a room: The classifier is a model too"))
     desk.keyboard.press("Enter")
     tab_to(desk, desk.get_by_role("button", name="Open the room"))
     desk.keyboard.press("Enter")
@@ -112,7 +115,7 @@ def test_a_whole_lesson_with_a_class_by_keys_alone_on_a_phone_and_at_the_desk(br
     expect(screen.locator(".big-code")).to_have_text(f"{code[:3]} {code[3:]}")
     expect(desk.locator(".answered")).to_have_text("1 device here")
 
-    steps = LESSONS["the-judge-is-a-model-too"].steps
+    steps = LESSONS["the-classifier-is-a-model-too"].steps
     desk.keyboard.press("n")
     for number, step in enumerate(steps, 1):
         for page in (phone, screen, desk):
@@ -135,10 +138,10 @@ def test_a_whole_lesson_with_a_class_by_keys_alone_on_a_phone_and_at_the_desk(br
             if number >= 4:
                 expect(phone.get_by_text("Fewer than 5 people answered")).to_be_visible()
         elif number == 2:
-            expect(phone.get_by_text("You and the judge both placed")).to_be_visible()
+            expect(phone.get_by_text("You and the classifier both placed")).to_be_visible()
             assert (
                 "class" in phone.locator(".verdict-card").first.inner_text()
-                and not screen.get_by_text("You and the judge").count()
+                and not screen.get_by_text("You and the classifier").count()
             )
         if number < len(steps):
             desk.keyboard.press("n")
@@ -279,6 +282,41 @@ def test_an_unknown_code_and_a_forged_link_are_met_with_words(browser, server):
     expect(page.get_by_role("heading", name="There is no such lesson")).to_be_visible()
 
 
+# --- the projector ---------------------------------------------------------------------------------------------------
+
+SIZES = ((1024, 768), (1280, 720), (1366, 768), (1920, 1080), (3840, 2160))
+OVERFLOW = (Path(__file__).parent / "overflow.js").read_text()
+WALK = """async ([slides, check]) => {
+  const { draw } = await import("/workshop/static/screen.js");
+  const wrong = {};
+  for (const [name, state] of slides) {
+    draw(state);
+    const found = (0, eval)(check)();
+    if (found.length) wrong[name] = found.slice(0, 4);
+  }
+  return wrong;
+}"""
+
+
+def test_no_slide_of_any_lesson_is_cut_off_or_too_small_at_any_size(browser, server):
+    room = Facilitator(server.base, "guess-the-set")
+    page = browser.new_context(reduced_motion="reduce", bypass_csp=True).new_page()
+    page.goto(f"{server.base}/room/{room.code}/screen")
+    expect(page.locator(".joining")).to_be_visible()
+    slides = list(states({lesson.id: lesson for lesson in load_lessons()}, load_pack()))
+    wrong = {}
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        if found := page.evaluate(WALK, [slides, OVERFLOW]):
+            wrong[f"{width} x {height}"] = found
+        page.evaluate(
+            "() => { const p = document.createElement('p'); p.id = 'planted'; p.textContent = 'far below';"
+            "p.style.marginTop = '120vh'; document.querySelector('.slide-body').append(p); }"
+        )
+        assert "cut off: far below" in page.evaluate(OVERFLOW), "the check sees what is cut off"
+    assert not wrong, json.dumps(wrong, indent=1)
+
+
 # --- the rulers, and the figures of the page -------------------------------------------------------------------------
 
 
@@ -356,7 +394,7 @@ def test_the_verdict_changes_with_the_reference_and_not_the_pictures(browser, se
 
 
 SEEN_ONCE = {
-    "guess-the-set": [0, 4], "two-rulers": [1], "whose-fifty-percent": [1], "the-judge-is-a-model-too": [0, 1, 4],
+    "guess-the-set": [0, 4], "two-rulers": [1], "whose-fifty-percent": [1], "the-classifier-is-a-model-too": [0, 1, 4],
     "what-did-we-pay": [1],
     "over-correction": [1], "train-your-own": [2],
 }  # fmt: skip
@@ -370,7 +408,7 @@ def test_axe_finds_nothing_serious(browser, server, scheme):
     }
     assert shown == set(WIDGETS)
     found: dict[str, list[str]] = {}
-    room = Facilitator(server.base, "the-judge-is-a-model-too")
+    room = Facilitator(server.base, "the-classifier-is-a-model-too")
     page = visit(browser, f"{server.base}/", color_scheme=scheme)
     page.get_by_role("button", name="Open a room").first.click()
     found["dialog"] = serious(page)
@@ -391,7 +429,7 @@ def test_axe_finds_nothing_serious(browser, server, scheme):
         found[name] = serious(page)
     if scheme == "light":  # paper is
         for what in ("guide", "worksheet"):
-            page.goto(f"{server.base}/print/the-judge-is-a-model-too/{what}")
+            page.goto(f"{server.base}/print/the-classifier-is-a-model-too/{what}")
             found[what] = serious(page)
     assert not any(found.values()), json.dumps(
         {name: problems for name, problems in found.items() if problems}, indent=1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime
 
 import pytest
 
@@ -201,7 +202,7 @@ def test_another_run_of_a_lesson_begins_with_nothing(play):
 
 
 def test_earlier_answers_come_back_where_a_step_looks_at_them(lessons, pack):
-    play = Play(lessons, pack, "the-judge-is-a-model-too").act("start")
+    play = Play(lessons, pack, "the-classifier-is-a-model-too").act("start")
     for n in range(FEWEST):
         play.answer(str(n), [n % 3] * 10)
     (widget,) = play.act("close").act("next").seen("1")["step"]["show"]
@@ -289,3 +290,40 @@ def test_a_room_that_was_ended_by_mistake_is_reopened_where_it_was(play):
     assert play.room.over
     play.act("reopen").answer("ben", 1)
     assert play.room.place == place and set(play.room.answers_at(place)) == {"ada", "ben"}
+
+
+# --- rehearsals and countdowns ---------------------------------------------------------------------------------------
+
+
+def test_a_rehearsal_is_marked_and_stored_nowhere_and_in_no_summary(play):
+    play.act("rehearse")
+    play.act("start")
+    play.answer("a", 20)
+    play.act("close")
+    told = host_json(play.room, play.pack, 1)
+    assert told["simulated"] == 20 and told["tally"]["n"] == 21 and len(play.events) == 5
+    assert summary_rows(play.room) == summary_rows(play.room)[:1]
+    with pytest.raises(Refused):
+        play.act("rehearse")
+    play.act("real")
+    play.act("start")
+    assert play.room.simulated == 0 and not play.room.answers_at(play.room.place)
+
+
+def test_a_countdown_is_started_extended_stopped_and_ends_with_the_question(play):
+    def seconds() -> float:
+        return (play.room.deadline - datetime.fromisoformat(NOW)).total_seconds()
+
+    play.act("start")
+    for value in (10, 60):
+        play.act("countdown", value=value)
+        assert seconds() == value
+    assert room_json(play.room, play.pack)["left"] > 0
+    play.act("countdown", value=0)
+    assert play.room.seconds_left is None
+    play.act("countdown", value=30)
+    play.act("close")
+    assert play.room.seconds_left is None
+    for act, value in (("countdown", 30), ("countdown", 9_999), ("pace", 7)):
+        with pytest.raises(Refused):
+            play.act(act, value=value)

@@ -14,8 +14,10 @@ export function shareBars(classes, counts, { words = (name) => name, mark = null
         el("i", { class: `bar-fill shade-${k}`, style: { width: `${(100 * counts[k]) / n}%` } }),
         el("i", { class: "bar-interval", style: { left: `${100 * low}%`, width: `${100 * (high - low)}%` } }),
         mark && mark[k] != null && el("i", { class: "bar-mark", style: { left: `${100 * mark[k]}%` } })),
-      el("span", { class: "bar-number" }, el("b", {}, `${counts[k]} of ${n}`),
-        ` · ${percent(counts[k] / n)} (${Math.round(100 * low)}–${Math.round(100 * high)})`));
+      el("span", { class: "bar-number" }, el("b", {}, counts[k],
+        el("span", { class: "of-words" }, ` of ${n}`)),
+        el("span", { class: "range-words" },
+          ` · ${percent(counts[k] / n)} (${Math.round(100 * low)}–${Math.round(100 * high)})`)));
   }));
 }
 
@@ -35,14 +37,34 @@ export function tallyOf(ask, tally, mine) {
       mine: mine === k, right: ask.right?.includes(k),
     })));
   }
+  return el("section", { class: "tally" }, head, histogram(tally),
+    mine != null && el("p", { class: "soft" }, `Your guess: ${mine} ${ask.unit}`));
+}
+
+function histogram(tally) {
   const top = Math.max(...tally.counts);
-  return el("section", { class: "tally" }, head,
+  return el("div", { class: "histogram-box" },
     el("div", { class: "histogram", role: "img",
       "aria-label": tally.counts.map((count, k) => `${tally.edges[k]} to ${tally.edges[k + 1]}: ${count}`).join("; ") },
-      tally.counts.map((count) => el("i", { style: { height: `${(100 * count) / top}%` } }, el("b", {}, count || "")))),
+    tally.counts.map((count) => el("i", { style: { height: `${(100 * count) / top}%` } }, el("b", {}, count || "")))),
     el("p", { class: "ends" }, el("span", {}, tally.edges[0]), el("span", {}, `middle guess: ${tally.median}`),
-      el("span", {}, tally.edges.at(-1))),
-    mine != null && el("p", { class: "soft" }, `Your guess: ${mine} ${ask.unit}`));
+      el("span", {}, tally.edges.at(-1))));
+}
+
+// The class's guesses, and the truth that walks in among them; without a class, this person's guess on the same line.
+export function guessHistogram(asked, tally, own) {
+  const at = (value) => `${(100 * (value - asked.min)) / (asked.max - asked.min)}%`;
+  const many = tally?.enough;
+  const truth = el("span", { class: "truth", style: { left: at(asked.truth) } });
+  const words = el("p", { class: "guess truth-words" }, [own != null && `Your guess: ${own}`,
+    many && `middle guess of the class: ${tally.median}`, `the classifier counted ${asked.truth} ${asked.unit}`]
+    .filter(Boolean).join(" · "));
+  return el("section", { class: `guesses ${many ? "" : "alone"}` },
+    el("div", { class: "guess-plot" },
+      many ? histogram(tally)
+        : [el("div", { class: "guess-line" }), el("p", { class: "ends" }, el("span", {}, asked.min),
+          el("span", {}, asked.max))],
+      own != null && el("span", { class: "own-guess", style: { left: at(own) } }), truth), words);
 }
 
 function row(name, count, n, { mine = false, right = false } = {}) {
@@ -71,7 +93,8 @@ export function tradeOff(chart) {
   const narrow = matchMedia("(max-width: 820px)").matches; // text keeps its size, the drawing does not
   const [width, height, pad] = [narrow ? 360 : 640, narrow ? 400 : 420, { left: 62, right: 24, top: 18, bottom: 54 }];
   const points = chart.series.flatMap((series, s) =>
-    series.points.map((point) => ({ ...point, s, series: series.name })));
+    series.points.map((point) => ({ ...point, low: point.low ?? point.y, high: point.high ?? point.y, s,
+      series: series.name })));
   const right = nice(Math.max(...points.map((p) => p.x)) * 1.12);
   const top = nice(Math.max(...points.map((p) => p.high)) * 1.05);
   const x = (value) => pad.left + ((width - pad.left - pad.right) * value) / right;

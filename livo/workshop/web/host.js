@@ -2,18 +2,29 @@
 // not see.
 import { $, announce, ask, BASE, button, el, plural, poll, prose, randomWord, recall, remember, save,
   show } from "./dom.js";
+import { countdown } from "./countdown.js";
 import { renderStep } from "./stage.js";
 
 const code = decodeURIComponent(location.pathname.split("/room/")[1].split("/")[0]).toUpperCase();
 const secret = location.hash.slice(1) || recall(`host ${code}`) || "";
 const HERE = `rooms/${encodeURIComponent(code)}`;
-const ALWAYS = ["hide", "show", "cover", "uncover", "lock", "unlock"]; // never too late, never held back by another act
+const ALWAYS = ["hide", "show", "cover", "uncover", "lock", "unlock", "pace"]; // never too late, never held back
+const PACES = { 0: "all at once", 60: "fast", 150: "one by one", 400: "slowly" };
 const KINDS = { predict: "Predict", observe: "Observe", explain: "Explain", change: "Change" };
 let state = null;
 let etag = "";
 let drawn = "";
 let busy = false;
 let turn = () => {};
+let left = null; // seconds of the countdown
+const clock = countdown((now) => {
+  left = now;
+  const node = $("clock");
+  if (node) node.textContent = clockWords();
+  if (now === 0 && state?.phase === "open") act("close");
+});
+
+const clockWords = () => (left === null ? "" : left ? `closes in ${left} s` : "time is up");
 
 async function news() {
   const { status, payload, etag: mark } = await ask(`${HERE}/host`, { word: secret, etag });
@@ -65,8 +76,9 @@ function draw() {
     remove.disabled = !state.newcomers;
     remove.textContent = newcomers();
   }
-  const now = JSON.stringify(
-    [state.place, state.phase, state.hidden, state.covered, state.locked, state.lesson.id, state.tally]);
+  clock.set(state.left);
+  const now = JSON.stringify([state.place, state.phase, state.hidden, state.covered, state.locked, state.lesson.id,
+    state.tally, state.left === null, state.pace, state.simulated]);
   if (now === drawn) return;
   drawn = now;
   const focused = document.activeElement?.id;
@@ -90,7 +102,9 @@ function controls(over) {
     el("p", { class: "status-line" }, el("span", { class: `chip ${state.phase === "open" ? "on" : ""}` }, status),
       el("b", { class: "answered" }, counts()),
       state.hidden && el("span", { class: "chip warn" }, "screens hidden"),
-        state.covered && el("span", { class: "chip warn" }, "pictures covered")),
+        state.covered && el("span", { class: "chip warn" }, "pictures covered"),
+        state.simulated && el("span", { class: "chip warn" }, `rehearsal: ${state.simulated} simulated pupils`),
+        el("span", { class: "chip", id: "clock", role: "timer" }, clockWords())),
     !over && el("div", { class: "actions" },
       button([words, el("kbd", {}, "N")], () => act(name), "main", { id: "next" }),
       state.phase === "closed" && button(["Ask again", el("kbd", {}, "R")], () => act("rerun"), "quiet",
@@ -100,6 +114,11 @@ function controls(over) {
         () => act(state.hidden ? "show" : "hide"), "quiet", { id: "hide" }),
       button([state.covered ? "Uncover pictures" : "Cover all pictures", el("kbd", {}, "B")],
         () => act(state.covered ? "uncover" : "cover"), "quiet panic", { id: "cover" })),
+    few && el("div", { class: "actions clock-actions" },
+      button("Close in 10 seconds", () => act("countdown", { value: 10 }), "quiet", { id: "close-soon" }),
+      button(left === null ? "Give 60 seconds" : "30 seconds more",
+        () => act("countdown", { value: left === null ? 60 : left + 30 }), "quiet", { id: "more-time" }),
+      left !== null && button("Stop the clock", () => act("countdown", { value: 0 }), "quiet", { id: "stop-clock" })),
     few && el("p", { class: "soft" },
       `The class's answers are shown after you close the question, from ${state.fewest} answers on.`));
 }
@@ -112,14 +131,26 @@ function notes(over) {
     state.phase === "waiting" ? el("p", {},
       "Put the projector view on the big screen and wait until the devices are here. " +
         "Say that everybody may leave or cover the pictures at any time, and that no names are kept.")
-      : prose(state.notes));
+      : prose(state.notes), rehearsal());
+}
+
+// Simulated pupils answer every question at once; nothing of them is stored.
+function rehearsal() {
+  if (state.simulated) {
+    return el("p", {}, button("End the rehearsal", () => act("real"), "quiet", { id: "real" }),
+      el("span", { class: "soft" }, " The lesson begins anew, without simulated pupils."));
+  }
+  if (state.phase !== "waiting") return null;
+  return el("p", {}, button("Try with 20 simulated pupils", () => act("rehearse"), "quiet", { id: "rehearse" }),
+    el("span", { class: "soft" }, " Marked on every screen, and in no summary."));
 }
 
 function preview(over) {
   if (over || state.phase === "waiting") return null;
   const made = renderStep(state.step, { number: state.index + 1, of: state.steps.length,
     closed: state.phase === "closed", tally: state.tally, asking: false });
-  return el("div", { class: "preview" }, el("p", { class: "soft" }, "What the class sees"), made.node);
+  return el("details", { class: "preview", open: !matchMedia("(max-width: 820px)").matches },
+    el("summary", {}, "What the class sees"), made.node);
 }
 
 function invitation() {
@@ -158,12 +189,16 @@ function plan() {
 function more(over) {
   const select = el("select", { id: "lesson", "aria-label": "Another lesson in this room" },
     state.lessons.map((one) => el("option", { value: one.id, selected: one.id === state.lesson.id }, one.title)));
+  const pace = el("select", { id: "pace", onchange: () => act("pace", { value: Number(pace.value) }) },
+    state.paces.map((one) => el("option", { value: one, selected: one === state.pace }, PACES[one] ?? `${one} ms`)));
   const paper = (what, title) => el("a",
     { href: `${BASE}print/${state.lesson.id}/${what}`, target: "_blank", rel: "noopener" }, title);
   return el("div", { class: "card more" }, el("h2", {}, "More"),
     el("p", {}, "Print: ", paper("guide", "guide"), ", ", paper("worksheet", "worksheet"), ", ",
       paper("key", "answer key")),
-    el("p", {}, button("Download the class summary", download, "quiet", { id: "download" })),
+    el("p", { class: "row" }, el("label", { for: "pace" }, "Pictures are turned over"), pace),
+    el("p", { class: "row" }, button("Download the class summary", download, "quiet", { id: "download" }),
+      button("Download the recap page", recap, "quiet", { id: "recap" })),
     !over && el("p", { class: "row" }, select,
       button("Run this lesson", () => act("lesson", { lesson: select.value }), "quiet", { id: "run" })),
     el("p", {}, over ? button("Reopen the room", () => act("reopen"), "quiet", { id: "reopen" })
@@ -178,6 +213,12 @@ function copyLink() {
   const ask = () => prompt("Your link", link); // plain http has no clipboard
   if (!navigator.clipboard) return ask();
   return navigator.clipboard.writeText(link).then(() => announce("The link is copied."), ask);
+}
+
+// What the class saw and answered, as one page for the class: counts only, opened without a network.
+function recap() {
+  return save(`${HERE}/recap.html`, secret, `class-recap-${code}.html`)
+    .catch(() => announce("The recap cannot be had now; try again.", "warn"));
 }
 
 function download() {

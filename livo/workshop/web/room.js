@@ -1,6 +1,8 @@
 // A student's page. The server is the truth; answers wait in this browser until their receipt is here.
 import { $, announce, ask, BASE, button, el, poll, randomWord, recall, remember, show } from "./dom.js";
+import { countdown } from "./countdown.js";
 import { Queue } from "./queue.js";
+import { turnOver } from "./reveal.js";
 import { renderStep } from "./stage.js";
 
 const code = decodeURIComponent(location.pathname.split("/room/")[1] ?? "").toUpperCase().replace(/[\s-]/g, "");
@@ -14,6 +16,15 @@ let made = null;
 let turn = () => {};
 let offline = false;
 let covered = false; // by this person, for themselves
+
+const clock = countdown((left) => {
+  const node = $("clock");
+  const soon = left !== null && left <= 15;
+  node.hidden = left === null;
+  node.className = `clock ${soon ? "warn" : ""}`;
+  node.textContent = left === null ? "" : left ? `The answers close in ${left} s` : "Time is up";
+  if (left === 10) navigator.vibrate?.(150);
+});
 
 const queue = new Queue(`answers ${code} ${word.slice(0, 8)}`,
   async (event) => fetch(`${BASE}api/rooms/${code}/answers`, {
@@ -56,6 +67,8 @@ function draw() {
     button("Cover", cover, "quiet small-text",
     { id: "cover", "aria-pressed": "false", title: "Covers the pictures on this device only" }),
     el("span", { class: "code" }, code));
+  if (!$("clock")) $("banner").after(el("p", { class: "clock", id: "clock", role: "timer", hidden: true }));
+  clock.set(state.left);
   document.body.classList.toggle("covered", state.covered || covered);
   const now = JSON.stringify([state.place, state.phase, state.hidden, state.lesson.id, state.tally,
     state.step?.show.map((widget) => [widget.mine, widget.tally])]);
@@ -88,6 +101,7 @@ function drawStep() {
     changed: () => { send.disabled = made.ask.value() === null; },
   });
   const asks = state.step.ask && !closed;
+  turnOver(made.node, state.pace);
   show(made.node, asks && el("div", { class: "actions sticky" }, send));
   if (asks && mine !== null && !waiting) receipt(
     "Your answer is saved. You can change it until the question is closed.");

@@ -1,11 +1,20 @@
-// The projector: what the class sees, in large type, with the code to join while it waits.
-import { $, announce, ask, BASE, el, plural, poll, show } from "./dom.js";
-import { renderStep } from "./stage.js";
+// The projector: one slide at a time, in large type; see slides.js.
+import { $, announce, ask, el, plural, poll, show } from "./dom.js";
+import { countdown } from "./countdown.js";
+import { arrivals, fit, slide } from "./slides.js";
+import { turnOver } from "./reveal.js";
 
 const code = decodeURIComponent(location.pathname.split("/room/")[1].split("/")[0]).toUpperCase();
 let etag = "";
 let drawn = "";
-document.body.classList.add("projector");
+let shown = null;
+const clock = countdown((left) => {
+  const node = document.querySelector(".clock");
+  if (!node) return;
+  node.hidden = left === null;
+  node.textContent = left === null ? "" : left ? `${left} s` : "Time is up";
+  node.classList.toggle("warn", left !== null && left <= 10);
+});
 
 async function news() {
   const { status, payload, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}`, { etag });
@@ -18,38 +27,31 @@ async function news() {
   return payload.phase !== "ended";
 }
 
-function draw(state) {
+// Draws a room's state; the same state twice changes nothing.
+export function draw(state) {
   $("title").textContent = state.lesson.title;
-  $("tools").replaceChildren(el("span", { class: "code" }, code), el("span", { class: "soft" }, counts(state)));
+  $("tools").replaceChildren(el("span", { class: "clock", hidden: true, role: "timer" }),
+    state.simulated ? el("span", { class: "chip warn" }, `rehearsal: ${state.simulated} simulated`) : "",
+    el("span", { class: "counts" }, counts(state)), el("span", { class: "code" }, code));
+  clock.set(state.left ?? null);
   document.body.classList.toggle("covered", state.covered);
-  const now = JSON.stringify([state.place, state.phase, state.hidden, state.lesson.id, state.tally,
+  const now = JSON.stringify([state.place, state.phase, state.hidden, state.lesson.id, state.tally, state.pace,
     state.step?.show.map((widget) => widget.tally)]);
-  if (now === drawn) return;
-  drawn = now;
-  if (state.phase === "ended") show(el("div", { class: "card narrow" }, el("h1", {}, "Thank you")));
-  else if (state.hidden) show(el("div", { class: "card narrow" }, el("h1", {}, "A pause"),
-    el("p", {}, "Please look up from your screens.")));
-  else if (!state.step) show(joining(state));
-  else {
-    show(renderStep(state.step, { number: state.place[1] + 1, of: state.of, closed: state.phase === "closed",
-      tally: state.tally, asking: false }).node);
-    window.scrollTo(0, 0);
+  if (now !== drawn) {
+    drawn = now;
+    shown = slide(state, code);
+    show(shown);
+    fit(shown);
+    turnOver(shown, state.pace);
   }
+  if (shown) arrivals(shown, state.here ?? 0);
 }
 
 function counts(state) {
   if (state.phase === "open"
     && state.step?.ask) return `${state.answered} of ${Math.max(state.here, state.answered)} answered`;
-  return `${plural(state.here, "device")} here`;
+  return `${plural(state.here ?? 0, "device")} here`;
 }
 
-function joining(state) {
-  return el("section", { class: "joining" },
-    el("div", {}, el("h1", {}, state.lesson.title), el("p", { class: "lead" }, state.lesson.goal),
-      el("p", {}, "Open this address, or scan the code:"),
-        el("p", { class: "address" }, state.join.replace(/^https?:\/\//, "")),
-        el("p", { class: "big-code" }, code.slice(0, 3), " ", code.slice(3))),
-    el("img", { class: "qr", src: `${BASE}api/rooms/${code}/qr.svg`, alt: `QR code of ${state.join}` }));
-}
-
+addEventListener("resize", () => shown && fit(shown));
 poll(news, 1500);

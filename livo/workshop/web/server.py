@@ -32,7 +32,7 @@ from livo.web.pages import page, serve_static, static_files
 from livo.web.serve import qr_svg
 from livo.workshop.lesson import Lesson
 from livo.workshop.pack import Pack
-from livo.workshop.printing import PAPERS, paper_html
+from livo.workshop.printing import PAPERS, paper_html, recap_html
 from livo.workshop.room import Room, summary_rows
 from livo.workshop.rooms import Rooms, answer_draft, visitor_of
 from livo.workshop.view import host_json, lesson_card, room_json, solo_json
@@ -65,7 +65,7 @@ class FacilitatorAct(Body):
     act: str
     at: int | None = None
     lesson: str | None = None
-    visitor: str | None = None
+    value: int | None = None
 
 
 class Workshop:
@@ -138,8 +138,8 @@ class Workshop:
             payload = room_json(room, self.pack, visitor)
         if visitor == "":
             payload |= {
-                "answered": len(room.answers_at(room.place)),
-                "here": self.rooms.here(number),
+                "answered": len(room.answers_at(room.place)) + room.simulated,
+                "here": self.rooms.here(number) + room.simulated,
                 "join": self._join(request),
             }
         return JSONResponse(payload, headers={"etag": mark, "cache-control": "no-store"})
@@ -185,6 +185,13 @@ class Workshop:
         csv.writer(out).writerows(rows)
         return Response(out.getvalue(), media_type="text/csv", headers={"cache-control": "no-store"})
 
+    def recap(self, request: Request) -> Response:
+        """The same as a page for the class, with the pictures that it saw."""
+        _, room = self._hosted(request)
+        with self.rooms.lock:
+            html = recap_html(room, self.pack)
+        return HTMLResponse(html, headers={"cache-control": "no-store"})
+
     def qr(self, request: Request) -> Response:
         """The QR code of the room's address."""
         self._find(request)
@@ -221,7 +228,7 @@ class Workshop:
             Route("/lesson/{lesson}", page("solo", "Lesson", style="workshop")),
             Route("/print/{lesson}/{what}", guarded(self.paper)),
             Route("/room/{code}", page("room", "Workshop room", style="workshop")),
-            Route("/room/{code}/screen", page("screen", "Workshop room", style="workshop")),
+            Route("/room/{code}/screen", page("screen", "Workshop room", style="projector")),
             Route("/room/{code}/host", page("host", "Facilitator", style="workshop")),
             Route("/static/{name}", serve_static(STATIC)),
             Route("/pictures/{name}", guarded(self.picture)),
@@ -233,6 +240,7 @@ class Workshop:
             Route(f"{room}/host", guarded(self.host)),
             Route(f"{room}/acts", guarded(self.act), methods=["POST"]),
             Route(f"{room}/summary.csv", guarded(self.summary)),
+            Route(f"{room}/recap.html", guarded(self.recap)),
             Route(f"{room}/qr.svg", guarded(self.qr)),
         ]
 

@@ -4,7 +4,7 @@ import { tallyOf } from "./charts.js";
 import { el, plural, prose } from "./dom.js";
 import { WIDGETS } from "./widgets.js";
 
-const KINDS = { predict: "Predict", observe: "Observe", explain: "Explain", change: "Change" };
+export const KINDS = { predict: "Predict", observe: "Observe", explain: "Explain", change: "Change" };
 
 // {node, ask}; `ask` is what `renderAsk` made, or null. `own(id)` gives this person's answer to an earlier question.
 export function renderStep(step, { number, of, own = () => null, changed = () => {}, closed = false, tally = null,

@@ -1,7 +1,7 @@
 // What a step shows, one function a widget of livo/workshop/lesson.py; `own` is this person's answer to the widget's
 // question.
 import { tile } from "./asks.js";
-import { shareBars, tradeOff } from "./charts.js";
+import { guessHistogram, shareBars, tradeOff } from "./charts.js";
 import { BASE, button, el, percent } from "./dom.js";
 import { corrected, d1, d2, wilson } from "./figures.js";
 import { rulers } from "./rulers.js";
@@ -11,11 +11,17 @@ const perceived = (name) => (name === "male" || name === "female" ? `perceived $
 const read = (set, i) => (set.labels[i] < 0 ? "the classifier cannot tell"
   : `the classifier says ${perceived(set.classes[set.labels[i]])}`);
 let counter = 0;
+export const shade = (k) => `shade-${k % 5}`;
 
+// Each takes the widget, this person's answer to its question, and whether it is drawn on a slide.
 export const WIDGETS = {
-  set: (widget, own) => el("div", { class: "widget" },
-    guessLine(widget, own),
-    el("div", { class: `sets n-${widget.sets.length}` }, widget.sets.map((set) => setCard(set, widget)))),
+  set: (widget, own, { slide = false } = {}) => el("div", { class: "widget turning" },
+    slide && widget.sets.length > 1 && widget.pictures && el("p", { class: "prompt" },
+      `“${[...new Set(widget.sets.map((set) => set.prompt))].join("”, “")}”`),
+    widget.asked && !slide && guessHistogram(widget.asked, widget.tally, own),
+    !slide && paired(widget) ? [pairs(widget.sets), el("div", { class: "sets n-2" },
+      widget.sets.map((set) => setCard(set, { ...widget, pictures: false }, slide)))]
+      : el("div", { class: `sets n-${widget.sets.length}` }, widget.sets.map((set) => setCard(set, widget, slide)))),
   rulers,
   reference,
   verdicts,
@@ -26,20 +32,11 @@ export const WIDGETS = {
     el("a", { class: "main", href: BASE.replace(/workshop\/$/, ""), target: "_blank", rel: "noopener" }, widget.label)),
 };
 
-function guessLine(widget, own) {
-  if (!("ask" in widget)) return null;
-  const set = widget.sets.at(-1);
-  const parts = [own != null && `Your guess: ${own}`,
-    widget.tally?.enough && `middle guess of the class: ${widget.tally.median}`,
-    `the classifier counted ${set.counts[set.classes.indexOf("female")]} of ${sum(set.counts)}`];
-  return el("p", { class: "guess" }, parts.filter(Boolean).join(" · "));
-}
-
-function setCard(set, widget) {
+function setCard(set, widget, slide) {
   const figures = set.classes.length > 2;
   return el("article", { class: "set" },
     el("h3", {}, set.title, el("small", {}, `“${set.prompt}”`)),
-    widget.pictures && set.sheet && pictures(set),
+    widget.pictures && set.sheet && (slide ? el("div", { class: "pictures" }, pictures(set)) : pictures(set)),
     widget.bars && shareBars(set.classes, set.counts, { words: perceived }),
     set.abstained > 0 && el("p", { class: "soft" }, `cannot tell: ${set.abstained}`),
     figures && el("p", { class: "figures" }, "D1 ", el("b", {}, (100 * d1(set.counts)).toFixed(1)), " · D2 ",
@@ -52,6 +49,20 @@ function pictures(set, most = Infinity) {
     set.labels.slice(0, most).map((_, i) => tile(set.sheet, i, n, `picture ${i + 1}: ${read(set, i)}`)));
 }
 
+// Two sets of the same seeds on a phone: one above the other, to be swiped through.
+const paired = (widget) => widget.sets.length === 2 && widget.pictures && widget.sets.every((set) => set.sheet)
+  && matchMedia("(max-width: 820px)").matches;
+
+function pairs(sets) {
+  const title = (set) => `${set.title}: “${set.prompt}”`;
+  return el("div", { class: "pairs", tabindex: 0, role: "region",
+    "aria-label": `${sets.map(title).join(" above, ")} below; swipe or use the arrow keys` },
+  el("p", { class: "pair-title" }, "Above: ", el("b", {}, sets[0].title), ". Below: ", el("b", {}, sets[1].title),
+    ". The same noise in each column; swipe to see all."),
+  el("div", { class: "pair-strip tiles" }, sets[0].labels.map((_, i) => el("div", { class: "pair" },
+    sets.map((set) => tile(set.sheet, i, set.labels.length, `${set.title}, picture ${i + 1}: ${read(set, i)}`))))));
+}
+
 function options(names, chosen, changed, title) {
   const group = `widget-${(counter += 1)}`;
   return el("fieldset", { class: "pick" }, el("legend", {}, title),
@@ -60,13 +71,14 @@ function options(names, chosen, changed, title) {
       el("span", {}, name)))));
 }
 
-function slider(title, value, changed, [min, max] = [0, 100]) {
+function slider(title, value, changed, { decimals = 0, min = 0, max = 100 } = {}) {
   const id = `widget-${(counter += 1)}`;
-  const out = el("output", { for: id }, `${value} %`);
-  const input = el("input", { type: "range", id, min, max, step: 1, value,
-    oninput: () => { out.textContent = `${input.value} %`; changed(Number(input.value)); } });
+  const words = (now) => `${Number(now).toFixed(decimals)} %`;
+  const out = el("output", { for: id }, words(value));
+  const input = el("input", { type: "range", id, min, max, step: 10 ** -decimals, value,
+    oninput: () => { out.textContent = words(input.value); changed(Number(input.value)); } });
   const node = el("div", { class: "slider" }, el("label", { for: id }, title), input, out);
-  node.set = (now) => { input.value = now; out.textContent = `${Math.round(now)} %`; };
+  node.set = (now) => { input.value = now; out.textContent = words(now); };
   return node;
 }
 
@@ -108,27 +120,46 @@ function reference(widget) {
   return node;
 }
 
-// --- The judge is a model too ----------------------------------------------------------------------------------------
+// --- The classifier is a model too ----------------------------------------------------------------------------------------
 
-function verdicts(widget, own) {
+function verdicts(widget, own, { slide = false } = {}) {
   const { pictures: all, classes, sheet } = widget.album;
   const words = [...classes.map(perceived), "cannot tell"];
   const chosen = (picture) => (picture.label < 0 ? words.length - 1 : picture.label);
   const both = own ? all.map((picture, i) => [chosen(picture), own[i]])
     .filter(([a, b]) => a < classes.length && b < classes.length) : [];
   const split = widget.tally?.enough ? widget.tally.counts : null;
+  if (slide) {
+    const counts = (i) => split?.[i] ?? null;
+    return el("div", { class: "widget" },
+      split && el("p", { class: "choices" }, "The class: ", words.map((word, k) =>
+        el("span", {}, el("i", { class: `key ${shade(k)}` }), ` ${word}`))),
+      el("div", { class: "pictures" }, el("div", { class: "tiles" }, all.map((picture, i) =>
+        labelled(tile(sheet, i, all.length, `picture ${i + 1}`), counts(i),
+          [...classes, "cannot tell"][chosen(picture)])))));
+  }
   return el("div", { class: "widget" },
     own && el("p", { class: "guess" },
-      `You and the judge both placed ${both.length} pictures, ` +
+      `You and the classifier both placed ${both.length} pictures, ` +
         `and agree on ${both.filter(([a, b]) => a === b).length} of them.`),
     el("div", { class: "verdicts" }, all.map((picture, i) => el("article", { class: "verdict-card" },
       tile(sheet, i, all.length, `picture ${i + 1}`),
       el("dl", {},
-        el("dt", {}, `${i + 1} · judge`), el("dd", {}, el("b", {}, words[chosen(picture)]),
+        el("dt", {}, `${i + 1} · classifier`), el("dd", {}, el("b", {}, words[chosen(picture)]),
           ` (${classes.map((name, k) => `${name} ${percent(picture.scores[k])}`).join(", ")})`),
         own && [el("dt", {}, "you"), el("dd", { class: own[i] === chosen(picture) ? "" : "differs" }, words[own[i]])],
         split && [el("dt", {}, "class"), el("dd", {},
           [...classes, "cannot tell"].map((name, k) => `${name} ${split[i][k]}`).join(", "))])))));
+}
+
+// A picture with how often each label was given to it, and what the classifier says.
+export function labelled(picture, counts, verdict = null) {
+  const most = Math.max(...counts ?? []);
+  return el("figure", { class: "labelled" }, picture, el("figcaption", {}, verdict && el("b", { class: "said-of" },
+    verdict), counts && [el("span", { class: "parts" }, counts.map((count, k) =>
+    el("i", { class: shade(k), style: { flexGrow: count } }))),
+  el("span", { class: "part-counts" }, counts.map((count) =>
+    el("span", { class: count === most ? "most" : "" }, count)))]));
 }
 
 function correction(widget, own) {
@@ -145,9 +176,9 @@ function correction(widget, own) {
   const draw = () => {
     const value = corrected(reported, now.missed / 100, now.false_ / 100);
     out.replaceChildren(
-      line("the judge reports", reported, "shade-0"),
+      line("the classifier reports", reported, "shade-0"),
       value === null ? el("p", { class: "verdict off", role: "status" },
-        "Nothing can be corrected: such a judge says the same whatever it sees.")
+        "Nothing can be corrected: such a classifier says the same whatever it sees.")
         : line("corrected share", value, "shade-1"),
       now.few ? el("p", { class: "note" },
         `Your ten labels are few: ${now.few}. With so little, the correction itself is hardly known.`) : "");
@@ -156,10 +187,10 @@ function correction(widget, own) {
     el("span", { class: "bar-track", "aria-hidden": "true" },
       el("i", { class: `bar-fill ${shade}`, style: { width: `${100 * value}%` } })),
       el("span", { class: "bar-number" }, el("b", {}, `${(100 * value).toFixed(1)} %`)));
-  const missed = slider("Of dolls perceived female, it calls male", Math.round(now.missed),
-    (value) => { now = { ...now, missed: value, few: "" }; draw(); });
-  const false_ = slider("Of dolls perceived male, it calls female", Math.round(now.false_),
-    (value) => { now = { ...now, false_: value, few: "" }; draw(); });
+  const missed = slider("Of dolls perceived female, it calls male", now.missed,
+    (value) => { now = { ...now, missed: value, few: "" }; draw(); }, { decimals: 1 });
+  const false_ = slider("Of dolls perceived male, it calls female", now.false_,
+    (value) => { now = { ...now, false_: value, few: "" }; draw(); }, { decimals: 1 });
   const use = (rates) => { now = rates; missed.set(rates.missed); false_.set(rates.false_); draw(); };
   const mine = () => {
     const rate = (truth) => {
@@ -168,7 +199,7 @@ function correction(widget, own) {
     };
     const [[m, of], [f, ff]] = [rate(k), rate(1 - k)];
     use({ missed: of ? (100 * m) / of : 0, false_: ff ? (100 * f) / ff : 0,
-      few: `${m} of ${of} and ${f} of ${ff} judged otherwise than by you` });
+      few: `${m} of ${of} and ${f} of ${ff} read otherwise than by you` });
   };
   const node = el("div", { class: "widget" },
     el("p", {}, `The set: “${set.prompt}”, ${set.title}, ${sum(set.counts)} pictures. Group: perceived female.`),
