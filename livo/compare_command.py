@@ -19,8 +19,17 @@ from livo.classifiers.choice import AUTO as ANY_JUDGE
 from livo.classifiers.choice import load_judges, parse_judges
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.panel import OCCUPATION, TOXICITY
-from livo.compare import ALL_THAT_APPLY, AUTO, NONE, Comparison, compare, make_request, principle_of_choice
-from livo.compare_file import COMPARISON, Clock, Place, open_run, prompts_csv, table_json, table_of, text_of
+from livo.compare import (
+    ALL_THAT_APPLY,
+    AUTO,
+    NONE,
+    Comparison,
+    ComparisonRequest,
+    compare,
+    make_request,
+    principle_of_choice,
+)
+from livo.compare_file import COMPARISON, Clock, Place, open_run, prompts_csv, spoken, table_json, table_of, text_of
 from livo.inputs import (
     add_model_arguments,
     add_sampling_arguments,
@@ -29,6 +38,7 @@ from livo.inputs import (
     validate_negative_prompt,
     validate_prompt,
 )
+from livo.outlook import outlook
 from livo.presentation.card import Pictures, card_png
 from livo.prompt_file import FilePrompt, read_prompts
 from livo.record import ComparisonRecord
@@ -41,7 +51,7 @@ from livo.types import InputError, Progress, Retrieval
 from livo.vocabulary import vocabulary_of
 
 ALL = "all"
-NOT_ASKED = ("command", "prompt", "prompts", "out", "json", "card", "device")
+NOT_ASKED = ("command", "prompt", "prompts", "out", "json", "card", "dry_run", "device")
 """Arguments that do not decide what a run's figures are."""
 
 
@@ -78,6 +88,9 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--card", action="store_true", help="also card.png in the folder: all of it as one picture to share"
     )
+    run.add_argument(
+        "--dry-run", action="store_true", help="only what it would take: rows, TFLOP, memory, seconds by a short probe"
+    )
     run.add_argument("--json", action="store_true", help="JSON alone on standard output")
 
 
@@ -96,6 +109,8 @@ def run(args: argparse.Namespace, methods: Methods) -> str:
     retriever = retrieve if args.dense == IF_INSTALLED else Retriever(dense=args.dense)
     if args.prompts:
         return run_file(args, methods, retriever)
+    if args.dry_run:
+        return dry_run(args, [Place(FilePrompt("", args.prompt), args.out)], methods, retriever)
     (saved,) = comparisons(args, [Place(FilePrompt("", args.prompt), args.out)], methods, retriever)
     if not any(saved.paths.values()):
         reasons = "; ".join(dict.fromkeys(method.reason for method in saved.record.methods.values()))
@@ -109,6 +124,8 @@ def run_file(args: argparse.Namespace, methods: Methods, retriever: Callable[[st
     asked = {key: value for key, value in vars(args).items() if key not in NOT_ASKED}
     file_run = open_run(args.out, asked, prompts)
     todo = [place for place in file_run.places if place.stored(seeds) is None]
+    if args.dry_run and todo:
+        return dry_run(args, todo, methods, retriever)
     clock = Clock(len(file_run.places) - len(todo), len(file_run.places))
 
     def report(step: Progress) -> str:
@@ -152,7 +169,75 @@ def comparisons(
         report: the line of progress after a solver step.
 
     Raises:
-        InputError: an argument is wrong, or the folder cannot be written; nothing was loaded then.
+        InputError: as `prepare`.
+    """
+    if not places:
+        return
+    ready = prepare(args, places, methods, retriever, places[0].out)
+    titles = {id: entry.title for id, entry in ready.entries.items()}
+    for place, request in zip(places, ready.requests, strict=True):
+        out = place.out
+        out.mkdir(parents=True, exist_ok=True)
+        for item in compare(request, engine=ready.engine, methods=ready.entries, judge=ready.judge):
+            if isinstance(item, Progress):
+                print(f"\r{report(item):<72}", end="", file=sys.stderr, flush=True)
+            else:
+                saved = Saved(item.record(), item.save_images(out), titles)
+                if getattr(args, "card", False):  # a study's images have none
+                    (out / "card.png").write_bytes(card_of(item, titles))
+        if report is step_line:
+            print(file=sys.stderr)
+        text = _json(saved.record.to_json(saved.paths))
+        write_whole(out / COMPARISON, (text + "\n").encode())
+        yield saved
+
+
+def dry_run(
+    args: argparse.Namespace, places: Sequence[Place], methods: Methods, retriever: Callable[[str], Retrieval]
+) -> str:
+    """What the work would take, for people or as JSON; no picture is written."""
+    ready = prepare(args, places, methods, retriever)
+    found = outlook(ready.requests, engine=ready.engine, methods=ready.entries, judge=ready.judge)
+    if args.json:
+        return _json({"dry_run": found.to_json()})
+    backbone = ready.engine.backbone
+    return "\n".join(
+        [
+            f"prompts      {found.prompts}",
+            f"images       {found.images}",
+            f"U-Net rows   {found.rows:,} at the most",
+            f"operations   {found.tflop:.3g} TFLOP",
+            f"memory       {found.weights / 1e9:.2f} GB of weights, {found.activations / 1e9:.2f} GB a call (estimate)",
+            f"time         about {spoken(found.seconds)} on {backbone.device.type} in "
+            f"{str(backbone.dtype).removeprefix('torch.')}, by a probe of {found.probe:.1f} s",
+        ]
+    )
+
+
+class Ready(NamedTuple):
+    """Everything loaded, and what is asked of it."""
+
+    requests: Sequence[ComparisonRequest]
+    engine: Any
+    entries: Mapping[str, Any]
+    judge: Any
+
+
+def prepare(
+    args: argparse.Namespace,
+    places: Sequence[Place],
+    methods: Methods,
+    retriever: Callable[[str], Retrieval],
+    out: Path | None = None,
+) -> Ready:
+    """Checks what was asked, then loads.
+
+    Args:
+        out: where pictures will be written, which is tried; None where none are.
+
+    Raises:
+        InputError: an argument is wrong, or the folder cannot be written; nothing was loaded then, but for a word that
+            the loaded model does not draw.
     """
     seeds, negative_prompt = parse_seeds(args.seeds), validate_negative_prompt(args.negative_prompt)
     for place in places:  # before a model is loaded
@@ -163,10 +248,8 @@ def comparisons(
     ids = list(dict.fromkeys(id.strip() for id in args.methods.split(",") if id.strip()))
     if not ids:
         raise InputError("no method was asked for: give --methods stable_diffusion,livo")
-    for place in places[:1]:
-        check_writable(place.out)
-    if not places:
-        return
+    if out:
+        check_writable(out)
 
     from livo.diffusion.backbones import find_scheduler, load_backbone
     from livo.diffusion.engine import Engine
@@ -195,28 +278,13 @@ def comparisons(
     for problem in problems:
         print(f"livo: {problem}", file=sys.stderr)
     judge = _judge(args.judge, backbone)
-    titles, known = {id: entries[id].title for id in ids}, vocabulary_of(backbone.name)
-    requests = []
+    known, requests = vocabulary_of(backbone.name), []
     for place in places:  # a word that is not drawn is told now, and not after an hour
         seed = place.asked.seed
         own = options if seed is None else replace(options, seeds=(seed,))
         with said_where(place):
             requests.append(make_request(place.asked.prompt, ids, own, args.principle, retriever, known))
-    for place, request in zip(places, requests, strict=True):
-        out = place.out
-        out.mkdir(parents=True, exist_ok=True)
-        for item in compare(request, engine=engine, methods=entries, judge=judge):
-            if isinstance(item, Progress):
-                print(f"\r{report(item):<72}", end="", file=sys.stderr, flush=True)
-            else:
-                saved = Saved(item.record(), item.save_images(out), titles)
-                if getattr(args, "card", False):  # a study's images have none
-                    (out / "card.png").write_bytes(card_of(item, titles))
-        if report is step_line:
-            print(file=sys.stderr)
-        text = _json(saved.record.to_json(saved.paths))
-        write_whole(out / COMPARISON, (text + "\n").encode())
-        yield saved
+    return Ready(requests, engine, entries, judge)
 
 
 @contextlib.contextmanager

@@ -112,3 +112,16 @@ def test_a_stored_comparison_counts_for_its_own_prompt_and_seeds(ask, tmp_path):
     assert Place(FilePrompt("", "a photo of a nurse"), out).stored((0, 1)) is None
     shutil.rmtree(out)
     assert Place(FilePrompt("", "a photo of a doctor"), out).stored((0, 1)) is None
+
+
+def test_a_dry_run_says_what_is_left_and_draws_nothing(ask, tmp_path, capsys):
+    assert ask("out", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "prompts      8" in shown and "images       28" in shown and "on cpu in float32, by a probe of" in shown
+    assert not list(tmp_path.glob("out/*"))
+    (tmp_path / "prompts.csv").write_text("prompt\na photo of a doctor\n")
+    assert ask("out") == 0
+    (tmp_path / "prompts.csv").write_text("prompt\na photo of a doctor\na photo of a nurse\n")
+    capsys.readouterr()
+    assert ask("out", "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["dry_run"]["prompts"] == 1

@@ -59,7 +59,16 @@ FLOORS = (
     {"runs", "command_line", "inputs", "prompt_file", "principles", "measures", "miniature", "diffusion"},
     {"web", "methods", "classifiers", "retriever", "vocabulary"},
     {"record", "presentation", "compare"},
-    {"compare_command", "compare_file", "principle_check", "live_training", "evaluation", "study", "workshop"},
+    {
+        "compare_command",
+        "compare_file",
+        "outlook",
+        "principle_check",
+        "live_training",
+        "evaluation",
+        "study",
+        "workshop",
+    },
     {"ui", "__main__"},
 )
 

@@ -69,6 +69,16 @@ class Batch:
         """Denoiser rows of a solver step that this plan's jobs would cost without any other."""
         return sum(len({key for _, key in self.jobs[j].branches}) for j in set(self.images[name]))
 
+    def share(self, tensor: Tensor) -> dict[str, Tensor]:
+        """(J, ...) by job -> (N, ...) by plan name."""
+        return {name: tensor[list(jobs)] for name, jobs in self.images.items()}
+
+    def rows_of_steps(self) -> tuple[int, int]:
+        """Denoiser rows of the first solver step, and of one at which no two jobs have equal latents."""
+        leads = equal_starts(self)
+        first = {(leads[j], key) for j, job in enumerate(self.jobs) for _, key in job.branches}
+        return len(first), sum(len({key for _, key in job.branches}) for job in self.jobs)
+
 
 @dataclass(frozen=True)
 class Call:

@@ -190,6 +190,13 @@ class Engine:
         """Floating point operations of one denoiser row at these options' size, under the longest text."""
         return row_flop(self.backbone.unet, *self._latent_size(options), self.backbone.text.max_length)
 
+    def rows(self, plans: Mapping[str, Plan]) -> tuple[int, int]:
+        """Denoiser rows of a run and of one of its steps, at the most: no more are shared than at the first step."""
+        options = self._check(plans)
+        batch = collect(plans, self._denoisers, self._projections, self._latent_size(options))
+        first, later = batch.rows_of_steps()
+        return first + (len(self._scheduler(options).timesteps) - 1) * later, later
+
     def generate(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
         """(N, 3, H, W) uint8 images by plan name. Raises as `stream`."""
         *_, last = self.stream(plans)
@@ -208,11 +215,9 @@ class Engine:
             InputError: a size that the backbone cannot make.
             ValueError: no plan, plans that cannot run together, or a plan that names something unknown.
         """
-        options = self._check(plans)
         # A quarter: decoding is one short moment, and must not be the peak of a run over large pictures.
-        return self._run(
-            dict(plans), options, lambda latents: decode(self.backbone.vae, latents, self.memory_budget // 4)
-        )
+        vae, budget = self.backbone.vae, self.memory_budget // 4
+        return self._run(dict(plans), self._check(plans), lambda latents: decode(vae, latents, budget))
 
     def sample(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
         """(N, C, h, w) finished latents by plan name, not decoded. Raises as `stream`."""
@@ -223,9 +228,7 @@ class Engine:
         self, plans: Mapping[str, Plan], options: SamplingOptions, finish: Callable[[Tensor], Tensor]
     ) -> Steps[Progress, None, None]:
         started = time.perf_counter()
-        scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
-        # The solver's own tables stay on the CPU, where reading a number of them waits for no device.
-        scheduler.set_timesteps(options.num_inference_steps)
+        scheduler = self._scheduler(options)
         timesteps, on_device = scheduler.timesteps, scheduler.timesteps.to(self.backbone.device)
         times = [int(t) for t in timesteps.tolist()]
         alphas = scheduler.alphas_cumprod.tolist()
@@ -250,14 +253,20 @@ class Engine:
                 leads = now
                 calls, groups = lay_out(batch, leads, budget)
             last = i + 1 == len(times)
-            images = _share(finish(latents), batch) if last else None
+            images = batch.share(finish(latents)) if last else None
             used = {name: count * (i + 1) for name, count in alone.items()}
             # A GPU is one step ahead of its reports, so that it never waits for whoever reads them.
             reports.append((Progress(i + 1, len(times), {}, images, 0.0, rows, used), arriving))
             while len(reports) > (0 if last else late):
                 report, previews = reports.popleft()
                 seconds = time.perf_counter() - started
-                yield replace(report, previews=_share(previews.wait(), batch), seconds=seconds)
+                yield replace(report, previews=batch.share(previews.wait()), seconds=seconds)
+
+    def _scheduler(self, options: SamplingOptions) -> SchedulerMixin:
+        """The solver, its tables on the CPU, where reading a number of them waits for no device."""
+        scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
+        scheduler.set_timesteps(options.num_inference_steps)
+        return scheduler
 
     def _halved(self, calls: Sequence[Call], options: SamplingOptions) -> int:
         """The budget under which no call has more than half the rows of the largest.
@@ -386,11 +395,5 @@ def _solver_step(
             raise ValueError(f"{group.guide} returned shape {tuple(combined.shape)}; wanted {tuple(wanted)}")
         noise_pred[group.index] = combined
     x0 = estimate_x0(model_input, noise_pred, alpha, scheduler.config.prediction_type)
-    draws = "generator" in inspect.signature(scheduler.step).parameters
-    extra = {"generator": generators} if draws else {}
+    extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
     return scheduler.step(noise_pred, timestep, latents, return_dict=False, **extra)[0], x0
-
-
-def _share(tensor: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """(J, ...) by job -> (N, ...) by plan name."""
-    return {name: tensor[list(jobs)] for name, jobs in batch.images.items()}
