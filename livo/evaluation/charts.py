@@ -1,20 +1,28 @@
-"""Charts as SVG, by hand: no library draws what the page can also colour for light and dark and make clickable."""
+"""Charts as SVG: where everything stands; `templates/chart.svg` draws it.
+
+By hand: no library draws what the page can also colour for light and dark and make clickable.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
 
 from livo.evaluation.figures import Chart, Point, pareto_front
 from livo.evaluation.parts import LIVO
+from livo.web.templates import make_environment
 
 WIDE, NARROW = (640, 400), (360, 340)
 """Sizes in pixels: of a file or a desktop, and of a phone, where a scaled chart could not be read."""
 LEFT, RIGHT, TOP, BOTTOM = 58, 22, 20, 48
 LETTER, LINE = 6.7, 15
 """Width of a letter and height of a line, about."""
-STYLE = """
+STYLE = Markup("""
 .chart { font: 12px system-ui, sans-serif; }
 .chart .frame { fill: none; stroke: #8592a2; } .chart .rule { stroke: #d8dee6; }
 .chart text { fill: #18212c; } .chart .soft { fill: #4a5868; } \
@@ -26,8 +34,10 @@ STYLE = """
 .chart .front { fill: none; stroke: #4a5868; stroke-dasharray: 5 4; }
 .chart .level { stroke: #8592a2; stroke-dasharray: 2 3; }
 .s0 { color: #0f6e64; } .s1 { color: #b4531a; } .s2 { color: #5b4bb0; } .s3 { color: #a11d2b; }
-"""
+""")
 """Of a file of its own; the page has its own colours for the same classes."""
+
+_TEMPLATE = make_environment(Path(__file__).parent / "templates").get_template("chart.svg")
 
 Place = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -48,7 +58,30 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(float(i * step), 10) for i in range(first, last + 1)]
 
 
-def chart_svg(chart: Chart, size: tuple[int, int] = WIDE, *, standalone: bool = True) -> str:
+@dataclass(frozen=True)
+class Dot:
+    """A point where it is drawn; `bar` holds the heights of its interval's ends."""
+
+    method: str
+    own: bool
+    words: str
+    x: float
+    y: float
+    bar: Place | None
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text where it is drawn."""
+
+    text: str
+    x: float
+    y: float
+    anchor: str
+    kind: str
+
+
+def chart_svg(chart: Chart, size: tuple[int, int] = WIDE, *, standalone: bool = True) -> Markup:
     """A chart; y begins at 0, for these are shares and distances.
 
     Args:
@@ -68,103 +101,50 @@ def chart_svg(chart: Chart, size: tuple[int, int] = WIDE, *, standalone: bool = 
         up = min(1.0, max(0.0, (y - ys[0]) / (ys[-1] - ys[0])))
         return LEFT + across * (width - LEFT - RIGHT), height - BOTTOM - up * (height - TOP - BOTTOM)
 
-    parts = [_axes(chart, xs, ys, at)]
-    parts += [
-        f'<line class="level" x1="{LEFT}" x2="{width - RIGHT}" y1="{at(0, y)[1]:.1f}" y2="{at(0, y)[1]:.1f}"/>'
-        for _, y in chart.levels
-    ]
-    if chart.front:
-        parts.append(_path([at(p.x, p.y.value) for p in pareto_front(points)], "front"))
-    for i, series in reversed(list(enumerate(chart.series))):  # the first, of the methods, lies on top
-        line = _path([at(p.x, p.y.value) for p in series.points], "line") if series.joined else ""
-        parts.append(f'<g class="s{i % 4}">{line}{"".join(_point(p, at) for p in series.points)}</g>')
-    parts.append(_labels(chart, at, width))
-    style = f'<style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>' if standalone else ""
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart {"wide" if size == WIDE else "narrow"}" '
-        f'viewBox="0 0 {width} {height}" role="group" '
-        f'aria-label="{escape(chart.caption)}">{style}{"".join(parts)}</svg>'
-    )
+    def places(points: Sequence[Point]) -> list[Place]:
+        return [at(p.x, p.y.value) for p in points]
 
-
-def _axes(chart: Chart, xs: Sequence[float], ys: Sequence[float], at: Callable[[float, float], Place]) -> str:
     (left, bottom), (right, top) = at(xs[0], ys[0]), at(xs[-1], ys[-1])
-    parts = []
-    for y in ys:
-        height = at(xs[0], y)[1]
-        parts.append(f'<line class="rule" x1="{left:.1f}" x2="{right:.1f}" y1="{height:.1f}" y2="{height:.1f}"/>')
-        parts.append(f'<text class="soft" x="{left - 8:.1f}" y="{height + 4:.1f}" text-anchor="end">{y:g}</text>')
-    for x in xs:
-        parts.append(
-            f'<text class="soft" x="{at(x, ys[0])[0]:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{x:g}</text>'
-        )
-    parts.append(f'<path class="frame" d="M{left:.1f} {top:.1f}V{bottom:.1f}H{right:.1f}"/>')
-    middle = (top + bottom) / 2
-    parts.append(
-        f'<text x="{(left + right) / 2:.1f}" y="{bottom + BOTTOM - 8:.1f}" '
-        f'text-anchor="middle">{escape(chart.x_label)}</text>'
-    )
-    parts.append(
-        f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 '
-        f'{middle:.1f})">{escape(chart.y_label)}</text>'
-    )
-    return "".join(parts)
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places(points)]
+    legend = list(_legend([series.name for series in chart.series], taken, width - RIGHT - 8))
+    svg = _TEMPLATE.render(
+        chart=chart, kind="wide" if size == WIDE else "narrow", width=width, height=height,
+        style=STYLE if standalone else "", left=left, right=right, top=top, bottom=bottom,
+        rules=[(y, at(xs[0], y)[1]) for y in ys], columns=[(x, at(x, ys[0])[0]) for x in xs],
+        levels=[at(0, y)[1] for _, y in chart.levels],
+        front=places(pareto_front(points)) if chart.front else [],
+        groups=[(places(s.points) if s.joined else [], [_dot(p, at) for p in s.points]) for s in chart.series],
+        legend=legend, labels=list(_labels(chart, at, width, taken)),
+    )  # fmt: skip
+    return Markup(re.sub(r">\s+<", "><", svg).strip())
 
 
-def _path(places: Sequence[Place], kind: str) -> str:
-    return f'<path class="{kind}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
-
-
-def _point(point: Point, at: Callable[[float, float], Place]) -> str:
-    x, y = at(point.x, point.y.value)
-    words, bar = f"{point.label}: {point.x:.3g}; {point.y.value:.1f}", ""
+def _dot(point: Point, at: Callable[[float, float], Place]) -> Dot:
+    words, bar = f"{point.label}: {point.x:.3g}; {point.y.value:.1f}", None
     if point.y.has_interval:
-        low, high = at(point.x, point.y.low)[1], at(point.x, point.y.high)[1]
         words += f" ({point.y.low:.1f} to {point.y.high:.1f})"
-        bar = f'<line class="bar" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
-    return (
-        f'<g class="point{" own" if point.method == LIVO else ""}" data-method="{escape(point.method)}" tabindex="0" '
-        'role="button" '
-        f'aria-label="{escape(words)}"><title>{escape(words)}</title>'
-        f'{bar}<circle class="halo" cx="{x:.1f}" cy="{y:.1f}" r="12" fill="transparent"/><circle class="dot" '
-        f'cx="{x:.1f}" cy="{y:.1f}" r="6"/></g>'
-    )
+        bar = at(point.x, point.y.low)[1], at(point.x, point.y.high)[1]
+    return Dot(point.method, point.method == LIVO, words, *at(point.x, point.y.value), bar)
 
 
-def _labels(chart: Chart, at: Callable[[float, float], Place], width: int) -> str:
-    """Names of points, of levels and of series, where they cover each other and the points least."""
-    taken: list[Box] = []
+def _labels(chart: Chart, at: Callable[[float, float], Place], width: int, taken: list[Box]) -> Iterator[Label]:
+    """Names of levels and of points, where they cover each other and what is `taken` least."""
     inside = (LEFT, 2, width, at(0, 0)[1])
-    for series in chart.series:
-        for p in series.points:
-            x, y = at(p.x, p.y.value)
-            taken.append((x - 6, y - 6, x + 6, y + 6))
-    parts = list(_legend([series.name for series in chart.series], taken, width - RIGHT - 8))
     for name, y in chart.levels:
         height = at(0, y)[1]
-        spots = [
-            (side, height + dy, anchor)
-            for dy in (-4, 12)
-            for side, anchor in ((width - RIGHT, "end"), (LEFT + 6, "start"), (width / 2, "start"))
-        ]
-        parts.append(_text(f"{name} {y:.1f}", spots, taken, inside, "soft"))
+        sides = ((width - RIGHT, "end"), (LEFT + 6, "start"), (width / 2, "start"))
+        spots = [(side, height + dy, anchor) for dy in (-4, 12) for side, anchor in sides]
+        yield _label(f"{name} {y:.1f}", spots, taken, inside, "soft")
     for series in chart.series:
         for p in series.points if series.labelled else ():
             x, y = at(p.x, p.y.value)
-            spots = [
-                (x + 9, y - 6, "start"),
-                (x + 9, y + 14, "start"),
-                (x - 9, y - 6, "end"),
-                (x - 9, y + 14, "end"),
-                (x, y - 12, "middle"),
-                (x, y + 22, "middle"),
-            ]
+            spots = [(x + dx, y + dy, "start" if dx > 0 else "end") for dx in (9, -9) for dy in (-6, 14)]
+            spots += [(x, y - 12, "middle"), (x, y + 22, "middle")]
             spots += [(x + 9, y + dy, "start") for dy in (-22, 30, -38, 46)]
-            parts.append(_text(p.label, spots, taken, inside, ""))
-    return f'<g pointer-events="none">{"".join(parts)}</g>'
+            yield _label(p.label, spots, taken, inside, "")
 
 
-def _text(text: str, spots: Sequence[tuple[float, float, str]], taken: list[Box], inside: Box, kind: str) -> str:
+def _label(text: str, spots: Sequence[tuple[float, float, str]], taken: list[Box], inside: Box, kind: str) -> Label:
     """The text at the first spot that is free and inside, else where it covers least; that spot is then taken."""
 
     def box(spot: tuple[float, float, str]) -> Box:
@@ -182,15 +162,12 @@ def _text(text: str, spots: Sequence[tuple[float, float, str]], taken: list[Box]
 
     best = min(spots, key=covers)
     taken.append(box(best))
-    return (
-        f'<text class="label {kind}" x="{best[0]:.1f}" y="{best[1]:.1f}" text-anchor="{best[2]}">{escape(text)}</text>'
-    )
+    return Label(text, *best, kind)
 
 
-def _legend(names: Sequence[str], taken: list[Box], x: float) -> Iterator[str]:
-    """The names of the series, where there are several, in the upper right corner."""
+def _legend(names: Sequence[str], taken: list[Box], x: float) -> Iterator[tuple[str, float, int]]:
+    """The names of the series, where there are several, with the places of their dots in the upper right corner."""
     for i, name in enumerate(names if len(names) > 1 else ()):
         y = TOP + 8 + 18 * i
         taken.append((x - 16 - LETTER * len(name), y - 8, x + 8, y + 8))
-        yield f'<g class="s{i % 4}"><circle class="dot" cx="{x}" cy="{y}" r="5"/></g>'
-        yield f'<text class="label" x="{x - 12}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
+        yield name, x, y

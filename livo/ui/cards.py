@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from livo.compare import ALL_THAT_APPLY, AUTO, NONE, ComparisonRequest
 from livo.principles import load_principles
@@ -45,9 +45,9 @@ def highlighted(prompt: str, evidence: Sequence[Evidence]) -> Markup:
             spans.append([start, end])
     out, at = Markup(), 0
     for start, end in spans:
-        out += escape(prompt[at:start]) + Markup("<mark>{}</mark>").format(prompt[start:end])
+        out += prompt[at:start] + Markup("<mark>{}</mark>").format(prompt[start:end])
         at = end
-    return out + escape(prompt[at:])
+    return out + prompt[at:]
 
 
 def principle_card(request: ComparisonRequest, principles: Sequence[Principle] | None = None) -> Markup:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 if TYPE_CHECKING:
     from starlette.routing import Route
@@ -48,9 +48,9 @@ def preview_html(address: str) -> Markup:
     tags |= {"og:url": f"{address}/"} if address else {}
     names = {"description": DESCRIPTION, "twitter:card": "summary_large_image", "twitter:title": TITLE}
     names |= {"twitter:description": DESCRIPTION, "twitter:image": picture}
-    lines = [f'<meta property="{name}" content="{escape(text)}">' for name, text in tags.items()]
-    lines += [f'<meta name="{name}" content="{escape(text)}">' for name, text in names.items()]
-    return Markup("\n".join(lines))
+    meta = Markup('<meta {}="{}" content="{}">')
+    lines = [meta.format("property", name, text) for name, text in tags.items()]
+    return Markup("\n").join([*lines, *(meta.format("name", name, text) for name, text in names.items())])
 
 
 class OwnPreview:
