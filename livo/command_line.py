@@ -1,11 +1,13 @@
-"""A command line from a dataclass: one flag a field, and back again."""
+"""A command line from a dataclass or a pydantic model: one flag a field, and back again."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields, replace
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel
 
 Settings = TypeVar("Settings")
 
@@ -22,7 +24,7 @@ def add_fields(
     """Adds a flag for every field: `num_steps: int` is `--num-steps N`, a bool a switch, a tuple words by comma.
 
     Args:
-        settings: a dataclass, or one of its instances, whose values are the defaults then.
+        settings: a dataclass or a pydantic model, or an instance, whose values are the defaults then.
         help: by field, what the flag is for; the default is added in brackets where there is one.
         choices: by field, the words it takes.
         leave_out: fields without a flag.
@@ -42,13 +44,11 @@ def add_fields(
         >>> read_fields(Run(), parser.parse_args(["--num-steps", "3", "--tags", "b, c"]))
         Run(num_steps=3, tags=('b', 'c'))
     """
-    kinds = get_type_hints(settings if isinstance(settings, type) else type(settings))
-    for field in fields(settings):
-        name, kind = field.name, kinds[field.name]
+    for name, (kind, default) in _fields(settings).items():
         if name in leave_out:
             continue
         flag, said = f"--{name.replace('_', '-')}", (help or {}).get(name, "")
-        default = None if name in optional else getattr(settings, name, field.default)
+        default = None if name in optional else getattr(settings, name, default)
         if default is MISSING:
             raise TypeError(f"{name} has no default: leave it out, or make it optional")
         shown = "" if default in (None, "", ()) else "(%(default)s)"
@@ -57,11 +57,23 @@ def add_fields(
             parser.add_argument(flag, action="store_true", default=default, help=said or None)
         elif kind in (int, float, str):
             parser.add_argument(flag, type=kind, default=default, choices=(choices or {}).get(name), help=text)
-        elif kind == tuple[str, ...]:
+        elif kind == tuple[str, ...] or (get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal):
             default = default and ",".join(default)
             parser.add_argument(flag, type=_words, default=default, help=f"{said} by comma {shown}".strip())
         else:
             raise TypeError(f"no flag holds {name}: {kind}")
+
+
+def _fields(settings: Any) -> dict[str, tuple[Any, Any]]:
+    """Of every field its type and default, `MISSING` where it has none."""
+    kind: Any = settings if isinstance(settings, type) else type(settings)
+    if issubclass(kind, BaseModel):
+        return {
+            name: (info.annotation, MISSING if info.is_required() else info.get_default(call_default_factory=True))
+            for name, info in kind.model_fields.items()
+        }
+    kinds = get_type_hints(kind)
+    return {field.name: (kinds[field.name], field.default) for field in fields(kind)}
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from livo.command_line import add_fields
 from livo.inputs import add_model_arguments, add_sampling_arguments, read_model
 from livo.types import InputError
 
@@ -43,20 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(create)
     create.add_argument("--principle", default="auto", help="to generate with (%(default)s)")
     add_sampling_arguments(create, seeds="0-3")
-    for field, info in Study.model_fields.items():
-        name = "--" + field.replace("_", "-")
-        if field == "title":
-            create.add_argument(name, default="Rating pictures", help="as raters read it (%(default)s)")
-        elif info.annotation is bool:
-            create.add_argument(name, action="store_true")
-        elif info.annotation in (int, float):
-            create.add_argument(
-                name, type=int if info.annotation is int else float, default=info.default, help="(%(default)s)"
-            )
-        elif info.annotation is str:
-            create.add_argument(name, default=info.default)
-        elif isinstance(info.default, tuple):
-            create.add_argument(name, default=",".join(info.default), help="by comma (%(default)s)")
+    create.add_argument("--title", default="Rating pictures", help="as raters read it (%(default)s)")
+    add_fields(create, Study, leave_out=("title", "support", "codes"))
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         many = name == "serve"
@@ -147,9 +136,6 @@ def run_create(args: argparse.Namespace, generate: Generate) -> str:
     from livo.study.study_file import STUDY, Study, load_study
 
     given = {field: getattr(args, field) for field in Study.model_fields if hasattr(args, field)}
-    for field, value in given.items():
-        if isinstance(Study.model_fields[field].default, tuple):
-            given[field] = [part.strip() for part in value.split(",") if part.strip()]
     study = read_model(Study, given, "the new study")
     if (args.study / STUDY).exists():
         raise InputError(f"there is a study in {args.study} already: give another folder, or remove that one")

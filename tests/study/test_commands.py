@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import socket
 import subprocess
@@ -13,8 +14,9 @@ from PIL import Image
 from raters import make_folder
 
 from livo.__main__ import main
+from livo.study.commands import add_arguments
 from livo.study.design import plan_of
-from livo.study.study_file import IMAGES, load_study
+from livo.study.study_file import IMAGES, Study, load_study
 from livo.web.events import Draft, Store, default_url
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,3 +177,11 @@ def test_nothing_heavy_is_imported_to_serve():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()", done.stdout + done.stderr
+
+
+def test_create_has_a_flag_for_every_field_that_a_flag_can_hold():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    args = vars(parser.parse_args(["create", "s", "--images", "x", "--exclude", "speed, checks", "--mood"]))
+    assert set(Study.model_fields) - set(args) == {"support", "codes"}
+    assert args["exclude"] == ("speed", "checks") and args["mood"] and args["raters"] == 5

@@ -80,7 +80,8 @@ function draw() {
     plan("Of comparisons, the share that prefers one of two methods, in points off 50 %.", outlook.preferences),
     el("p", { class: "soft" },
       "Found: the smallest difference that the study finds with 80 % power. Both methods are rated on the same " +
-        "prompts by the same raters, so what these have in common drops out. From assumed spreads; the report prints yours."));
+        "prompts by the same raters, so what these have in common drops out. From assumed spreads; " +
+        "the report prints yours."));
   const heads = ["Rater", "State", "Done", "Skipped", "Checks right", "Last answer", "Actions"];
   const raters = el("section", { class: "card" }, el("h2", {}, "Raters"),
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Raters" },
