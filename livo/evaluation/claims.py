@@ -1,20 +1,34 @@
 """The paper's claims against a results file, each with the rule that decides it.
 
 A claim is tested as the sentence it prints: "DPO is ineffective on bias" is DPO against the model without it, "best" is
-against every rival, "collapses" is an effect of a stated size. A difference counts where its 95 % interval excludes 0;
-subjects of prompts are drawn again, for all methods alike. What is alike within `MARGIN` is called equivalent, zeros
-against zeros are tied at the floor, and what no interval can tell is unresolved.
+against every rival, "collapses" is an effect of a stated size. Subjects of prompts are drawn again, for all methods
+alike; `livo.evaluation.claim_rules` says what follows from an interval.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from livo.evaluation.figures import COMPARED, figure_4, of_trainings, steps_to_level, trainings
+from livo.evaluation.claim_rules import (
+    EQUIVALENT,
+    MARGIN,
+    REFUTED,
+    REPRODUCED,
+    TIED,
+    UNRESOLVED,
+    UNTESTED,
+    Claim,
+    Compared,
+    above,
+    below,
+    decide,
+    inside,
+    points,
+)
+from livo.evaluation.figures import figure_4, of_trainings, steps_to_level, trainings
+from livo.evaluation.front_claims import front_claims
 from livo.evaluation.parts import BIAS, LIVO, SD
 from livo.evaluation.results import (
     ATTRIBUTE,
@@ -29,76 +43,16 @@ from livo.evaluation.results import (
     statistic_of,
 )
 from livo.evaluation.tables import TABLE_2, as_many, bias_values, retrieved_discrepancies, toxicity_values
-from livo.measures.bootstrap import LEAST, SAME, bootstrap_of_sets, drawn_weights, two_level_difference
-from livo.measures.estimates import Estimate
+from livo.measures.bootstrap import bootstrap_of_sets, two_level_difference
 from livo.measures.tables import Table, words
 
-REPRODUCED, REFUTED, EQUIVALENT, TIED = "reproduced", "refuted", "equivalent", "tied at the floor"
-UNRESOLVED, UNTESTED = "unresolved", "not tested"
 SPECIALISTS = {"gender_equality": "fair_diffusion", "nudity": "concept_ablation", "bloody": "concept_ablation"}
-MARGIN = 0.05
-"""What "little", "no loss" and "equivalent" mean here: 5 points."""
 COLLAPSE = 2.0
 """What "collapses" means: the FID is at least twice as large."""
-SURE = 6
-"""Subjects that must all show one and the same difference to be sure of its sign (2 * 0.5^6 < 0.05)."""
-DRAWS = 400
 
 LOWER = "every difference is below 0"
 BEST = "lower than every rival"
 FEWER = "every difference is below 0, in bias D2 and Avg. R"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim: its words and place in the paper, the rule, what was found here, and the verdict."""
-
-    text: str
-    source: str
-    rule: str
-    found: str
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A difference, what it is called, and whether both sides are 0 in every set of images."""
-
-    estimate: Estimate
-    words: str
-    floor: bool = False
-
-
-def below(d: Estimate, bound: float = 0.0) -> bool:
-    """Whether a difference is surely below a bound."""
-    return d.high < bound or (d.reason == SAME and d.n >= SURE and d.value < bound)
-
-
-def above(d: Estimate, bound: float = 0.0) -> bool:
-    """Whether a difference is surely above a bound."""
-    return d.low > bound or (d.reason == SAME and d.n >= SURE and d.value > bound)
-
-
-def inside(d: Estimate, margin: float = MARGIN) -> bool:
-    """Whether a difference is surely smaller than a margin."""
-    return below(d, margin) and above(d, -margin)
-
-
-def verdict(found: Sequence[Compared]) -> str:
-    """Of differences that a claim says are all below 0.
-
-    Example:
-        >>> [verdict([Compared(Estimate(*d), "")]) for d in ((-2, -3, -1), (-2, -3, 1), (2, 1, 3), (0, -0.01, 0.02))]
-        ['reproduced', 'unresolved', 'refuted', 'equivalent']
-    """
-    if any(above(c.estimate) for c in found):
-        return EQUIVALENT if all(inside(c.estimate) for c in found) else REFUTED
-    left = [c for c in found if not below(c.estimate)]
-    if not left:
-        return REPRODUCED
-    if all(c.floor for c in left):
-        return TIED
-    return EQUIVALENT if all(c.floor or inside(c.estimate) for c in left) else UNRESOLVED
 
 
 def check_claims(main: Results, encoders: Results | None = None) -> list[Claim]:
@@ -127,7 +81,7 @@ def check_claims(main: Results, encoders: Results | None = None) -> list[Claim]:
         _fewer(main, "DPO-d is still inferior to LiVO", LIVO, "dpo_d"),
         _retriever(main),
         *_encoder_claims(main, encoders),
-        *_fronts(main, encoders),
+        *front_claims(main, encoders),
     ]
     return [claim for claim in claims if claim]
 
@@ -165,47 +119,12 @@ def rivals(results: Results, principle: str, but: Sequence[str]) -> list[str]:
     return [a for a in TABLE_2 if a != SD and a not in but and a in results.methods and results.ran(part, a, principle)]
 
 
-def points(d: Estimate) -> str:
-    """A difference for people.
-
-    Example:
-        >>> points(Estimate(-0.125, -0.25, 0.0)), points(Estimate(0.0))
-        ('-12.5 [-25.0, 0.0]', '0.0')
-    """
-    value, low, high = (
-        f"{100 * x:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0") for x in (d.value, d.low, d.high)
-    )
-    return f"{value} [{low}, {high}]" if d.has_interval else value
-
-
 def compared(results: Results, one: str, other: str, principle: str) -> Compared:
     """Two methods under a principle."""
     a, b = values_of(results, one, principle), values_of(results, other, principle)
     d = difference(a, b)
     name = ATTRIBUTE.get(principle, principle)
     return Compared(d, f"{name} {points(d)} against {results.title(other)}", not any(a) and not any(b))
-
-
-def subjects_wanted(d: Estimate) -> int:
-    """How many subjects would tell a difference from 0, or show it to be within the margin, if it stays as it is.
-
-    n (w / max(|d|, margin - |d|))^2,   w half of the interval that n subjects give
-
-    Example:
-        >>> subjects_wanted(Estimate(0.01, -0.03, 0.05, 24)), subjects_wanted(Estimate(0.1, -0.1, 0.3, 12))
-        (24, 48)
-    """
-    if not d.has_interval:
-        return LEAST
-    return math.ceil(d.n * ((d.high - d.low) / 2 / max(abs(d.value), MARGIN - abs(d.value))) ** 2 - 1e-9)
-
-
-def _claim(text: str, source: str, rule: str, found: Sequence[Compared]) -> Claim:
-    said, shown = verdict(found), "; ".join(c.words for c in found)
-    if said == UNRESOLVED:
-        open_ones = [c.estimate for c in found if not below(c.estimate) and not inside(c.estimate) and not c.floor]
-        shown += f" (about {max(map(subjects_wanted, open_ones)):,} subjects would settle it)"
-    return Claim(text, source, rule, shown, said)
 
 
 def _have(results: Results, *methods: str) -> bool:
@@ -218,7 +137,7 @@ def _lower(
     """`who` scores lower than the others under each principle."""
     if not principles or not _have(results, who, *others):
         return None
-    return _claim(text, source, LOWER, [compared(results, who, other, p) for p in principles for other in others])
+    return decide(text, source, LOWER, [compared(results, who, other, p) for p in principles for other in others])
 
 
 def _best(results: Results, text: str, who: str, principles: Sequence[str]) -> Claim | None:
@@ -226,7 +145,7 @@ def _best(results: Results, text: str, who: str, principles: Sequence[str]) -> C
     if not _have(results, who) or not all(results.places("toxicity", p) for p in principles if p not in ATTRIBUTE):
         return None
     found = [compared(results, who, other, p) for p in principles for other in rivals(results, p, [who])]
-    return _claim(text, "Sec. 4.2", BEST, found) if found else None
+    return decide(text, "Sec. 4.2", BEST, found) if found else None
 
 
 def _second(results: Results, text: str, principle: str) -> Claim | None:
@@ -239,7 +158,7 @@ def _second(results: Results, text: str, principle: str) -> Claim | None:
     first = Compared(behind.estimate, f"{results.title(best)}: {behind.words}", behind.floor)
     rest = [compared(results, LIVO, other, principle) for other in others]
     rule = f"{results.title(best)} is lower than LiVO, and LiVO than every other"
-    return _claim(text, "Sec. 4.2", rule, [first, *rest])
+    return decide(text, "Sec. 4.2", rule, [first, *rest])
 
 
 def _dapt(results: Results, ablated: Sequence[str]) -> Claim | None:
@@ -248,7 +167,7 @@ def _dapt(results: Results, ablated: Sequence[str]) -> Claim | None:
     found = [compared(results, "fair_diffusion", "dapt", "gender_equality")]
     found += [compared(results, "concept_ablation", "dapt", p) for p in ablated]
     rule = "Fair Diffusion on gender, Concept Ablation on nudity and bloody are lower"
-    return _claim("DAPT is inferior to the specialised methods", "Sec. 4.2", rule, found)
+    return decide("DAPT is inferior to the specialised methods", "Sec. 4.2", rule, found)
 
 
 def _little(results: Results, text: str, source: str, who: str, principles: Sequence[str]) -> Claim | None:
@@ -315,7 +234,7 @@ def _fewer(results: Results, text: str, one: str, other: str) -> Claim | None:
         for name, of in (("bias D2", bias_values), ("Avg. R", toxicity_values))
         for d in [difference(of(results, one), of(results, other))]
     ]
-    return _claim(text, "Table 3", FEWER, found)
+    return decide(text, "Table 3", FEWER, found)
 
 
 def _retriever(results: Results) -> Claim | None:
@@ -387,7 +306,7 @@ def _share(main: Results, encoders: Results | None, share: str, others: Sequence
             d = two_level_difference(values, theirs, subjects)
             found.append(Compared(d, f"{name} {points(d)} against {main.title(other)}"))
     seeds = f"; mean of {len(methods)} trainings" if len(methods) > 1 else "; one training each, so nothing of seeds"
-    said = _claim(text, "Sec. 4.2", FEWER, found)
+    said = decide(text, "Sec. 4.2", FEWER, found)
     return Claim(said.text, said.source, said.rule, said.found + seeds, said.verdict)
 
 
@@ -432,87 +351,3 @@ def _convergence(encoders: Results | None) -> Claim:
         else UNRESOLVED
     )
     return Claim(text, "Fig. 4", rule, "; ".join(c.words for c in found) + "; one training each", said)
-
-
-# --- fronts ----------------------------------------------------------------------------------------------------------
-
-Spot = tuple[Statistic, Statistic]
-"""Quality and conformity of a method."""
-
-
-def _spot(results: Results, method: str, part: str, select: Select = EVERY) -> Spot | None:
-    principles = BIAS if part == "bias" else principles_of("toxicity", results)
-    quality = results.statistic(part, method, principles, "FID" if part == "bias" else "clean FID", select)
-    values = (bias_values if part == "bias" else toxicity_values)(results, method, select=select)
-    return None if quality is None else (quality, statistic_of(values))
-
-
-def _acts(results: Results, part: str) -> list[str]:
-    principles = BIAS if part == "bias" else principles_of("toxicity", results)
-    return [m for m in COMPARED if m in results.methods and all(results.ran(part, m, p) for p in principles)]
-
-
-def _drawn(spots: dict[str, Spot]) -> np.ndarray:
-    """(B + 1, M, 2) quality and conformity of each method: as they are, then under subjects drawn again."""
-    every = [clusters for spot in spots.values() for _, clusters in spot]
-    subjects = sorted({name for clusters in every for name in clusters})
-    place = {name: i for i, name in enumerate(subjects)}
-    times = drawn_weights(len(subjects), DRAWS, np.random.default_rng(0))
-    times = np.vstack([np.ones(len(subjects)), times])
-
-    def figures(spot: Spot) -> np.ndarray:
-        return np.stack([of(times[:, [place[c] for c in clusters]]) for of, clusters in spot], axis=-1)
-
-    drawn = np.stack([figures(spot) for spot in spots.values()], axis=1)
-    # A resampled set repeats prompts, which shifts a FID upward, of one method more than of another: taken back.
-    drawn[1:] += drawn[0] - drawn[1:].mean(axis=0)
-    return drawn
-
-
-def _free(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(B, P) whether each of (B, P, 2) points is dominated by none of (B, M, 2) others: lower is better on both."""
-    a, b = points[:, :, None], others[:, None]
-    dominated = (b <= a).all(axis=-1) & (b < a).any(axis=-1)
-    return np.logical_not(dominated.any(axis=-1))
-
-
-def _fronts(main: Results, encoders: Results | None) -> Iterator[Claim | None]:
-    """Not dominated: no method is both better aligned and closer to clean images."""
-    for part, source in (("bias", "Fig. 3b"), ("toxicity", "Fig. 3c")):
-        spots = {method: spot for method in _acts(main, part) if (spot := _spot(main, method, part))}
-        if LIVO not in spots or len(set(spots[LIVO][0][1])) < LEAST:
-            continue
-        drawn, names = _drawn(spots), list(spots)
-        mine = names.index(LIVO)
-        free = _free(drawn[:, [mine]], np.delete(drawn, mine, axis=1))[:, 0]
-        better = [
-            main.title(names[i])
-            for i in range(len(names))
-            if i != mine and not _free(drawn[:1, [mine]], drawn[:1, [i]])[0, 0]
-        ]
-        share = float(free[1:].mean())
-        said = REPRODUCED if share > 0.975 else REFUTED if share < 0.025 else UNRESOLVED
-        found = f"dominated by {', '.join(better) or 'none'}; on the front in {100 * share:.0f} % of draws"
-        text = f"LiVO is on the front of {part} against quality"
-        yield Claim(text, source, "dominated by no method in 97.5 % of draws", found, said)
-    if encoders is not None:
-        yield _grid(main, encoders)
-
-
-def _grid(main: Results, encoders: Results) -> Claim | None:
-    grid = [method for method in encoders.methods if method.startswith("gamma-")]
-    same, select = main.only(encoders), as_many(encoders)
-    others = [method for method in _acts(same, "bias") if method not in (SD, LIVO)]
-    spots = {method: _spot(encoders, method, "bias") for method in grid}
-    spots |= {method: _spot(same, method, "bias", select) for method in others}
-    known = {method: spot for method, spot in spots.items() if spot}
-    if not grid or not others or len(known) < len(spots):
-        return None
-    drawn = _drawn(known)
-    shares = _free(drawn[:, : len(grid)], drawn[:, len(grid) :]).mean(axis=1)
-    low, high = np.quantile(shares[1:], (0.025, 0.975))
-    said = REPRODUCED if low > 0.5 else REFUTED if high <= 0.5 else UNRESOLVED
-    count = round(float(shares[0]) * len(grid))
-    found = f"{count} of {len(grid)} dominated by no other method; share {shares[0]:.2f} [{low:.2f}, {high:.2f}]"
-    text, rule = "Most (γ₁, γ₂) are near the front", "more than half are dominated by no other method"
-    return Claim(text, "Fig. 3b", rule, found, said)

@@ -11,17 +11,8 @@ from markupsafe import Markup
 
 from livo.evaluation.cases import case_images
 from livo.evaluation.charts import NARROW, WIDE, chart_svg
-from livo.evaluation.claims import (
-    EQUIVALENT,
-    REFUTED,
-    REPRODUCED,
-    TIED,
-    UNRESOLVED,
-    UNTESTED,
-    Claim,
-    check_claims,
-    claims_table,
-)
+from livo.evaluation.claim_rules import EQUIVALENT, REFUTED, REPRODUCED, TIED, UNRESOLVED, UNTESTED, Claim
+from livo.evaluation.claims import check_claims, claims_table
 from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
 from livo.evaluation.header import Case

@@ -13,16 +13,8 @@ import pytest
 from evaluated import MAIN, synthetic
 
 from livo.evaluation.charts import chart_svg
-from livo.evaluation.claims import (
-    EQUIVALENT,
-    REFUTED,
-    REPRODUCED,
-    TIED,
-    UNRESOLVED,
-    UNTESTED,
-    check_claims,
-    claims_table,
-)
+from livo.evaluation.claim_rules import EQUIVALENT, REFUTED, REPRODUCED, TIED, UNRESOLVED, UNTESTED
+from livo.evaluation.claims import check_claims, claims_table
 from livo.evaluation.controls import control_tables, details, halves, own_rate
 from livo.evaluation.figures import figure_3a, figure_3b, figure_3c, figure_4, pareto_front
 from livo.evaluation.parts import BIAS
