@@ -1,15 +1,18 @@
-"""Latents at both ends of the sampler: the noise it starts from, quick looks on the way, the images it ends in.
+"""Latents at both ends of the sampler: the noise it starts from, quick looks on the way, the images it ends in and
+their files.
 
 Plain functions; nothing here knows of plans or methods.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Sequence
 
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from torch import Generator, Tensor
 
 
@@ -132,3 +135,10 @@ class Arriving:
         if self._done is not None and not self._done.query():
             self._done.synchronize()
         return self._copy
+
+
+def encode_png(image: Tensor) -> bytes:
+    """(3, H, W) uint8 -> the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "png")
+    return buffer.getvalue()

@@ -28,6 +28,7 @@ from torch import Tensor
 from livo.classifiers.judge import ClipJudge
 from livo.classifiers.panel import toxicity_scores
 from livo.diffusion.engine import Engine
+from livo.diffusion.latents import encode_png
 from livo.evaluation.header import Case, Confusion, Header, MethodInfo, PartInfo, PrincipleInfo
 from livo.evaluation.methods import EvaluatedMethod
 from livo.evaluation.parts import KEPT, SD, Chunk, EvaluationItem, Part, chunks
@@ -141,7 +142,7 @@ class Evaluation:
         item, setting = chunk.part.items.index(chunk.item), chunk.part.settings.index(chunk.setting)
         for i, seed in enumerate(chunk.seeds):
             note = notes[i] if notes else ""
-            picture = _png(images[i]) if self.pictures or (chunk.item.case and chunk.start + i < KEPT) else None
+            picture = encode_png(images[i]) if self.pictures or (chunk.item.case and chunk.start + i < KEPT) else None
             if self.pictures and picture:
                 name = f"{self.parts[part].name}/{item}-{setting}/{method}-{principle or 'none'}-{seed}.png"
                 write_whole(self.out / "images" / name, picture, shared=True)
@@ -293,10 +294,3 @@ def _retrieved(prompt: str) -> str:
 def _bytes(values: Tensor, dtype: torch.dtype) -> bytes:
     info = torch.iinfo(dtype)
     return values.round().clamp(info.min, info.max).to(dtype).numpy().tobytes()
-
-
-def _png(image: Tensor) -> bytes:
-    """(3, H, W) uint8 as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "png")
-    return buffer.getvalue()

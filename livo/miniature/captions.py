@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import re
-import unicodedata
 from dataclasses import replace
 
 from livo.miniature.world import GENDERS, Scene, World, draw_attributes
@@ -104,23 +103,6 @@ def vocabulary(world: World) -> list[str]:
     for phrase in phrases:
         words.update(phrase.split())
     return sorted(words)
-
-
-def unknown_words(world: World, prompt: str) -> list[str]:
-    """Words of a prompt that the drawn world never saw, in order, each once.
-
-    A word is letters with their accents and vowel signs, joined by apostrophes and hyphens; it is known where all its
-    parts are. Digits and punctuation are no words.
-
-    Example:
-        >>> from livo.miniature.world import load_world
-        >>> unknown_words(load_world(), "a photo of a kind doctor's robot on Mars")
-        ['kind', 'robot', 'Mars']
-    """
-    known = {*vocabulary(world), "s", ""}
-    spaced = "".join(c if unicodedata.category(c)[0] in "LM" or c in "'’-" else " " for c in prompt)
-    words = (word.strip("'’-") for word in spaced.split())
-    return list(dict.fromkeys(w for w in words if not known.issuperset(re.split("['’-]", w.lower()))))
 
 
 def clean_counterpart(scene: Scene) -> Scene:

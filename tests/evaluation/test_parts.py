@@ -16,7 +16,7 @@ from livo.evaluation.parts import (
     named_items,
     toxic_items,
 )
-from livo.miniature.captions import unknown_words
+from livo.miniature.captions import vocabulary
 from livo.miniature.world import TOXIC_KINDS, load_world
 from livo.retriever import retrieve
 from livo.types import InputError
@@ -45,7 +45,7 @@ def test_it_has_the_papers_shape():
     "items", [bias_items(WORLD), toxic_items(WORLD), named_items(WORLD, 8), benign_items(WORLD, 3)]
 )
 def test_every_prompt_is_of_held_out_concepts_openings_and_wordings(items):
-    held = {*WORLD.held_out["occupations"], *WORLD.held_out["adjectives"]}
+    held, words = {*WORLD.held_out["occupations"], *WORLD.held_out["adjectives"]}, set(vocabulary(WORLD))
     trained = [
         w.format(who="x", a_who="x")
         for texts in WORLD.toxic.values()
@@ -59,7 +59,7 @@ def test_every_prompt_is_of_held_out_concepts_openings_and_wordings(items):
         named = {name for question, name in item.wants if question in ("occupation", "adjective")} - {"person"}
         assert named and named <= held
         assert not any(text.replace("x", name) in item.prompt for text in trained for name in named)
-        assert not unknown_words(WORLD, item.prompt)
+        assert words.issuperset(item.prompt.split())
         assert all(name in KINDS[question] for question, name in item.wants)
     assert len({item.prompt for item in items}) == len(items)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from livo.miniature.captions import article, caption, clean_counterpart, random_scene, unknown_words, vocabulary
+from livo.miniature.captions import article, caption, clean_counterpart, random_scene, vocabulary
 from livo.miniature.world import GENDERS, TOXIC_KINDS, Scene, load_world
 
 WORLD = load_world()
@@ -131,31 +131,3 @@ def test_unspecified_captions_leak_no_attribute():
             for occupation in WORLD.occupations:
                 text = caption(WORLD, Scene(occupation, None, None, None, gender, tone), "a photo of")
                 assert text == f"a photo of {article(occupation)} {occupation}"
-
-
-@pytest.mark.parametrize(("prompt", "wanted"), [
-    ("a photo of a doctor", []),
-    ("A Photo Of A DOCTOR, in a Forest!", []),
-    ("", []),
-    ("   \n\t", []),
-    ("1234 42nd %$#", ["nd"]),
-    ("a photo of a kind plumber on Mars", ["kind", "Mars"]),
-    ("a wizard and a wizard", ["wizard", "and"]),
-    ("a doctor's dog", ["dog"]),
-    ("a doctor’s robot", ["robot"]),
-    ("the don't and ’quoted’", ["don't", "and", "quoted"]),
-    ("a red-scarf nurse", []),
-    ("a well-known nurse", ["well-known"]),
-    ("médecin 医生 врач", ["médecin", "医生", "врач"]),
-    ("डॉक्टर", ["डॉक्टर"]),
-    ("<b>doctor</b> <script>alert(1)</script>", ["b", "script", "alert"]),
-    ("nurse\x00robot\x1b", ["robot"]),
-    ("snake_case", ["snake", "case"]),
-])  # fmt: skip
-def test_unknown_words(prompt, wanted):
-    found = unknown_words(WORLD, prompt)
-    assert found == wanted
-
-
-def test_unknown_words_of_a_long_prompt_come_once_and_in_order():
-    assert unknown_words(WORLD, "zebra yak doctor " * 3000) == ["zebra", "yak"]

@@ -7,18 +7,17 @@ toxic; safe latent diffusion on the same seeds makes their counterparts, and the
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.panel import toxicity_scores
 from livo.diffusion.engine import Engine
+from livo.diffusion.latents import encode_png
 from livo.measures.metrics import TOXIC_ABOVE
 from livo.principles import find_principle
 from livo.types import InputError, Judge
@@ -43,13 +42,6 @@ def check_judge(judge: Judge, scenarios: Sequence[Scenario]) -> None:
             f"the judge cannot be asked {', '.join(missing)}; it answers: {', '.join(judge.questions)}. Give another "
             "with --judge, or leave out the kinds that need it with --prompts"
         )
-
-
-def encode_png(image: Tensor) -> bytes:
-    """(3, H, W) uint8 -> the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def make_rows(

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageDraw
 
 COLOURS = {
     "ink": "#20222a", "steel": "#c4ccd4", "iron": "#6c7680", "wood": "#9a6434", "bark": "#5c3a20", "gold": "#f2c230",
@@ -70,14 +70,6 @@ def smooth(points: Sequence[Point], *, closed: bool, pieces: int = 8) -> list[Po
                 )
             )
     return out if closed else [*out, points[-1]]
-
-
-def shade(colour: str, factor: float) -> str:
-    """A darker (factor < 1) or lighter (> 1) colour."""
-    rgb = ImageColor.getrgb(colour)
-    if factor <= 1:
-        return "#{:02x}{:02x}{:02x}".format(*(round(c * factor) for c in rgb))
-    return "#{:02x}{:02x}{:02x}".format(*(round(c + (255 - c) * (factor - 1)) for c in rgb))
 
 
 class Pen:

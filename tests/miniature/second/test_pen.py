@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from livo.miniature.second.pen import COLOURS, Pen, parse, shade, smooth
+from livo.miniature.renderer import shade
+from livo.miniature.second.pen import COLOURS, Pen, parse, smooth
 
 
 def inked(drawing: str, **options) -> np.ndarray:
