@@ -64,6 +64,7 @@ class ComparisonRequest:
         principles: those to apply, the first one first.
         methods: ids, in the order in which they are shown.
         words: what the model knows of the prompt's words, and the text that it reads.
+        cut: the end of the prompt that the model does not read, for the prompt is too long; else empty.
     """
 
     prompt: str
@@ -73,6 +74,7 @@ class ComparisonRequest:
     methods: tuple[str, ...]
     options: SamplingOptions
     words: Words
+    cut: str = ""
 
     @property
     def principle(self) -> Principle | None:
@@ -97,12 +99,14 @@ def make_request(
     choice: str = AUTO,
     retriever: Callable[[str], Retrieval] = retrieve,
     vocabulary: Vocabulary = everything_known,
+    reads: Callable[[str], str] = str,
 ) -> ComparisonRequest:
     """Checks what was asked, and retrieves once.
 
     Args:
         methods: ids; one that is named twice counts once.
         vocabulary: the model's, as `vocabulary_of` its backbone.
+        reads: the beginning of a prompt that the model reads, as `Backbone.text.read`; the retriever reads the same.
 
     Raises:
         InputError: the prompt cannot be used, it is drawn by no model or not by this one, there is no such principle,
@@ -116,10 +120,12 @@ def make_request(
     if not methods:
         raise InputError("no method was asked for: give at least one")
     by_hand = principle_of_choice(choice)
-    found = retriever(prompt)
+    read = reads(prompt)
+    found = retriever(read)
     first = (found.principle,) if found.principle else ()
     principles = {AUTO: first, ALL_THAT_APPLY: found.principles}.get(choice, by_hand)
-    return ComparisonRequest(prompt, found, choice, principles, tuple(dict.fromkeys(methods)), options, words)
+    ids, cut = tuple(dict.fromkeys(methods)), prompt[len(read) :].strip()
+    return ComparisonRequest(prompt, found, choice, principles, ids, options, words, cut)
 
 
 def principle_of_choice(choice: str) -> tuple[Principle, ...]:
@@ -327,6 +333,8 @@ def compare(
                     except Exception as own:
                         results[id] = _failed(id, own)
         remarks = [request.found.note] if request.found.note and not request.chosen_by_hand else []
+        if request.cut:
+            remarks.append(f"the prompt is too long for this model, which does not read its end: “{request.cut}”")
         if len(principles) > 1:
             remarks.append(
                 f"{len(principles)} principles at once: {' and '.join(all_at_once) or 'no method here'} applies them "

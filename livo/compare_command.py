@@ -278,12 +278,12 @@ def prepare(
     for problem in problems:
         print(f"livo: {problem}", file=sys.stderr)
     judge = _judge(args.judge, backbone)
-    known, requests = vocabulary_of(backbone.name), []
+    known, reads, requests = vocabulary_of(backbone.name), backbone.text.read, []
     for place in places:  # a word that is not drawn is told now, and not after an hour
         seed = place.asked.seed
         own = options if seed is None else replace(options, seeds=(seed,))
         with said_where(place):
-            requests.append(make_request(place.asked.prompt, ids, own, args.principle, retriever, known))
+            requests.append(make_request(place.asked.prompt, ids, own, args.principle, retriever, known, reads))
     return Ready(requests, engine, entries, judge)
 
 

@@ -221,6 +221,19 @@ def test_a_failing_method_becomes_its_reason(engine, entries, options):
     assert list(comparison.methods) == list(entries)
 
 
+def test_words_that_are_cut_are_named_and_the_retriever_reads_what_the_model_reads(engine, entries, options):
+    reads = engine.backbone.text.read  # the tiny tokenizer has a token a letter: 75 of them
+    long = "a photo of a garden " + "q " * 60 + "y  naked doctor"
+    request = asked(entries, options(), prompt=long, reads=reads)
+    assert request.cut == "y  naked doctor" and request.principle is None and not request.evidence
+    assert asked(entries, options(), prompt=long).principle.risk == "toxicity", "as the whole of it would be"
+    *_, last = compare(request, engine=engine, methods=entries)
+    assert last.record().to_json()["remarks"][-1].endswith("“y  naked doctor”")
+    embeds = engine.encode_prompt
+    assert torch.equal(embeds(long), embeds(long[: -len(" y  naked doctor")] + " zz")), "nothing of it is read"
+    assert asked(entries, options(), reads=reads).cut == "" and reads("x" * 99) == ""
+
+
 def test_a_negative_prompt_is_said_to_be_read_in_the_way_it_is(engine, entries, options):
     edit = edited_weights(engine.backbone.unet)
     engine.add_projection("edit", edit)

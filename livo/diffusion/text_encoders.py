@@ -5,6 +5,8 @@ One small class a kind. Each also gives the token that a value encoder, a copy o
 
 from __future__ import annotations
 
+import bisect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +29,20 @@ def tokenize(tokenizer: CLIPTokenizer, text: str, max_length: int) -> Tensor:
     """(1, max_length) ids of one text, padded, or cut at the end with the end-of-text token kept."""
     encoded = tokenizer(text, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt")
     return encoded.input_ids
+
+
+def read_part(tokenizer: PreTrainedTokenizerBase, text: str, max_length: int) -> str:
+    """The beginning of a text that fits into so many tokens, special ones included: whole words, as they stand."""
+    ends = [match.end() for match in re.finditer(r"\S+", text)]
+
+    def fits(words: int) -> bool:
+        ids = tokenizer(text[: ends[words - 1]], truncation=False, verbose=False).input_ids
+        return len(ids) <= max_length
+
+    if not ends or fits(len(ends)):
+        return text
+    most = bisect.bisect_left(range(1, len(ends) + 1), True, key=lambda words: not fits(words))
+    return text[: ends[most - 1]] if most else ""
 
 
 class PromptEncoder(Protocol):
@@ -54,6 +70,10 @@ class PromptEncoder(Protocol):
 
     def condition(self, prompt: str) -> Conditioning:
         """(L, D) tokens of a prompt, and (P,) beside them where P is not 0; as the diffusers pipeline has them."""
+        ...
+
+    def read(self, prompt: str) -> str:
+        """The beginning of a prompt that is read, in whole words: what follows is cut."""
         ...
 
     def value(self, text: str) -> Tensor:
@@ -92,6 +112,9 @@ class ClipText:
     def ids(self, text: str) -> Tensor:
         """(1, 77) on the encoder's device."""
         return tokenize(self.tokenizer, text, self.max_length).to(self.encoder.device)
+
+    def read(self, prompt: str) -> str:
+        return read_part(self.tokenizer, prompt, self.max_length)
 
     @torch.no_grad()  # not inference_mode: trainers put these into graphs
     def condition(self, prompt: str) -> Conditioning:
@@ -142,6 +165,9 @@ class TwoClipTexts:
     def encoders(self) -> dict[str, PreTrainedModel]:
         return {**self.first.encoders, "text_encoder_2": self.encoder}
 
+    def read(self, prompt: str) -> str:
+        return self.first.read(prompt)
+
     def _ids(self, text: str) -> Tensor:
         return tokenize(self.tokenizer, text, self.max_length).to(self.encoder.device)
 
@@ -191,6 +217,9 @@ class T5Text:
     @property
     def encoders(self) -> dict[str, PreTrainedModel]:
         return {"text_encoder": self.encoder}
+
+    def read(self, prompt: str) -> str:
+        return read_part(self.tokenizer, prompt, self.max_length)  # in small letters it has as many tokens or fewer
 
     @torch.no_grad()
     def condition(self, prompt: str) -> Conditioning:

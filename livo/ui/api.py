@@ -174,7 +174,7 @@ def _run(
         options = SamplingOptions(
             tuple(range(first_seed, first_seed + images)), d.num_inference_steps, d.guidance_scale, d.height, d.width
         )
-        request = make_request(prompt, ids, options, principle, vocabulary=bench.vocabulary)
+        request = make_request(prompt, ids, options, principle, vocabulary=bench.vocabulary, reads=bench.reads)
         with closing(serve(bench, request, who)) as work:
             yield from work
     except InputError as error:

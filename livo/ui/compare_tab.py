@@ -100,7 +100,8 @@ def request_of(bench: Workbench, form: Form) -> ComparisonRequest:
     """
     prompt = validate_prompt(form.prompt or "")
     ids = chosen_methods(bench, form.methods or "")
-    return make_request(prompt, ids, sampling_options(bench, form), form.choice or AUTO, vocabulary=bench.vocabulary)
+    options, choice = sampling_options(bench, form), form.choice or AUTO
+    return make_request(prompt, ids, options, choice, vocabulary=bench.vocabulary, reads=bench.reads)
 
 
 def chosen_methods(bench: Workbench, methods: str) -> list[str]:

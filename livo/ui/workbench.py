@@ -54,6 +54,11 @@ class Workbench:
     notice: str = ""
     turn: Turn = field(default_factory=Turn)
 
+    @property
+    def reads(self) -> Callable[[str], str]:
+        """The beginning of a prompt that the backbone reads; all of it where there is none."""
+        return str if self.engine is None else self.engine.backbone.text.read
+
 
 def load_workbench(
     name: str = "miniature",
