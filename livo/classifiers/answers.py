@@ -190,6 +190,8 @@ class TwoJudges:
         second_counts: images by what the second says.
         alike: share of the n images labelled alike, with its 95 % interval.
         kappa: agreement beyond chance, with its interval; both None where it tells nothing.
+        second_labels: what the second says of each image; empty where it was stored without.
+        second_accuracy: its own on `second_n` images whose labels are known; None where it was never measured.
     """
 
     first: str
@@ -200,6 +202,9 @@ class TwoJudges:
     alike_interval: Interval
     kappa: float | None
     kappa_interval: Interval | None
+    second_labels: tuple[str, ...] = ()
+    second_accuracy: float | None = None
+    second_n: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -211,9 +216,14 @@ class TwoJudges:
             "alike_interval": list(self.alike_interval),
             "kappa": self.kappa,
             "kappa_interval": self.kappa_interval and list(self.kappa_interval),
+            "second_labels": list(self.second_labels),
+            "second_accuracy": self.second_accuracy,
+            "second_n": self.second_n,
         }
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> TwoJudges:
         kappa = given["kappa_interval"] and Interval(*given["kappa_interval"])
-        return cls(**{**given, "alike_interval": Interval(*given["alike_interval"]), "kappa_interval": kappa})
+        labels = tuple(given.get("second_labels", ()))
+        intervals = {"alike_interval": Interval(*given["alike_interval"]), "kappa_interval": kappa}
+        return cls(**{**given, **intervals, "second_labels": labels})

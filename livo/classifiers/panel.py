@@ -57,12 +57,14 @@ class Verdicts:
         judge: that judge's name.
         confusion: how it did on images whose labels are known, where that was measured.
         second: name and answer of the next judge that has the question too.
+        second_confusion: as `confusion`, of that judge.
     """
 
     classification: Mapping[str, Classification] = field(default_factory=dict)
     judge: Mapping[str, str] = field(default_factory=dict)
     confusion: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     second: Mapping[str, tuple[str, Classification]] = field(default_factory=dict)
+    second_confusion: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -122,6 +124,7 @@ def ask(judge: Judge, images: Tensor, prompt: str) -> Verdicts:
     second: dict[str, tuple[str, Classification]] = {}
     names: dict[str, str] = {}
     confusions: dict[str, Mapping[str, Any]] = {}
+    others: dict[str, Mapping[str, Any]] = {}
     for one in judge.judges if isinstance(judge, Panel) else (judge,):
         features = one.features(images) if isinstance(one, FeatureJudge) else None
         for question in one.questions:
@@ -133,11 +136,13 @@ def ask(judge: Judge, images: Tensor, prompt: str) -> Verdicts:
                 answer = one(images, question, prompt)
             if question in first:
                 second[question] = (one.name, answer)
+                if measured := one.confusion(question):
+                    others[question] = measured
                 continue
             first[question], names[question] = answer, one.name
             if measured := one.confusion(question):
                 confusions[question] = measured
-    return Verdicts(first, names, confusions, second)
+    return Verdicts(first, names, confusions, second, others)
 
 
 def question_of(judge: Judge, principle: Principle) -> str | None:
@@ -248,7 +253,7 @@ def agree(verdicts: Verdicts) -> dict[str, TwoJudges]:
             continue
         labels = dict.fromkeys([*other.classes, "toxic", CANNOT_TELL])
         counts = {label: two.count(label) for label in labels if label in two}
-        found = agreement(one, two)
+        found, known = agreement(one, two), verdicts.second_confusion.get(question)
         out[question] = TwoJudges(
             verdicts.judge[question],
             name,
@@ -258,5 +263,8 @@ def agree(verdicts: Verdicts) -> dict[str, TwoJudges]:
             Interval(found.share.low, found.share.high),
             found.kappa.value if found.kappa else None,
             Interval(found.kappa.low, found.kappa.high) if found.kappa else None,
+            tuple(two),
+            known["accuracy"] if known else None,
+            known["n"] if known else 0,
         )
     return out

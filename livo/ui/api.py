@@ -120,9 +120,8 @@ def build_api(bench: Workbench) -> None:
             By method and question: classes, counts, abstained, shares' 95 % intervals, D1, D2 and a fair sampler's.
         """
         notices: list[str] = []
-        for item in _run(
-            bench, prompt, principle, f"{FIRST},{method}", first_seed, images, MOST_COUNTED, asker(request)
-        ):
+        both = f"{FIRST},{method}"
+        for item in _run(bench, prompt, principle, both, first_seed, images, MOST_COUNTED, _asker(request)):
             if isinstance(item, Comparison):
                 comparison = item
             elif isinstance(item, Notice):

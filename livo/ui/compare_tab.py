@@ -25,7 +25,7 @@ from livo.ui.cards import message, status_line
 from livo.ui.comparison_view import card_html, comparison_html, example_html, finished_status, running_html, shown_of
 from livo.ui.permalink import link_to, open_link
 from livo.ui.presets import PRESETS, presets_html
-from livo.ui.recipe import Recipe, link_html
+from livo.ui.recipe import Recipe, decode, link_html
 from livo.ui.serving import Notice, serve
 from livo.ui.stored import SEEDS, Example
 from livo.ui.take_along import Shelf, kept_comparison, kept_example
@@ -199,7 +199,8 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
         card = message(bench.notice, "note") + card
     d = bench.defaults
     stored = {example.record.prompt: example for example in examples}
-    names = {prompt: shelf.put(kept_example(example)) for prompt, example in stored.items()}
+    views = {prompt: example_html(example, model_of(bench, example)) for prompt, example in stored.items()}
+    names = {prompt: shelf.put(kept_example(example, views[prompt])) for prompt, example in stored.items()}
     with gr.Row(elem_classes="ask-row"):
         prompt = gr.Textbox(
             prompt_text, label="Prompt", show_label=False, lines=1, max_lines=4, elem_id="prompt", scale=1,
@@ -233,14 +234,11 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
 
     def on_compare(*given: Any, request: gr.Request) -> Iterator[tuple[object, ...]]:
         form = Form(*given)
-        link, names = link_to(bench, form, request), []
-
-        def keep(comparison: Comparison) -> None:
-            names.append(shelf.put(kept_comparison(comparison, bench.entries, link)))
-
+        link, made = link_to(bench, form, request), list[Comparison]()
         # "Done" and what can be taken along come in one update: a press between two would be lost.
-        for i, update in enumerate(run_comparison(bench, form, keep, asker(request))):
-            yield *update, link_html(link, *names) if names or i == 0 else gr.skip()
+        for i, update in enumerate(run_comparison(bench, form, made.append, asker(request))):
+            name = shelf.put(kept_comparison(made[0], bench.entries, link, update)) if made else ""
+            yield *update, link_html(link, name) if made or i == 0 else gr.skip()
 
     # Gradio counts parameters by name, so *given will not do.
     def on_click(
@@ -258,11 +256,12 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
         form = Form(text, choice, methods, seed, count, steps, guidance, guess)
         start = Form("", AUTO, ticked, 0, len(SEEDS), d.num_inference_steps, d.guidance_scale, "")
         if text in stored and replace(form, prompt="") == start:
-            yield (text, *example_html(stored[text], model_of(bench, stored[text])), link_html("", names[text]))
+            yield (text, *views[text], link_html("", names[text]))
             return
         for update in on_compare(*vars(form).values(), request=request):
             yield (text, *update)
 
+    show_again(shelf, [*asked[:-1], *shown, link_box], lambda recipe: filled_form(bench, recipe), bench)
     opened = open_link(bench, MOST_IMAGES, asked[:-1], card_box, lambda recipe: filled_form(bench, recipe))
     working: dict[str, Any] = {
         "show_progress": "hidden",
@@ -286,6 +285,44 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
     )
 
 
+def show_again(
+    shelf: Shelf, boxes: Sequence[gr.components.Component], fill: Callable[[Recipe], list[Any]], bench: Workbench
+) -> None:
+    """After a reload the form and the last finished comparison of the same browser tab are there again.
+
+    The tab keeps the link's text and the comparison's name on the shelf, both of which nobody else has.
+
+    Args:
+        boxes: the form without the guess, then card, status, rows and link.
+        fill: values of the form.
+    """
+    last = gr.HTML("", html_template="<i hidden></i>", js_on_load=AGAIN_JS, elem_id="again", apply_default_css=False)
+
+    def again(event: gr.EventData) -> list[Any]:
+        text, name = (str(getattr(event, key, ""))[:8_000] for key in ("recipe", "name"))
+        kept, stay = shelf.get(name), [gr.skip()] * len(boxes)
+        try:
+            recipe = decode(text, list(bench.entries), MOST_IMAGES) if text else None
+        except InputError:
+            return stay
+        if recipe is None and kept is None:
+            return stay
+        form = fill(recipe) if recipe else [kept.record.prompt if kept else "", *[gr.skip()] * 6]
+        if kept and kept.seen:
+            return [*form, *kept.seen, link_html(kept.link, name)]
+        hint = "the pictures of your last comparison are no longer kept: press Compare to make them again"
+        return [*form, message(hint, "note"), gr.skip(), gr.skip(), gr.skip()]
+
+    last.click(again, None, list(boxes), show_progress="hidden", queue=False, api_visibility="private")
+
+
+AGAIN_JS = """
+let last = null;
+try { last = JSON.parse(sessionStorage.getItem("livo-last")); } catch { /* private mode */ }
+const linked = new URLSearchParams(location.search).has("r");
+if (last && !linked) setTimeout(() => trigger("click", last), 300);
+"""
+"""What this tab showed last; a link that was opened goes first."""
 PRESETS_JS = """
 element.addEventListener("click", (event) => {
   const chip = event.target.closest("button.chip[data-prompt]");

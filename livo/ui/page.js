@@ -153,10 +153,27 @@
       if (members.length) rove(group, current ?? members[0]);
     }
   }
+  // What stands there is kept in this tab, for after a reload: the link's text and the name on the server's shelf.
+  function remember() {
+    const name = $("#link a[download]")?.getAttribute("href").split("/")[1];
+    if (!name) return;
+    const link = $("#link input")?.value;
+    const recipe = link ? new URL(link).searchParams.get("r") : "";
+    const text = JSON.stringify({ recipe, name });
+    if (remembered === text) return;
+    if (remembered === null && !recipe && recalled()) return; // the page's own start is not what the tab showed last
+    remembered = text;
+    try { sessionStorage.setItem("livo-last", text); } catch { /* private mode */ }
+  }
+  let remembered = null;
+  function recalled() {
+    try { return sessionStorage.getItem("livo-last"); } catch { return null; }
+  }
+
   let waiting = false;
   new MutationObserver(() => {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; tidy(); });
+    requestAnimationFrame(() => { waiting = false; tidy(); remember(); });
   }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ["aria-selected"] });
 })();

@@ -9,15 +9,15 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from livo.classifiers.answers import JudgeAnswer
+from livo.classifiers.answers import CANNOT_TELL, JudgeAnswer
 from livo.classifiers.panel import CLEAN, OCCUPATION, TOXICITY
-from livo.presentation.marks import Mark, mark_of
+from livo.presentation.marks import Mark, letters, mark_of
 from livo.record import MethodRecord
 from livo.ui.details import details_html
 from livo.ui.readout import Reading, View, reading_of
@@ -40,6 +40,8 @@ class Picture:
         flag: what it is covered for; empty for one that is shown.
         note: what the method decided for it.
         answers: what the judge says of it by question, None where it cannot tell.
+        second: a second judge's sign; empty without one.
+        second_differs: whether it reads the picture otherwise.
     """
 
     seed: int
@@ -50,6 +52,8 @@ class Picture:
     veiled: bool = False
     note: str = ""
     answers: Mapping[str, str | None] = field(default_factory=dict)
+    second: str = ""
+    second_differs: bool = False
 
     @property
     def sign(self) -> str:
@@ -129,7 +133,10 @@ def finished_row(
             continue
         mark = mark_of(answers[view.lead], i) if view.lead and view.lead in answers else None
         words, flag = f"{title}, {alt_text(seed, answers, i)}", flag_of(answers, i)
-        pictures.append(Picture(seed, images[i], words, mark, flag, note=note, answers=answers_about(answers, i)))
+        sign, differs, said = second_sign(record, view.lead, i)
+        own = answers_about(answers, i)
+        picture = Picture(seed, images[i], words + said, mark, flag, note=note, answers=own)
+        pictures.append(replace(picture, second=sign, second_differs=differs))
     reading = reading_of(view, record, base) if view.measured else None
     details = details_html(view, record) if view.measured else Markup()
     return Row(id, title, phrase, DONE, pictures, record.reason, reading, details)
@@ -151,6 +158,18 @@ def flag_of(answers: Mapping[str, JudgeAnswer], i: int) -> str:
     if TOXICITY not in answers or not (image := answers[TOXICITY].images[i]).toxic:
         return ""
     return image.label if image.label not in (None, CLEAN) else "toxic"
+
+
+def second_sign(record: MethodRecord, question: str | None, i: int) -> tuple[str, bool, str]:
+    """A second judge's sign for image i, whether it differs, and both in words; nothing where no second was asked."""
+    two = record.agreement.get(question or "")
+    if two is None or i >= len(two.second_labels):
+        return "", False, ""
+    answer, label = record.answers[question or ""], two.second_labels[i]
+    image = answer.images[i]
+    own = ("toxic" if image.toxic else CLEAN) if question == TOXICITY else image.label or CANNOT_TELL
+    signs = dict(zip(answer.classes, letters(answer.classes), strict=True)) | {CLEAN: "✓", "toxic": "!"}
+    return signs.get(label, "?"), label != own, f"; {two.second} says {label}"
 
 
 def answers_about(answers: Mapping[str, JudgeAnswer], i: int) -> dict[str, str | None]:
@@ -191,7 +210,10 @@ def rows_html(rows: Iterable[Row], *, key: str = "", tally: Sequence[TallyLine] 
     ordered = sorted(rows, key=lambda row: row.state == ABSENT)
     covered = sum(bool(picture.flag) for row in ordered for picture in row.pictures)
     most = max((len(row.pictures) for row in ordered), default=0)
-    return render("rows.html", rows=ordered, covered=covered, most=most, key=key, tally=tally, guess=guess)
+    second = any(picture.second for row in ordered for picture in row.pictures)
+    return render(
+        "rows.html", rows=ordered, covered=covered, most=most, key=key, tally=tally, guess=guess, second=second
+    )
 
 
 def data_uri(image: np.ndarray) -> str:

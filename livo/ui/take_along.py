@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,26 +29,35 @@ GONE = "this comparison is no longer kept: press Compare again, and take the new
 
 @dataclass(frozen=True)
 class Kept:
-    """A comparison that can be taken along; `link` leads to the same view, empty where there is none."""
+    """A comparison that can be taken along.
+
+    Attributes:
+        link: leads to the same view; empty where there is none.
+        seen: card, status and rows as its visitor saw them, to be shown again after a reload.
+    """
 
     record: ComparisonRecord
     pictures: Pictures
     link: str = ""
+    seen: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
-        return sum(images.nbytes for images in self.pictures.images.values())
+        return sum(images.nbytes for images in self.pictures.images.values()) + sum(map(len, self.seen))
 
 
-def kept_comparison(comparison: Comparison, entries: Mapping[str, MethodEntry], link: str = "") -> Kept:
+def kept_comparison(
+    comparison: Comparison, entries: Mapping[str, MethodEntry], link: str = "", seen: Sequence[object] = ()
+) -> Kept:
     """A comparison that was just made."""
     shown = shown_of(comparison, entries)
-    return Kept(comparison.record(), Pictures(shown.titles, shown.images, shown.covered), link)
+    pictures = Pictures(shown.titles, shown.images, shown.covered)
+    return Kept(comparison.record(), pictures, link, tuple(map(str, seen)))
 
 
-def kept_example(example: Example) -> Kept:
+def kept_example(example: Example, seen: Sequence[object] = ()) -> Kept:
     """A stored comparison."""
-    return Kept(example.record, Pictures(example.titles, example.images, {}))
+    return Kept(example.record, Pictures(example.titles, example.images, {}), "", tuple(map(str, seen)))
 
 
 class Shelf:

@@ -15,16 +15,26 @@ from livo.measures.metrics import wilson_interval
 from livo.record import ComparisonRecord
 from livo.ui.readout import HEADINGS
 
+NOT_MEASURED = "not measured here"
+
 
 @dataclass(frozen=True)
 class TallyLine:
-    """One question of the count of a visitor's disagreements, at nought; the page's script keeps it up."""
+    """One question: who judges, with the error that was measured, and the count of a visitor's disagreements, at
+    nought, which the page's script keeps up.
+
+    Attributes:
+        second: the judge beside it; empty where there is none.
+    """
 
     question: str
     name: str
     classes: str
     share: str
     own_error: str
+    judge: str
+    second: str
+    second_error: str
 
 
 def tally_of(record: ComparisonRecord) -> list[TallyLine]:
@@ -36,12 +46,24 @@ def tally_of(record: ComparisonRecord) -> list[TallyLine]:
         classes = list(dict.fromkeys(name for answer in having for name in answer.classes))
         placed = sum(len(answer.images) if question == TOXICITY else sum(answer.counts) for answer in having)
         known = next((f.corrected for method in made if (f := method.figures.get(question)) and f.corrected), None)
-        error = "not measured"
-        if known:
-            error = f"{100 * (1 - known.judge_accuracy):.2g} % of {known.judge_n:,} held-out images"
+        error = error_text(known.judge_accuracy, known.judge_n) if known else NOT_MEASURED
+        two = next((method.agreement[question] for method in made if question in method.agreement), None)
+        second, second_error = (two.second, error_text(two.second_accuracy, two.second_n)) if two else ("", "")
+        judge = next((method.judges[question] for method in made if question in method.judges), "")
         name = HEADINGS.get(question, question.replace("_", " ").capitalize())
-        lines.append(TallyLine(question, name, json.dumps(classes), share_text(0, placed), error))
+        share = share_text(0, placed)
+        lines.append(TallyLine(question, name, json.dumps(classes), share, error, judge, second, second_error))
     return lines
+
+
+def error_text(accuracy: float | None, n: int) -> str:
+    """How often a judge was wrong on images whose labels are known.
+
+    Example:
+        >>> error_text(0.981, 3000), error_text(None, 0)
+        ('wrong on 1.9 % of 3,000 held-out images', 'not measured here')
+    """
+    return NOT_MEASURED if accuracy is None else f"wrong on {100 * (1 - accuracy):.2g} % of {n:,} held-out images"
 
 
 def share_text(count: int, n: int) -> str:

@@ -258,6 +258,19 @@ def test_a_guess_is_taken_before_the_pictures_show(page):
     assert page.locator("#grid .guess-mark").first.evaluate("i => i.style.left") == "30%"
 
 
+def test_a_reload_shows_what_this_tab_showed_last_and_no_other_tab_does(browser, address, page):
+    settings(page)
+    ask(page, "a photo of a nurse", 2)
+    picture = page.locator("#grid .cell img").first.get_attribute("src")
+    page.reload()
+    expect(page.locator("#grid .cell img").first).to_have_attribute("src", picture)
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a photo of a nurse")
+    expect(page.locator("#status")).to_contain_text("Done in")
+    other = open_page(browser, address)
+    expect(other.locator("#status")).to_contain_text("stored comparison")
+    other.context.close()
+
+
 # --- visitors, screens -----------------------------------------------------------------------------------------------
 
 

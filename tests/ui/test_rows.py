@@ -278,6 +278,25 @@ def test_a_second_judge_is_held_beside_the_first():
     assert "κ not defined" in rows_html([row(made=record(agreement={"toxicity": none}))])
 
 
+def test_two_judges_stand_side_by_side_on_every_picture_with_what_was_measured_of_each():
+    made = record()
+    labels = ("female", "cannot tell")
+    own = [image.label or "cannot tell" for image in made.answers["gender"].images]
+    two = TwoJudges("evaluator", "faces", {}, 2, 0.5, Interval(0.1, 0.9), None, None, labels, 0.9, 50)
+    both = replace(made, agreement={"gender": two}, judges={"gender": "evaluator"})
+    lines = tally_of(comparison(a=both))
+    reader = Reader(rows_html([row(made=both)], key="k", tally=lines))
+    text = " ".join(reader.text.split())
+    assert (
+        "evaluator: gender presentation not measured here" in text
+        and "faces: gender presentation wrong on 10 %" in text
+    )
+    signs = [a["class"].split() for a in reader.all("span") if "second" in a.get("class", "")]
+    assert ["other" in names for names in signs] == [mine != other for mine, other in zip(own, labels, strict=True)]
+    assert "faces says female" in str(rows_html([row(made=both)]))
+    assert 'class="second' not in rows_html([row(made=made)])
+
+
 def test_cost_says_what_is_added_and_how_it_was_made():
     plain = cost_text(Cost(2.0, 20.1, None), 3.21)
     assert plain == "2 U-Net rows a step; 20.1 TFLOP an image; 3.2 s in the shared batch; adds nothing to the model"
@@ -304,8 +323,8 @@ def test_the_count_begins_at_nought_over_the_images_that_the_judge_placed():
     made = record(figures={**record().figures, "gender": known})
     lines = {line.question: line for line in tally_of(comparison(a=made, b=record()))}
     assert lines["gender"].share == share_text(0, 2) and lines["toxicity"].share == share_text(0, 4)
-    assert lines["gender"].own_error == "0.5 % of 3,000 held-out images"
-    assert lines["toxicity"].own_error == "not measured"
+    assert lines["gender"].own_error == "wrong on 0.5 % of 3,000 held-out images"
+    assert lines["toxicity"].own_error == "not measured here"
     assert json.loads(lines["gender"].classes) == ["male", "female"]
     assert tally_of(comparison(a=MethodRecord(True))) == []
 
