@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import socket
 import sys
 from pathlib import Path
@@ -42,6 +43,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add_page_arguments(parser)
     parser.add_argument(
         "--lan", action="store_true", help="for everybody in this network: prints the address and its QR code"
+    )
+    parser.add_argument(
+        "--school", action="store_true", help="as --lan, and the demo opens on this machine alone: no link for the host"
     )
     parser.add_argument("--base-url", default="", help="address for others, such as https://example.org/livo")
     parser.add_argument(
@@ -102,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 when stopped, 2 where the page cannot be opened: one line on standard error says why.
     """
     args = parse_arguments(arguments)
+    args.lan |= args.school
     if args.lan:
         args.host = "0.0.0.0"
     if not 0 <= args.port <= 65535:
@@ -136,6 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.ui.study_tab import OpenStudy
     from livo.ui.take_along import Shelf, take_routes
     from livo.ui.theme import CSS, build_theme, head
+    from livo.web.door import Door
     from livo.web.guard import Buckets
     from livo.web.serve import harden, reach_of, shown_address
     from livo.workshop.web.serve import PREFIX as WORKSHOP
@@ -189,11 +195,16 @@ def main(arguments: list[str] | None = None) -> int:
     )  # before Gradio's own, which take any path
     asking = Buckets(*ASKING)
     rates = {f"/gradio_api/{path}": asking for path in ("queue/join", "call/")} if bench.access.public else {}
+    key = "" if args.school else secrets.token_urlsafe(18)
+    if args.lan:  # a class is led to its room; the demo with its toxic stand-ins is the host's
+        page.server.config.loaded_app = Door(
+            page.server.config.loaded_app, (f"{WORKSHOP}/", f"{PREFIX}/"), f"{WORKSHOP}/join", key
+        )
     harden(page.server, reach, REFUSED, rates)
     for site in sites:
         print("\n".join(address_lines(site.folder, f"{shown}{PREFIX}")), flush=True)
     if args.lan:
-        print("\n".join(invitation_lines(shown)), flush=True)
+        print("\n".join(invitation_lines(shown, key)), flush=True)
     print(f"LiVO is open at {shown} (Ctrl+C stops it)", flush=True)
     page.block_thread()
     return 0

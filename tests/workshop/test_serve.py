@@ -16,8 +16,10 @@ from livo.workshop.web import serve
 
 
 def test_the_terminal_shows_the_address_and_its_code():
-    code, line = serve.invitation_lines("http://192.168.1.7:7860")
-    assert line.endswith("http://192.168.1.7:7860/workshop/") and code.count("\n") > 10 and re.search("[█▀▄]", code)
+    code, join, demo, rooms = serve.invitation_lines("http://192.168.1.7:7860", "k")
+    assert join.endswith("http://192.168.1.7:7860/") and code.count("\n") > 10 and re.search("[█▀▄]", code)
+    assert demo.endswith("/?host=k") and rooms.endswith("http://192.168.1.7:7860/workshop/")
+    assert len(serve.invitation_lines("http://192.168.1.7:7860")) == 3, "with --school there is no link to the demo"
 
 
 def test_rooms_join_by_the_address_that_others_can_reach(tmp_path):

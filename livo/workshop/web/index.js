@@ -1,4 +1,5 @@
 // The list of lessons, and the two ways in: alone, or with a class.
+import { joinForm } from "./join_form.js";
 import { $, announce, ask, button, el, plural, remember, show } from "./dom.js";
 
 async function start() {
@@ -15,28 +16,15 @@ async function start() {
     el("p", { class: "lead" },
       "Each lesson takes 10 to 15 minutes: you predict, you see, you explain. " +
         "Do one alone, or open a room for a class. No accounts, and nobody's name."),
-    join(), el("ol", { class: "lessons" }, payload.lessons.map(card)));
+    joinForm(), el("ol", { class: "lessons" }, payload.lessons.map(card)));
 }
-
-function join() {
-  const input = el("input", { id: "code", autocomplete: "off", autocapitalize: "characters", spellcheck: "false",
-    maxlength: 9, placeholder: "six letters" });
-  return el("form", { class: "card join", onsubmit: async (event) => {
-    event.preventDefault();
-    const code = input.value.toUpperCase().replace(/[\s-]/g, "");
-    const { status, payload } = code ? await ask(`rooms/${encodeURIComponent(code)}`)
-      : { status: 404, payload: { message: "type the six letters that the screen shows" } };
-    if (status === 200) location.href = `room/${code}`;
-    else problem.textContent = payload?.message ?? "The server cannot be reached; try again.";
-  } }, el("label", { for: "code" }, "Join a room"),
-    el("div", { class: "row" }, input, el("button", { type: "submit", class: "main" }, "Join")), problem);
-}
-const problem = el("p", { class: "problem", role: "alert" });
 
 function card(lesson) {
   const paper = (what, title) => el("a", { href: `print/${lesson.id}/${what}` }, title);
   return el("li", { class: "card lesson" },
     el("div", { class: "lesson-text" }, el("h2", {}, `${lesson.order} · ${lesson.title}`), el("p", {}, lesson.goal),
+      lesson.languages.map((one) => el("p", { class: "soft" }, el("a", { href: `lesson/${lesson.id}?lang=${one}`,
+        hreflang: one }, new Intl.DisplayNames([one], { type: "language" }).of(one)))),
       el("p", { class: "soft" }, `${plural(lesson.minutes, "minute")} · print: `, paper("guide", "facilitator guide"),
         ", ", paper("worksheet", "worksheet"), ", ", paper("key", "answer key"))),
     el("div", { class: "actions" },
