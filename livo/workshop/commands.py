@@ -13,6 +13,7 @@ from typing import Any
 from livo.types import InputError
 
 PORT = 7880
+SCRIPTS = Path(__file__).parent / "web"
 ALL = "all"
 
 
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace, load: Callable[[Sequence[str], Any], Mapping[s
     """
     from livo.workshop.lesson import load_lessons
     from livo.workshop.pack import check_lesson, load_pack
+    from livo.workshop.translations import load_translations, missing_words
 
     if args.act == "pack":
         from livo.workshop.build import build_pack
@@ -63,10 +65,14 @@ def run(args: argparse.Namespace, load: Callable[[Sequence[str], Any], Mapping[s
     lessons, pack = {lesson.id: lesson for lesson in load_lessons()}, load_pack()
     for lesson in lessons.values():
         check_lesson(lesson, pack)
+    translations, missing = load_translations(list(lessons.values()))
     if args.act == "check":
-        return "\n".join(
-            f"{one.id:<26}{one.minutes:>3} min  {len(one.steps)} steps  {one.title}" for one in lessons.values()
-        )
+        rows = [f"{one.id:<26}{one.minutes:>3} min  {len(one.steps)} steps  {one.title}" for one in lessons.values()]
+        for language, translated in translations.items():
+            for one in translated.values():
+                check_lesson(one, pack)
+            rows.append(f"{language}: {len(translated)} of {len(lessons)} lessons: {', '.join(translated)}")
+        return "\n".join([*rows, *missing, *missing_words(SCRIPTS)])
     if args.lesson != ALL and args.lesson not in lessons:
         raise InputError(f"there is no lesson {args.lesson!r}; there are: {', '.join(lessons)}, or {ALL}")
     from livo.workshop.printing import write_papers

@@ -8,7 +8,9 @@ from typing import Any
 from livo.workshop.lesson import Ask, Lesson, LessonStep
 from livo.workshop.markdown import inline, to_html
 from livo.workshop.pack import Pack
-from livo.workshop.room import FEWEST, PACES, Place, Room, tally
+from livo.workshop.room import FEWEST, PACES, Place, Room
+from livo.workshop.tallies import tally
+from livo.workshop.traps import for_page
 
 SHEET_COLUMNS = 10
 """Pictures in a row of a sheet, as `livo.workshop.build` stores them."""
@@ -71,6 +73,8 @@ def _ask_json(ask: Ask, pack: Pack, reveal: bool) -> dict[str, Any]:
     if ask.album:
         album = pack.of("albums", ask.album)
         payload["album"] = {"sheet": album["sheet"], "count": len(album["pictures"])}
+    if ask.kind == "prompt":
+        payload["trap"] = for_page(pack.trap)
     if reveal:
         payload |= {"because": to_html(pack.fill(ask.because)), "right": list(ask.right)}
         if ask.truth:
@@ -78,13 +82,14 @@ def _ask_json(ask: Ask, pack: Pack, reveal: bool) -> dict[str, Any]:
     return payload
 
 
-def room_json(room: Room, pack: Pack, visitor: str = "") -> dict[str, Any]:
+def room_json(room: Room, pack: Pack, visitor: str = "", words: Mapping[str, Lesson] | None = None) -> dict[str, Any]:
     """A room as a visitor sees it; without a visitor, as the projector does.
 
     Args:
         visitor: as the store knows them.
+        words: lessons in the visitor's language, by id; those that are not there are English.
     """
-    lesson = room.lesson
+    lesson = _in(words, room)
     running = room.phase in ("open", "closed")
     payload: dict[str, Any] = {
         "lesson": lesson_card(lesson),
@@ -102,15 +107,21 @@ def room_json(room: Room, pack: Pack, visitor: str = "") -> dict[str, Any]:
     }
     if not running or room.hidden or room.over:
         return payload
-    payload["step"] = _step_now(room, pack, visitor)
+    payload["step"] = _step_now(room, pack, visitor, lesson)
     if room.step.ask:
         payload |= _answers_at(room, pack, room.place, room.step.ask, visitor)
     return payload
 
 
-def _step_now(room: Room, pack: Pack, visitor: str) -> dict[str, Any]:
+def _in(words: Mapping[str, Lesson] | None, room: Room) -> Lesson:
+    """The room's lesson in these words."""
+    return words[room.lesson_id].for_room(room.school) if words and room.lesson_id in words else room.lesson
+
+
+def _step_now(room: Room, pack: Pack, visitor: str, lesson: Lesson) -> dict[str, Any]:
     reveal = room.phase == "closed"
-    return step_json(room.step, pack, room.lesson, reveal=reveal, answers=_earlier(room, pack, visitor))
+    step = lesson.steps[min(room.index, len(lesson.steps) - 1)]
+    return step_json(step, pack, lesson, reveal=reveal, answers=_earlier(room, pack, visitor))
 
 
 def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
@@ -118,7 +129,7 @@ def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
     payload = room_json(room, pack)
     lesson, index = room.lesson, min(room.index, len(room.lesson.steps) - 1)
     if payload["step"] is None and not room.over:  # hidden screens hide nothing here
-        payload["step"] = _step_now(room, pack, "")
+        payload["step"] = _step_now(room, pack, "", room.lesson)
     return payload | {
         "steps": [
             {"kind": step.kind, "title": pack.fill(step.title), "minutes": step.minutes, "asks": step.ask is not None}
@@ -138,9 +149,10 @@ def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
 
 def _answers_at(room: Room, pack: Pack, place: Place, ask: Ask, visitor: str) -> dict[str, Any]:
     closed = place in room.closed and not (place == room.place and room.phase == "open")
+    shown = closed or ask.kind == "prompt"  # the game's board is live
     return {
         "mine": room.answers_at(place).get(visitor),
-        "tally": tally(ask, room.values_at(place, pack)) if closed else None,
+        "tally": tally(ask, room.values_at(place, pack), pack) if shown else None,
     }
 
 

@@ -9,12 +9,14 @@ import tempfile
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.responses import RedirectResponse
+from starlette.routing import Mount, Route
 
 from livo.web.serve import listen, qr_terminal, reach_of, run, shown_address
 from livo.workshop.lesson import FOLDER, load_lessons
 from livo.workshop.pack import check_lesson, load_pack
 from livo.workshop.rooms import Rooms
+from livo.workshop.translations import load_translations
 from livo.workshop.web.server import Workshop, build_site
 
 PREFIX = "/workshop"
@@ -36,7 +38,12 @@ def open_workshop(rooms: Path | None = None, base: str = "", lessons: Path = FOL
     pack, found = load_pack(lessons), load_lessons(lessons)
     for lesson in found:
         check_lesson(lesson, pack)
-    return Workshop(found, pack, Rooms(rooms or _default_rooms(), found, pack), base and f"{base}{PREFIX}")
+    translations, _ = load_translations(found, lessons)
+    for translated in (one for group in translations.values() for one in group.values()):
+        check_lesson(translated, pack)
+    return Workshop(
+        found, pack, Rooms(rooms or _default_rooms(), found, pack), base and f"{base}{PREFIX}", translations
+    )
 
 
 def _default_rooms() -> Path:
@@ -52,10 +59,16 @@ def _default_rooms() -> Path:
     return folder
 
 
-def invitation_lines(base: str) -> list[str]:
-    """What a teacher needs in the terminal: the address for the class, and its QR code."""
-    address = f"{base}{PREFIX}/"
-    return [qr_terminal(address), f"Workshop, for everybody in this network: {address}"]
+def invitation_lines(base: str, key: str = "") -> list[str]:
+    """What a teacher needs in the terminal: the address for the class, its QR code, and the host's own link.
+
+    Args:
+        key: of the host's link to the demo; "" where there is none.
+    """
+    lines = [qr_terminal(f"{base}/"), f"Join, for everybody in this network: {base}/"]
+    if key:
+        lines.append(f"The demo, for the host alone: {base}/?host={key}")
+    return [*lines, f"Open a room: {base}{PREFIX}/"]
 
 
 def serve(host: str, port: int, rooms: Path | None, *, lan: bool = False, base_url: str = "") -> str:
@@ -77,7 +90,11 @@ def serve(host: str, port: int, rooms: Path | None, *, lan: bool = False, base_u
         print("\n".join(invitation_lines(base)), file=sys.stderr)
     print(f"The workshop is open at {base}{PREFIX}/ (Ctrl+C stops it)", file=sys.stderr, flush=True)
     try:
-        run(Starlette(routes=[Mount(PREFIX, app=build_site(workshop))]), listening, reach)
+        routes = [
+            Route("/", lambda request: RedirectResponse(f"{PREFIX}/join")),
+            Mount(PREFIX, app=build_site(workshop)),
+        ]
+        run(Starlette(routes=routes), listening, reach)
     finally:
         workshop.rooms.close()
     return "stopped"

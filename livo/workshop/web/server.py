@@ -1,6 +1,6 @@
 """The workshop over HTTP: lessons for anyone, rooms by code, a facilitator by a secret that stands after a link's #.
 
-/                              lessons, and the way into a room
+/                              lessons, and the way into a room; join asks for its code alone
 lesson/ID                      a lesson alone, without any room
 print/ID/{guide,worksheet,key} for paper
 room/CODE                      students; room/CODE/screen the projector; room/CODE/host the facilitator
@@ -14,7 +14,7 @@ import asyncio
 import csv
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,8 +33,10 @@ from livo.web.serve import qr_svg
 from livo.workshop.lesson import Lesson
 from livo.workshop.pack import Pack
 from livo.workshop.printing import PAPERS, paper_html, recap_html
-from livo.workshop.room import Room, summary_rows
+from livo.workshop.room import Room
 from livo.workshop.rooms import Rooms, answer_draft, visitor_of
+from livo.workshop.tallies import summary_rows
+from livo.workshop.translations import Translations
 from livo.workshop.view import host_json, lesson_card, room_json, solo_json
 
 HERE = Path(__file__).parent
@@ -74,10 +76,19 @@ class Workshop:
     Args:
         base: address under which others reach this server, such as http://192.168.1.7:7860/workshop; the one that was
             asked for where it is empty.
+        translations: lessons in other languages; a page asks for one with `?lang=de`.
     """
 
-    def __init__(self, lessons: Sequence[Lesson], pack: Pack, rooms: Rooms, base: str = "") -> None:
+    def __init__(
+        self,
+        lessons: Sequence[Lesson],
+        pack: Pack,
+        rooms: Rooms,
+        base: str = "",
+        translations: Translations | None = None,
+    ) -> None:
         self.lessons = {lesson.id: lesson for lesson in lessons}
+        self.translations: Translations = translations or {}
         self.pack, self.rooms, self.base = pack, rooms, base
         self._guesses, self._joins = Guesses(), Buckets(*JOINS)
         self._edition = hashlib.sha256(repr((lessons, pack.payload)).encode()).hexdigest()[:8]
@@ -92,19 +103,40 @@ class Workshop:
 
     def list_lessons(self, request: Request) -> Response:
         """All lessons, as cards."""
-        return JSONResponse({"lessons": [lesson_card(lesson) for lesson in self.lessons.values()]})
+        return JSONResponse(
+            {
+                "lessons": [
+                    lesson_card(lesson) | {"languages": self._languages(lesson.id)} for lesson in self.lessons.values()
+                ]
+            }
+        )
+
+    def _languages(self, id: str) -> list[str]:
+        return [language for language, lessons in self.translations.items() if id in lessons]
 
     def lesson(self, request: Request) -> Response:
         """A whole lesson, for one alone; solo is in school mode too."""
-        return JSONResponse(solo_json(self._lesson(request).for_room(school=True), self.pack))
+        lesson = self._lesson(request)
+        lesson = self._words(request).get(lesson.id, lesson)
+        return JSONResponse(solo_json(lesson.for_room(school=True), self.pack))
+
+    def _words(self, request: Request) -> Mapping[str, Lesson]:
+        return self.translations.get(request.query_params.get("lang", ""), {})
 
     def paper(self, request: Request) -> Response:
         """The facilitator guide, the worksheet or the answer key."""
         what = request.path_params["what"]
         if what not in PAPERS:
             raise Refused(404, "no_paper", f"there is no such paper; there are: {', '.join(PAPERS)}")
+        lesson = self._lesson(request)
         return HTMLResponse(
-            paper_html(what, self._lesson(request), self.pack, "../../static/print.css", "../../pictures/")
+            paper_html(
+                what,
+                self._words(request).get(lesson.id, lesson),
+                self.pack,
+                "../../static/print.css",
+                "../../pictures/",
+            )
         )
 
     def picture(self, request: Request) -> Response:
@@ -129,13 +161,15 @@ class Workshop:
         if word := bearer(request):
             visitor = visitor_of(_code(request), word)
             self.rooms.seen(number, visitor)
-        mark = f'"{self._edition}.{room.changes}.{room.people[visitor]}.{room.over:d}"'
+        words = self._words(request)
+        edition = f"{self._edition}{request.query_params.get('lang', '')[:8] if words else ''}"
+        mark = f'"{edition}.{room.changes}.{room.people[visitor]}.{room.over:d}"'
         if visitor == "":  # the projector counts answers
-            mark = f'"{self._edition}.{room.seen}.{room.over:d}.{self.rooms.here(number)}"'
+            mark = f'"{edition}.{room.seen}.{room.over:d}.{self.rooms.here(number)}"'
         if request.headers.get("if-none-match") == mark:
             return Response(status_code=304, headers={"etag": mark})
         with self.rooms.lock:
-            payload = room_json(room, self.pack, visitor)
+            payload = room_json(room, self.pack, visitor, words)
         if visitor == "":
             payload |= {
                 "answered": len(room.answers_at(room.place)) + room.simulated,
@@ -180,7 +214,7 @@ class Workshop:
         """What the class answered, as CSV; counts only."""
         _, room = self._hosted(request)
         with self.rooms.lock:
-            rows = summary_rows(room)
+            rows = summary_rows(room, self.pack)
         out = io.StringIO()
         csv.writer(out).writerows(rows)
         return Response(out.getvalue(), media_type="text/csv", headers={"cache-control": "no-store"})
@@ -225,6 +259,7 @@ class Workshop:
         room = "/api/rooms/{code}"
         return [
             Route("/", page("index", "LiVO workshop", style="workshop")),
+            Route("/join", page("join", "Join", style="workshop")),
             Route("/lesson/{lesson}", page("solo", "Lesson", style="workshop")),
             Route("/print/{lesson}/{what}", guarded(self.paper)),
             Route("/room/{code}", page("room", "Workshop room", style="workshop")),
