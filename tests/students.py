@@ -1,6 +1,7 @@
 """Simulated students in a room over real HTTP. `python tests/students.py --help` measures a server.
 
 python tests/students.py --students 30                 the workshop alone, one lesson, a new room
+python tests/students.py --students 300 --kills 5      nothing that was acknowledged may be lost
 python tests/students.py --students 30 --base http://127.0.0.1:7860/workshop     a server that is already open
 """
 
@@ -17,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,8 @@ def value_for(ask: dict[str, Any], rng: random.Random) -> Any:
         return rng.randint(ask["min"], ask["max"])
     if ask["kind"] == "choice":
         return rng.randrange(len(ask["options"]))
+    if ask["kind"] == "prompt":
+        return rng.randrange(len(ask["trap"]["rows"]))
     count = ask["album"]["count"] if "album" in ask else len(ask["items"])
     return [rng.randrange(len(ask["options"])) for _ in range(count)]
 
@@ -95,11 +99,11 @@ class Facilitator:
 
     @property
     def state(self) -> dict[str, Any]:
-        return ask(self.base, f"rooms/{self.code}/host", word=self.secret)
+        return patiently(lambda: ask(self.base, f"rooms/{self.code}/host", word=self.secret))
 
     def act(self, act: str, **more: Any) -> dict[str, Any]:
         body = {"key": secrets.token_hex(8), "act": act, "at": self.state["changes"], **more}
-        return ask(self.base, f"rooms/{self.code}/acts", body, self.secret)
+        return patiently(lambda: ask(self.base, f"rooms/{self.code}/acts", body, self.secret))
 
 
 @dataclass
@@ -120,7 +124,18 @@ class Student:
         self.answered: set[tuple[int, ...]] = set()
 
     async def request(self, path: str, kind: str, body: dict | None = None) -> tuple[int, bytes]:
-        begun = time.perf_counter()
+        """One request, asked again until it is answered: a server may close idle connections, or be killed."""
+        while True:
+            begun = time.perf_counter()
+            try:
+                return await self._request(path, kind, body, begun)
+            except (OSError, asyncio.IncompleteReadError):
+                if self.stream:
+                    self.stream[1].close()
+                self.stream = None
+                await asyncio.sleep(0.2 * self.rng.random())
+
+    async def _request(self, path: str, kind: str, body: dict | None, begun: float) -> tuple[int, bytes]:
         if self.stream is None:
             self.stream = await asyncio.open_connection(self.host, self.port)
         reader, writer = self.stream
@@ -130,14 +145,9 @@ class Student:
             f"authorization: Bearer {self.word}\r\ncontent-type: application/json\r\n"
             f"if-none-match: {self.etag}\r\ncontent-length: {len(data)}\r\n\r\n"
         )
-        try:
-            writer.write(head.encode() + data)
-            await writer.drain()
-            answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        except (OSError, asyncio.IncompleteReadError):
-            writer.close()
-            self.stream = None
-            return await self.request(path, kind, body)  # the server had closed an idle connection, as browsers know
+        writer.write(head.encode() + data)
+        await writer.drain()
+        answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         status = int(answer.split()[1])
         fields = dict(line.split(": ", 1) for line in answer.split("\r\n")[1:] if ": " in line)
         payload = b"" if status == 304 else await reader.readexactly(int(fields.get("content-length", 0)))
@@ -193,11 +203,55 @@ async def run_class(base: str, lesson: str, students: int, seconds: float) -> tu
     return facilitator, diary
 
 
+async def kill_now_and_then(server: Server, kills: int, every: float) -> None:
+    """SIGKILLs in the middle of a lesson; each time the server is started again on its port."""
+    for _ in range(kills):
+        await asyncio.sleep(every)
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(server.wait)
+
+
+def lost(folder: Path, diary: Diary) -> int:
+    """Receipts whose answers the store does not hold."""
+    from livo.web.events import Store
+    from livo.workshop.rooms import FILE, STUDY
+
+    store = Store(f"sqlite:///{folder / FILE}", STUDY)
+    try:
+        return len(set(diary.receipts) - {event.key for event in store.events()})
+    finally:
+        store.close()
+
+
 def percentiles(seconds: Sequence[float]) -> str:
     import numpy as np
 
     p50, p95, p99 = (1000 * float(np.percentile(seconds, q)) for q in (50, 95, 99))
     return f"p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms, n = {len(seconds)}"
+
+
+async def measured(args: argparse.Namespace, server: Server | None) -> Diary:
+    """A whole lesson, with kills in it."""
+    killing = asyncio.create_task(kill_now_and_then(server, args.kills, args.seconds)) if server else None
+    _, diary = await run_class(args.base or server.base, args.lesson, args.students, args.seconds)
+    if killing:
+        killing.cancel()
+    return diary
+
+
+def patiently(call: Callable[[], Any], patience: float = 60) -> Any:
+    """Asks again while the server is away; a refusal is an answer."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def main() -> None:
@@ -206,16 +260,19 @@ def main() -> None:
     parser.add_argument("--lesson", default="the-classifier-is-a-model-too")
     parser.add_argument("--seconds", type=float, default=6, help="how long each question is open (%(default)s)")
     parser.add_argument("--base", help="a workshop that is already open, such as http://127.0.0.1:7860/workshop")
+    parser.add_argument("--kills", type=int, default=0, help="kill and restart the server so often in the lesson")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server = None if args.base else Server(Path(folder), free_port())
         try:
             if server:
                 server.wait()
-            _, diary = asyncio.run(run_class(args.base or server.base, args.lesson, args.students, args.seconds))
+            diary = asyncio.run(measured(args, server))
         finally:
             if server:
                 server.kill()
+        if server:
+            print(f"{args.kills} kills, {lost(Path(folder), diary)} receipts lost")
     print(f"{args.students} students, {len(diary.receipts)} receipts")
     for kind, seconds in diary.seconds.items():
         print(f"{kind}: {percentiles(seconds)}")
