@@ -16,7 +16,8 @@ from livo.web.templates import make_environment
 from livo.workshop.lesson import Lesson, SetWidget
 from livo.workshop.markdown import inline, to_html
 from livo.workshop.pack import Pack
-from livo.workshop.room import Room, closed_questions, tally_rows
+from livo.workshop.room import Room
+from livo.workshop.tallies import closed_questions, tally_rows
 
 HERE = Path(__file__).parent
 STYLE = HERE / "web" / "print.css"
@@ -40,15 +41,22 @@ def paper_html(what: str, lesson: Lesson, pack: Pack, style: str | None = None, 
         return f"data:image/webp;base64,{base64.b64encode((pack.folder / sheet).read_bytes()).decode()}"
 
     return TEMPLATES.get_template(f"{what}.html").render(
-        lesson=lesson, pack=pack, paper=PAPERS[what], kinds=KINDS, style=style, address=address, fact=pack.fact,
+        lesson=lesson, pack=pack, pictured=_pictured, paper=PAPERS[what], kinds=KINDS, style=style,
+        address=address, fact=pack.fact,
         css=None if style else Markup(STYLE.read_text(encoding="utf-8")), words=pack.fill,
         line=lambda text: inline(pack.fill(text)), text=lambda text: to_html(pack.fill(text)),
     )  # fmt: skip
 
 
+def _pictured(lesson: Lesson) -> list[str]:
+    """Sets whose pictures the lesson shows, in their order."""
+    shown = [widget for step in lesson.steps for widget in step.show if isinstance(widget, SetWidget)]
+    return list(dict.fromkeys(name for widget in shown if widget.pictures for name in widget.sets))
+
+
 def recap_html(room: Room, pack: Pack) -> str:
     """What a class saw and answered, as one page that opens without a network: counts only, of five people or more."""
-    questions = [(one, tally_rows([], one.ask, one.tally)) for one in closed_questions(room)]
+    questions = [(one, tally_rows([], one.ask, one.tally)) for one in closed_questions(room, pack)]
     sheets = {name: base64.b64encode((pack.folder / name).read_bytes()).decode() for name in _seen(room, pack)}
     return TEMPLATES.get_template("recap.html").render(
         lessons=list(dict.fromkeys(one.lesson.title for one, _ in questions)), questions=questions, sheets=sheets,
@@ -59,13 +67,9 @@ def recap_html(room: Room, pack: Pack) -> str:
 
 def _seen(room: Room, pack: Pack) -> list[str]:
     """Sheets of pictures of the lessons that ran, in their order."""
-    sheets: dict[str, None] = {}
-    for lesson in dict.fromkeys(one.lesson.id for one in closed_questions(room)):
-        for step in room.lessons[lesson].for_room(room.school).steps:
-            for widget in step.show:
-                if isinstance(widget, SetWidget) and widget.pictures:
-                    sheets |= {str(pack.of("sets", name)["sheet"]): None for name in widget.sets}
-    return list(sheets)
+    lessons = dict.fromkeys(one.lesson.id for one in closed_questions(room, pack))
+    names = [name for id in lessons for name in _pictured(room.lessons[id].for_room(room.school))]
+    return list(dict.fromkeys(str(pack.of("sets", name)["sheet"]) for name in names))
 
 
 def write_papers(lesson: Lesson, pack: Pack, folder: Path) -> list[Path]:

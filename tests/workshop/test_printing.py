@@ -8,9 +8,11 @@ from html import unescape
 
 import pytest
 
+from livo.web.events import Event
 from livo.workshop.lesson import load_lessons
 from livo.workshop.markdown import inline, to_html
-from livo.workshop.printing import PAPERS, paper_html, write_papers
+from livo.workshop.printing import PAPERS, paper_html, recap_html, write_papers
+from livo.workshop.room import Room
 
 LESSONS = load_lessons()
 
@@ -43,6 +45,26 @@ def test_papers_hold_what_the_lesson_file_holds(lesson, pack):
     )
     assert papers["worksheet"].count("<li>") == papers["key"].count("<li>") - judged == questions > 0
     assert papers["worksheet"].count('class="line"') >= questions, "there is room to write"
+    for step in lesson.steps:
+        if step.kind == "predict" and not step.ask.album:
+            assert plain(inline(pack.fill(step.ask.question))) in text["worksheet"], "each prediction has its line"
+    shown = {name for step in lesson.steps for one in step.show if getattr(one, "pictures", 0) for name in one.sets}
+    assert papers["worksheet"].count('class="row-of-ten"') == len(shown)
+    for link in lesson.links:
+        assert plain(inline(link)) in text["guide"]
+
+
+def test_the_recap_is_one_page_of_counts_that_needs_nothing_else(pack):
+    room = Room({lesson.id: lesson for lesson in LESSONS})
+    bodies = [("room", {"lesson": "guess-the-set", "school": True, "secret": "x"}), ("act", {"act": "start"})]
+    bodies += [("answer", {"place": [1, 0, 0], "value": n}) for n in range(5)] + [("act", {"act": "close"})]
+    now = "2999-01-01T00:00:00.000Z"
+    room.fold([Event("w", 1, n, f"a{n}", f"k{n}", kind, body, now, "") for n, (kind, body) in enumerate(bodies, 1)])
+    html = recap_html(room, pack)
+    assert "Guess the set" in html and "The classifier counted" in html
+    assert (
+        html.count("data:image/webp") == 2 and not re.search(r'(?:src|href)="(?!data:)', html) and "<script" not in html
+    )
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.id)
