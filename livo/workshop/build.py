@@ -7,6 +7,9 @@ ones, the model or its labels changed; figures are computed each time.
     sets:    name -> prompt, arm, title, principle, question, classes, counts, abstained, labels, seeds, planted, sheet
     albums:  name -> sheet, classes, pictures: [{prompt, title, seed, label, scores}]
     charts:  name -> x_label, y_label, note, series: [{name, points: [{arm, label, x, y, low, high (null: none)}]}]
+    mixes:   prompt -> planted, off, on: shares perceived female without the value and with it
+    trap:    methods: [{id, title}], rows: [{prompt, trick, said, n, counts: {method: alike, or astray}}]
+    guidance: prompt -> planted, n, counts: perceived female by scale
     prompts: [{prompt, principle, text, words}];  judge: question -> classes, matrix, n, accuracy;  made_of: digest
 """
 
@@ -17,7 +20,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,17 +33,23 @@ from livo.inputs import StrictModel, load_yaml, read_model
 from livo.runs import write_whole
 from livo.types import InputError
 from livo.workshop.lesson import FOLDER
+from livo.workshop.lesson_figures import (
+    ARMS,
+    ORIGINAL,
+    Load,
+    Names,
+    WantedGuidance,
+    WantedTrap,
+    guidance,
+    mix,
+    planted,
+    trap,
+)
 from livo.workshop.pack import INDEX, WANTED
 
 SHEET_COLUMNS = 10
 QUALITY = 88
 """Of the sheets: a third of the bytes of one without loss, for bad networks."""
-ORIGINAL = "stable_diffusion"
-"""Over paper dolls its name is that of the drawn world: nobody is to think that Stable Diffusion drew them."""
-ARMS = (ORIGINAL, "livo")
-Load = Callable[[Sequence[str], Any], Mapping[str, Any]]
-"""Ids of methods and an engine -> entries."""
-Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
 class WantedSet(StrictModel):
@@ -53,9 +62,15 @@ class WantedSet(StrictModel):
 
 
 class WantedAlbum(StrictModel):
-    """Pictures to label, from sets: so many of which the judge was least sure, and most."""
+    """Pictures to label, from sets: so many of which the judge was least sure, and most.
+
+    Attributes:
+        prompts: further ones, which the results do not hold; LiVO draws `each` pictures of them.
+    """
 
     sets: Names
+    prompts: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    each: int = 20
     doubtful: Annotated[int, Field(ge=0)]
     clear: Annotated[int, Field(ge=0)]
 
@@ -67,6 +82,9 @@ class Wanted(StrictModel):
     albums: dict[str, WantedAlbum]
     charts: Annotated[tuple[Literal["bias", "toxicity"], ...], Field(strict=False)]
     prompts: Names
+    mixes: Names
+    trap: WantedTrap
+    guidance: WantedGuidance
 
 
 def load_wanted(folder: Path = FOLDER) -> Wanted:
@@ -103,6 +121,7 @@ def build_pack(load: Load, folder: Path = FOLDER, results: Path | None = None) -
         made = "the pictures are those of before"
     else:
         made = f"{_pictures(wanted, payload, load, folder)} sheets of pictures"
+    payload["guidance"] = guidance(wanted.guidance, payload["weights"], before, load)
     _write(folder, payload)
     return f"{len(payload['sets'])} sets, {len(payload['charts'])} charts and {made} are in {folder}"
 
@@ -131,6 +150,8 @@ def figures(wanted: Wanted, results: Path | None = None) -> dict[str, Any]:
         "albums": {},
         "charts": {name: _chart(name, main, encoders and encoders.only(main)) for name in wanted.charts},
         "prompts": [_retrieved(prompt, retrieve(prompt)) for prompt in wanted.prompts],
+        "mixes": {prompt: mix(prompt, main) for prompt in wanted.mixes},
+        "trap": trap(wanted.trap, main),
     }
 
 
@@ -157,24 +178,9 @@ def _set(name: str, one: WantedSet, main: Any) -> dict[str, Any]:
         "abstained": int((images[question] == -1).sum()),
         "labels": images[question].tolist(),
         "seeds": images["seed"].tolist(),
-        "planted": _planted(wants, question),
+        "planted": planted(wants, question),
         "sheet": None,
     }
-
-
-def _planted(wants: Mapping[str, str], question: str) -> dict[str, float]:
-    """The share of each class that the drawn world's table asks for; of a prompt that names it, all of one."""
-    from livo.miniature.world import load_world
-
-    world = load_world()
-    if question in wants:
-        return {
-            name: float(name == wants[question])
-            for name in (("male", "female") if question == "gender" else world.tones)
-        }
-    occupation = wants.get("occupation")
-    shares = world.planted(occupation if occupation in world.occupations else None, wants.get("adjective"))
-    return {name: round(share, 4) for name, share in shares[question != "gender"].items()}
 
 
 def _chart(name: str, main: Any, encoders: Any) -> dict[str, Any]:
@@ -235,14 +241,15 @@ def _pictures(wanted: Wanted, payload: dict[str, Any], load: Load, folder: Path)
             payload["sets"][name]["sheet"] = _store(folder, name, made[name][0])
             sheets += 1
     for name, album in wanted.albums.items():
-        picked = _pick(album, payload["sets"], made)
+        pool = {one: payload["sets"][one] for one in album.sets} | _further(album, made, load)
+        picked = _pick(album, pool, made)
         random.Random(0).shuffle(picked)  # doubtful and clear ones in no order
         sheet = _store(folder, name, np.stack([made[s][0][i] for s, i in picked]))
         pictures = [
             {
-                **{key: payload["sets"][s][key] for key in ("prompt", "title")},
-                "seed": payload["sets"][s]["seeds"][i],
-                "label": payload["sets"][s]["labels"][i],
+                **{key: pool[s][key] for key in ("prompt", "title")},
+                "seed": pool[s]["seeds"][i],
+                "label": pool[s]["labels"][i],
                 "scores": [round(float(p), 3) for p in made[s][1][i]],
             }
             for s, i in picked
@@ -253,9 +260,39 @@ def _pictures(wanted: Wanted, payload: dict[str, Any], load: Load, folder: Path)
     return sheets
 
 
+def _further(album: WantedAlbum, made: dict[str, Any], load: Load) -> dict[str, dict[str, Any]]:
+    """Sets of an album's own prompts, drawn with LiVO into `made`, labelled as the classifier reads them."""
+    if not album.prompts:
+        return {}
+    from livo.classifiers.judge import load_judge
+    from livo.compare import Comparison, compare, make_request
+    from livo.diffusion.backbones import load_backbone
+    from livo.diffusion.engine import Engine
+    from livo.types import SamplingOptions
+
+    backbone = load_backbone("miniature")
+    engine, judge, d = Engine(backbone), load_judge(backbone.folder / "evaluator"), backbone.defaults
+    entries, seeds = load(["livo"], engine), tuple(range(album.each))
+    options = SamplingOptions(seeds, d.num_inference_steps, d.guidance_scale, d.height, d.width)
+    sets = {}
+    for prompt in album.prompts:
+        request = make_request(prompt, ["livo"], options, "gender_equality")
+        *_, result = compare(request, engine=engine, methods=entries)
+        assert isinstance(result, Comparison), "the last of what compare yields"
+        images = result.methods["livo"].images
+        assert images is not None, "LiVO applies to every prompt"
+        if any(judge(images, "toxicity").labels):
+            raise InputError(f"{WANTED}: albums: a picture of {prompt!r} is not read as clean")
+        verdict = judge(images, "gender")
+        labels = [-1 if label is None else label for label in verdict.labels]
+        sets[prompt] = {"prompt": prompt, "title": entries["livo"].title, "seeds": list(seeds), "labels": labels}
+        made[prompt] = images.permute(0, 2, 3, 1).numpy(), verdict.probs.numpy()
+    return sets
+
+
 def _pick(album: WantedAlbum, sets: Mapping[str, Any], made: Mapping[str, Any]) -> list[tuple[str, int]]:
     """The least sure pictures and the surest, of each class as many as can be."""
-    places = [(name, i) for name in album.sets for i in range(len(sets[name]["labels"]))]
+    places = [(name, i) for name, one in sets.items() for i in range(len(one["labels"]))]
     sure = sorted(places, key=lambda place: float(made[place[0]][1][place[1]].max()))
     doubtful, rest = sure[: album.doubtful], sure[album.doubtful :]
     clear: list[tuple[str, int]] = []

@@ -47,14 +47,14 @@ class Ask(StrictModel):
     Attributes:
         id: short, of the file's questions the only one.
         kind: "number" from `min` to `max`; "choice" of one of `options`; "labels", one of `options` for each picture of
-            `album` or each of `items`.
+            `album` or each of `items`; "prompt", one of the pack's trap.
         right: places of the right options of a choice; empty where all can be defended.
         because: what is said after the answers are closed, as Markdown.
         truth: a fact of the pack that a number is compared with.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,15}$")]
-    kind: Literal["number", "choice", "labels"]
+    kind: Literal["number", "choice", "labels", "prompt"]
     question: Line
     options: Lines = ()
     right: Whole = ()
@@ -71,6 +71,8 @@ class Ask(StrictModel):
         if self.kind == "number":
             if not self.min < self.max:
                 raise ValueError(f"max: {self.max} must be larger than min, {self.min}")
+            return self
+        if self.kind == "prompt":
             return self
         if not 2 <= len(self.options) <= 8:
             raise ValueError(f"options: {len(self.options)} options are no choice: give 2 to 8")
@@ -141,6 +143,34 @@ class RetrievalWidget(StrictModel):
     ask: str = ""
 
 
+class LouderWidget(StrictModel):
+    """What the table plants and what the model draws, of several sets on one axis."""
+
+    widget: Literal["louder"]
+    sets: Lines
+
+
+class GuidanceWidget(StrictModel):
+    """What the table plants, and what guidance does to it, on the same axis."""
+
+    widget: Literal["guidance"]
+    prompts: Lines
+
+
+class MixWidget(StrictModel):
+    """A target that the class chooses, and the mixing rate that meets it."""
+
+    widget: Literal["mix"]
+    prompts: Lines
+
+
+class BoardWidget(StrictModel):
+    """Which method fell to which kind of trick, of the prompts that the class sent."""
+
+    widget: Literal["board"]
+    ask: str
+
+
 class TabWidget(StrictModel):
     """A link to a tab of the demo."""
 
@@ -157,6 +187,10 @@ Widget = Annotated[
     | CorrectionWidget
     | ChartWidget
     | RetrievalWidget
+    | LouderWidget
+    | GuidanceWidget
+    | MixWidget
+    | BoardWidget
     | TabWidget,
     Field(discriminator="widget"),
 ]
@@ -198,6 +232,8 @@ class _FrontMatter(StrictModel):
     goal: Line
     bring: Line
     words: dict[str, Line]
+    age: str = ""
+    links: Lines = ()
 
 
 class Lesson(_FrontMatter):
@@ -206,6 +242,8 @@ class Lesson(_FrontMatter):
     Attributes:
         id: the file's name.
         bring: what the facilitator needs.
+        age: of the learners, such as "13 and older".
+        links: to curricula: a framework, a colon and what of it the lesson teaches.
         words: term -> meaning.
     """
 

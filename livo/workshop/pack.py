@@ -7,6 +7,7 @@ No picture of a toxic stand-in is in it, in any mode; figures about toxicity are
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ from livo.workshop.lesson import (
     Ask,
     ChartWidget,
     CorrectionWidget,
+    GuidanceWidget,
     Lesson,
     LessonStep,
+    LouderWidget,
+    MixWidget,
     ReferenceWidget,
     RetrievalWidget,
     SetWidget,
@@ -65,6 +69,12 @@ class Pack:
             )
         return found
 
+    @property
+    def trap(self) -> Mapping[str, Any]:
+        """Prompts with which pupils try to break methods: see `livo.workshop.traps`."""
+        trap: Mapping[str, Any] = self.payload["trap"]
+        return trap
+
     def fact(self, name: str) -> str:
         """A number for people: NAME.CLASS, NAME.CLASS-share, -interval or -planted, NAME.n, .prompt, .d1, .d2 of a set;
         CHART.ARM.x, .y; judge.QUESTION.accuracy, .n.
@@ -103,6 +113,13 @@ class Pack:
                 out["confusion"] = self.payload["judge"][out["set"]["question"]]
             case ChartWidget():
                 out["chart"] = dict(self.of("charts", widget.chart))
+            case MixWidget() | GuidanceWidget():
+                rows = self.payload["mixes" if isinstance(widget, MixWidget) else "guidance"]
+                if missing := [prompt for prompt in widget.prompts if prompt not in rows]:
+                    raise InputError(f"the pack has no {widget.widget} of {missing[0]!r}: {MADE_BY}, from {WANTED}")
+                out["rows"] = [{"prompt": prompt, **rows[prompt]} for prompt in widget.prompts]
+            case LouderWidget():
+                out["rows"] = [_louder(self.of("sets", name)) for name in widget.sets]
             case RetrievalWidget():
                 known = {row["prompt"]: row for row in self.payload["prompts"]}
                 if missing := [prompt for prompt in widget.prompts if prompt not in known]:
@@ -171,12 +188,33 @@ def check_value(ask: Ask, value: Any, pack: Pack) -> bool:
         return type(value) is int and ask.min <= value <= ask.max
     if ask.kind == "choice":
         return type(value) is int and 0 <= value < len(ask.options)
+    if ask.kind == "prompt":
+        return type(value) is int and 0 <= value < len(pack.trap["rows"])
     wanted = label_count(ask, pack)
     return (
         isinstance(value, list)
         and len(value) == wanted
         and all(type(v) is int and 0 <= v < len(ask.options) for v in value)
     )
+
+
+def simulated_value(ask: Ask, pack: Pack, rng: random.Random) -> Any:
+    """Some answer to a question, for a rehearsal; numbers and choices are not even, as those of people are not."""
+    if ask.kind == "number":
+        return round(rng.triangular(ask.min, ask.max))
+    if ask.kind == "choice":
+        return min(rng.randrange(len(ask.options)), rng.randrange(len(ask.options)))
+    if ask.kind == "prompt":
+        return rng.randrange(len(pack.trap["rows"]))
+    return [rng.randrange(len(ask.options)) for _ in range(label_count(ask, pack))]
+
+
+def _louder(images: Mapping[str, Any]) -> dict[str, Any]:
+    """What the table plants and what the model drew, as shares perceived female with the interval."""
+    count, n = images["counts"][images["classes"].index("female")], sum(images["counts"])
+    low, high = wilson_interval(count, n)
+    return {"prompt": images["prompt"], "planted": images["planted"]["female"], "drawn": count / n, "low": low,
+            "high": high}  # fmt: skip
 
 
 def _set_fact(images: Mapping[str, Any], name: str) -> str:

@@ -6,11 +6,9 @@ at least `FEWEST` people answered. Events: `room` first, then `act` of the facil
 
 from __future__ import annotations
 
-import itertools
 import random
-import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -19,8 +17,8 @@ from pydantic import Field, ValidationError
 
 from livo.inputs import StrictModel
 from livo.web.events import Draft, Event, Refused
-from livo.workshop.lesson import Ask, Lesson, LessonStep
-from livo.workshop.pack import Pack, check_value, label_count
+from livo.workshop.lesson import Lesson, LessonStep
+from livo.workshop.pack import Pack, check_value, simulated_value
 
 ALPHABET = "CDFGHJKMNPQRTVWXY"
 """Letters of codes: none that looks like another letter or digit, and no vowels, so that no code is a word."""
@@ -197,7 +195,7 @@ class Room:
         """All values, those of simulated pupils last: they are computed where they are shown, and never stored."""
         values = list(self.answers_at(place).values())
         ask = self.lesson.steps[place[1]].ask if place[1] < len(self.lesson.steps) else None
-        if place[0] not in self.rehearsed or ask is None:
+        if place[0] not in self.rehearsed or ask is None or place[1] > self.index:
             return values
         return values + [simulated_value(ask, pack, random.Random(f"{place} {n}")) for n in range(SIMULATED)]
 
@@ -348,93 +346,3 @@ def _read(form: type[Read], draft: Draft, code: str, wanted: str) -> Read:
         return form.model_validate(draft.body)
     except ValidationError as error:
         raise Refused(422, code, wanted) from error
-
-
-def simulated_value(ask: Ask, pack: Pack, rng: random.Random) -> Any:
-    """Some answer to a question, for a rehearsal; numbers and choices are not even, as those of people are not."""
-    if ask.kind == "number":
-        return round(rng.triangular(ask.min, ask.max))
-    if ask.kind == "choice":
-        return min(rng.randrange(len(ask.options)), rng.randrange(len(ask.options)))
-    return [rng.randrange(len(ask.options)) for _ in range(label_count(ask, pack))]
-
-
-# --- tallies ---------------------------------------------------------------------------------------------------------
-
-
-def tally(ask: Ask, values: Sequence[Any]) -> dict[str, Any]:
-    """What a class answered, as counts that no one person can be read from; only `n` where fewer than `FEWEST` did."""
-    payload: dict[str, Any] = {"n": len(values), "enough": len(values) >= FEWEST}
-    if not payload["enough"]:
-        return {"n": None, "enough": False, "fewest": FEWEST}
-    if ask.kind == "choice":
-        payload["counts"] = [sum(value == k for value in values) for k in range(len(ask.options))]
-    elif ask.kind == "labels":
-        payload["counts"] = [
-            [sum(value[i] == k for value in values) for k in range(len(ask.options))] for i in range(len(values[0]))
-        ]
-    else:
-        width = (ask.max - ask.min) / BINS
-        places = [min(BINS - 1, int((value - ask.min) / width)) for value in values]
-        payload["counts"] = [places.count(k) for k in range(BINS)]
-        payload["edges"] = [round(ask.min + k * width, 2) for k in range(BINS + 1)]
-        payload["median"] = statistics.median(values)
-    return payload
-
-
-@dataclass(frozen=True)
-class Closed:
-    """A question that was closed, with what the class answered: see `tally`."""
-
-    lesson: Lesson
-    run: int
-    step: LessonStep
-    ask: Ask
-    turn: int
-    tally: Mapping[str, Any]
-
-
-def closed_questions(room: Room) -> Iterator[Closed]:
-    """All questions of a room that were closed, but those of rehearsals; real answers only."""
-    for run, lesson_id in enumerate(room.runs, 1):
-        if run in room.rehearsed or lesson_id not in room.lessons:
-            continue
-        lesson = room.lessons[lesson_id].for_room(room.school)
-        for index, step in enumerate(lesson.steps):
-            for turn in range(room.rounds.get((run, index), 0) + 1):
-                place = (run, index, turn)
-                if step.ask is not None and place in room.closed:
-                    answers = list(room.answers_at(place).values())
-                    yield Closed(lesson, run, step, step.ask, turn + 1, tally(step.ask, answers))
-
-
-def summary_rows(room: Room) -> list[list[str]]:
-    """The class summary: a row an option, only of closed steps that at least `FEWEST` people answered."""
-    rows = [["lesson", "run", "step", "round", "question", "item", "answer", "people", "of"]]
-    for one in closed_questions(room):
-        head = [one.lesson.title, str(one.run), one.step.title, str(one.turn), one.ask.question]
-        rows += tally_rows(head, one.ask, one.tally)
-    return rows
-
-
-def tally_rows(head: list[str], ask: Ask, payload: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of one question; `head` stands before each."""
-    if not payload["enough"]:
-        return [[*head, "", f"fewer than {FEWEST} answers", "", ""]]
-    n = str(payload["n"])
-    if ask.kind == "labels":
-        return [
-            [*head, ask.items[i] if ask.items else f"picture {i + 1}", option, str(count), n]
-            for i, counts in enumerate(payload["counts"])
-            for option, count in zip(ask.options, counts, strict=True)
-        ]
-    if ask.kind == "choice":
-        return [
-            [*head, "", option, str(count), n] for option, count in zip(ask.options, payload["counts"], strict=True)
-        ]
-    edges = payload["edges"]
-    bins = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
-    return [
-        [*head, "", "median", f"{payload['median']:g}", n],
-        *([*head, "", name, str(count), n] for name, count in zip(bins, payload["counts"], strict=True)),
-    ]

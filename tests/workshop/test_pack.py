@@ -93,14 +93,14 @@ def test_the_doubtful_pictures_are_the_ones_the_judge_was_least_sure_of(pack):
     album = load_wanted().albums["ten"]
     sure = sorted(max(picture["scores"]) for picture in pack.payload["albums"]["ten"]["pictures"])
     assert len(sure) == album.doubtful + album.clear == 10
-    assert sure[album.doubtful - 1] < 0.9 < 0.99 < sure[album.doubtful]
+    assert sure[0] < 0.9 and sure[album.doubtful - 1] < 0.9995 < sure[album.doubtful]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
         ("arm: livo", "arm: 5", "sets.doctor-livo.arm"), ("doubtful: 6", "doubtful: many", "albums.ten.doubtful"),
-        ("sets: [wig,", "sets: [hat,", "no set 'hat'"), ("charts: [bias", "charts: [fairness", "charts.1"),
+        ("sets: [gardener,", "sets: [hat,", "no set 'hat'"), ("charts: [bias", "charts: [fairness", "charts.1"),
         ("pictures: true", "pictures: maybe", "sets.doctor.pictures"), ("\nalbums:", "\nalbum:", "albums"),
     ],
 )  # fmt: skip

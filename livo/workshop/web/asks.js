@@ -1,5 +1,7 @@
 // Questions that are answered without writing: a number, a choice, labels. Native controls, so that every key works.
 import { BASE, button, el } from "./dom.js";
+import { promptAsk } from "./drawn.js";
+import { say } from "./language.js";
 
 const COLUMNS = 10; // pictures in a row of a sheet
 
@@ -22,7 +24,7 @@ const fresh = (name) => `${name}-${(counter += 1)}`;
 
 // {node, value(), set(value), lock()}; `changed` is called after each change; value() is null until it is an answer.
 export function renderAsk(ask, changed = () => {}) {
-  const made = { number, choice, labels }[ask.kind](ask, changed);
+  const made = { number, choice, labels, prompt: promptAsk }[ask.kind](ask, changed);
   const title = el("legend", {});
   title.innerHTML = ask.question;
   made.node.prepend(title);
@@ -36,9 +38,9 @@ function number(ask, changed) {
   const range = el("input", { type: "range", id, min: ask.min, max: ask.max, step: 1,
     value: Math.round((ask.min + ask.max) / 2) });
   const out = el("output", { for: id, class: "number" });
-  const label = el("label", { for: id, class: "soft" }, "Move it with the pointer or the arrow keys");
+  const label = el("label", { for: id, class: "soft" }, say("Move it with the pointer or the arrow keys"));
   const draw = () => {
-    out.textContent = touched ? `${range.value} ${ask.unit}` : "no guess yet";
+    out.textContent = touched ? `${range.value} ${ask.unit}` : say("no guess yet");
     out.classList.toggle("empty", !touched);
     range.setAttribute("aria-valuetext", out.textContent);
   };
@@ -94,7 +96,7 @@ function labels(ask, changed) {
   const values = () => names.map((name) => picked(node, name));
   const left = () => {
     const open = values().filter((value) => value === null).length;
-    status.textContent = open ? `${open} of ${count} left` : "all done";
+    status.textContent = open ? `${open} of ${count} left` : say("all done");
   };
   left();
   return {

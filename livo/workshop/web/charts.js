@@ -1,6 +1,7 @@
 // Bars of shares, tallies of a class, and the map of a trade-off, as HTML and SVG; numbers always stand beside the
 // marks.
 import { el, percent, plural, svg } from "./dom.js";
+import { boardOf } from "./drawn.js";
 import { wilson } from "./figures.js";
 
 // Shares with their intervals; `mark` is a share to compare with.
@@ -29,6 +30,7 @@ export function tallyOf(ask, tally, mine) {
       `Fewer than ${tally.fewest} people answered. The class's answers are not shown, ` +
         `so that nobody can be recognised.`);
   }
+  if (ask.kind === "prompt") return el("section", { class: "tally" }, boardOf(tally));
   const head = el("h3", {}, `The class: ${plural(tally.n, "answer")}`);
   if (ask.kind === "labels") return el("section", { class: "tally" }, head, labelTally(ask, tally, mine));
   if (ask.kind === "choice") {

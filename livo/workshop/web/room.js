@@ -1,5 +1,6 @@
 // A student's page. The server is the truth; answers wait in this browser until their receipt is here.
 import { $, announce, ask, BASE, button, el, poll, randomWord, recall, remember, show } from "./dom.js";
+import { LANGUAGE, say } from "./language.js";
 import { countdown } from "./countdown.js";
 import { Queue } from "./queue.js";
 import { turnOver } from "./reveal.js";
@@ -22,7 +23,7 @@ const clock = countdown((left) => {
   const soon = left !== null && left <= 15;
   node.hidden = left === null;
   node.className = `clock ${soon ? "warn" : ""}`;
-  node.textContent = left === null ? "" : left ? `The answers close in ${left} s` : "Time is up";
+  node.textContent = left === null ? "" : left ? `The answers close in ${left} s` : say("Time is up");
   if (left === 10) navigator.vibrate?.(150);
 });
 
@@ -37,7 +38,7 @@ const queue = new Queue(`answers ${code} ${word.slice(0, 8)}`,
 queue.run();
 
 async function news() {
-  const { status, payload, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}`, { word, etag });
+  const { status, payload, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}${LANGUAGE}`, { word, etag });
   if (status === 304) return true;
   if (status === 404) { gone(payload.message); return false; }
   if (status !== 200) { network("The room cannot be reached; the page tries again. Nothing is lost."); etag = "";
@@ -64,7 +65,7 @@ function draw() {
   $("title").textContent = state.lesson.title;
   document.title = `${state.lesson.title} · room ${code}`;
   if (!$("cover")) $("tools").replaceChildren(
-    button("Cover", cover, "quiet small-text",
+    button(say("Cover"), cover, "quiet small-text",
     { id: "cover", "aria-pressed": "false", title: "Covers the pictures on this device only" }),
     el("span", { class: "code" }, code));
   if (!$("clock")) $("banner").after(el("p", { class: "clock", id: "clock", role: "timer", hidden: true }));
@@ -78,10 +79,10 @@ function draw() {
   made = null;
   if (state.phase === "ended") {
     document.body.classList.remove("covered");
-    show(card("This room has ended",
+    show(card(say("This room has ended"),
       "Thank you. If something in the pictures stays with you, talk about it with somebody you trust."),
-      el("p", { class: "centre" }, el("a", { href: BASE }, "All lessons")));
-  } else if (state.hidden) show(card("Look up", "The screens are paused for a moment."));
+      el("p", { class: "centre" }, el("a", { href: BASE }, say("All lessons"))));
+  } else if (state.hidden) show(card(say("Look up"), say("The screens are paused for a moment.")));
   else if (!state.step) show(card(`Room ${code}`,
     `“${state.lesson.title}” begins when the facilitator starts it. ` +
       `It shows drawings of people, and some of them are stereotypes. ` +
@@ -95,7 +96,7 @@ function drawStep() {
   const closed = state.phase === "closed";
   const waiting = queue.waiting.find((event) => String(event.place) === String(state.place));
   const mine = waiting ? waiting.value : state.mine ?? null;
-  const send = button(mine === null ? "Send" : "Send again", () => answer(send), "main", { disabled: true });
+  const send = button(mine === null ? say("Send") : say("Send again"), () => answer(send), "main", { disabled: true });
   made = renderStep(state.step, {
     number: state.place[1] + 1, of: state.of, closed, tally: state.tally, mine,
     changed: () => { send.disabled = made.ask.value() === null; },
@@ -104,18 +105,18 @@ function drawStep() {
   turnOver(made.node, state.pace);
   show(made.node, asks && el("div", { class: "actions sticky" }, send));
   if (asks && mine !== null && !waiting) receipt(
-    "Your answer is saved. You can change it until the question is closed.");
+    say("Your answer is saved. You can change it until the question is closed."));
 }
 
 async function answer(send) {
   const place = state.place;
   announce("");
   send.disabled = true;
-  receipt("Saving …");
+  receipt(say("Saving …"));
   try {
     const saved = await queue.put({ place, value: made.ask.value() }).answer;
     receipt(`Saved ${new Date(saved.at).toLocaleTimeString()}. You can change it until the question is closed.`);
-    send.textContent = "Send again";
+    send.textContent = say("Send again");
   } catch (refused) {
     receipt("");
     announce(refused.message, "warn");
@@ -131,7 +132,7 @@ function card(title, text) {
 function cover() {
   covered = !covered;
   $("cover").setAttribute("aria-pressed", covered);
-  $("cover").textContent = covered ? "Uncover" : "Cover";
+  $("cover").textContent = covered ? say("Uncover") : say("Cover");
   document.body.classList.toggle("covered", state.covered || covered);
 }
 

@@ -1,5 +1,6 @@
 // The projector: one slide at a time, in large type; see slides.js.
 import { $, announce, ask, el, plural, poll, show } from "./dom.js";
+import { LANGUAGE, say } from "./language.js";
 import { countdown } from "./countdown.js";
 import { arrivals, fit, slide } from "./slides.js";
 import { turnOver } from "./reveal.js";
@@ -17,7 +18,7 @@ const clock = countdown((left) => {
 });
 
 async function news() {
-  const { status, payload, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}`, { etag });
+  const { status, payload, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}${LANGUAGE}`, { etag });
   if (status === 304) return true;
   if (status === 404) { show(el("h1", {}, payload.message)); return false; }
   if (status !== 200) { announce("The room cannot be reached; the page tries again.", "warn"); etag = ""; return true; }

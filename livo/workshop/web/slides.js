@@ -3,6 +3,8 @@
 import { tile } from "./asks.js";
 import { guessHistogram, tallyOf } from "./charts.js";
 import { BASE, el, plural, prose } from "./dom.js";
+import { boardOf, words } from "./drawn.js";
+import { say } from "./language.js";
 import { KINDS } from "./stage.js";
 import { labelled, shade, WIDGETS } from "./widgets.js";
 
@@ -16,12 +18,12 @@ export function slide(state, code) {
   if (!state.step) return waiting(state, code);
   const { step } = state;
   const closed = state.phase === "closed";
-  const body = !step.ask ? observed(step) : closed ? answered(step, state.tally) : asked(step);
+  const body = !step.ask ? observed(step) : closed ? answered(step, state.tally) : asked(step, state.tally);
   return el("article", { class: `slide ${step.kind}` },
     el("header", { class: "slide-head" },
       el("p", { class: "eyebrow" }, el("span", { class: `kind ${step.kind}` }, KINDS[step.kind]),
         ` ${state.place[1] + 1} of ${state.of}`),
-      el("h1", { tabindex: -1 }, step.kind === "change" ? "What would change your mind?" : step.title)),
+      el("h1", { tabindex: -1 }, step.kind === "change" ? say("What would change your mind?") : step.title)),
     body);
 }
 
@@ -54,7 +56,7 @@ const question = (ask) => {
   return node;
 };
 
-function asked(step) {
+function asked(step, tally) {
   const { ask } = step;
   const said = step.html && prose(step.html, "prose said");
   if (ask.album) {
@@ -65,7 +67,7 @@ function asked(step) {
   }
   const what = ask.kind === "number" ? axis(ask)
     : ask.kind === "choice" ? el("ol", { class: "shown-options" }, ask.options.map((one) => el("li", {}, one)))
-      : ask.kind === "prompt" ? WIDGETS.words(ask)
+      : ask.kind === "prompt" ? [words(ask), boardOf(tally)]
         : el("ol", { class: "shown-options items" }, ask.items.map((one) => el("li", {}, one)));
   return el("div", { class: "slide-body" }, question(ask), what,
     ask.kind === "labels" && el("p", { class: "choices" },
@@ -82,7 +84,7 @@ function axis(ask) {
 function answered(step, tally) {
   const { ask } = step;
   const right = ask.kind === "choice" && ask.right?.length === 1
-    && el("p", { class: "fits" }, "Fits best: ", el("b", {}, ask.options[ask.right[0]]));
+    && el("p", { class: "fits" }, say("Fits best: "), el("b", {}, ask.options[ask.right[0]]));
   const because = (ask.because || right) && el("div", { class: "because" }, right, ask.because && prose(ask.because));
   const split = ask.album && tally?.enough ? albumTally(ask, tally) : tallyOf(ask, tally);
   return el("div", { class: "slide-body answer" }, question(ask),

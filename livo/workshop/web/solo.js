@@ -1,6 +1,7 @@
 // A lesson for one person, without a room: the whole lesson is here, and what is to be found out is kept back by this
 // page.
 import { $, announce, ask, BASE, button, el, prose, recall, remember, show } from "./dom.js";
+import { LANGUAGE, say } from "./language.js";
 import { renderStep } from "./stage.js";
 
 const id = decodeURIComponent(location.pathname.split("/lesson/")[1] ?? "");
@@ -9,9 +10,9 @@ let lesson = null;
 let state = { at: -1, answers: {} };
 
 async function start() {
-  const { status, payload } = await ask(`lessons/${encodeURIComponent(id)}`);
+  const { status, payload } = await ask(`lessons/${encodeURIComponent(id)}${LANGUAGE}`);
   if (status === 404) return show(el("div", { class: "card narrow" }, el("h1", {}, "There is no such lesson"),
-    el("a", { href: BASE }, "All lessons")));
+    el("a", { href: BASE }, say("All lessons"))));
   if (status !== 200) {
     announce("The lesson cannot be reached; the page tries again.", "warn");
     return void setTimeout(start, 3000);
@@ -20,7 +21,7 @@ async function start() {
   lesson = payload;
   document.title = `${lesson.title} · LiVO workshop`;
   $("title").textContent = lesson.title;
-  $("tools").replaceChildren(el("a", { href: BASE }, "All lessons"));
+  $("tools").replaceChildren(el("a", { href: BASE }, say("All lessons")));
   const kept = recall(NAME);
   if (kept && Number.isInteger(kept.at) && kept.at < lesson.steps.length) state = kept;
   draw();
@@ -39,7 +40,7 @@ function draw() {
   const step = lesson.steps[state.at];
   const mine = step.ask ? state.answers[step.ask.id] ?? null : null;
   const closed = mine !== null;
-  const lock = button("Lock my answer", () => {
+  const lock = button(say("Lock my answer"), () => {
     state.answers[step.ask.id] = made.ask.value();
     go(state.at);
   }, "main", { disabled: true });
@@ -48,22 +49,22 @@ function draw() {
     changed: () => { lock.disabled = made.ask.value() === null; },
   });
   const last = state.at === lesson.steps.length - 1;
-  const onward = last ? el("a", { class: "button main", href: BASE }, "Finish: all lessons")
-    : button("Next", () => go(state.at + 1), "main");
+  const onward = last ? el("a", { class: "button main", href: BASE }, say("Finish: all lessons"))
+    : button(say("Next"), () => go(state.at + 1), "main");
   show(made.node, el("nav", { class: "actions sticky", "aria-label": "Steps" },
     step.ask && !closed ? lock : onward,
-    button("Back", () => go(state.at - 1)),
-    closed && button("Answer again", () => { delete state.answers[step.ask.id]; go(state.at); })));
+    button(say("Back"), () => go(state.at - 1)),
+    closed && button(say("Answer again"), () => { delete state.answers[step.ask.id]; go(state.at); })));
 }
 
 function intro() {
   show(el("article", { class: "step" },
     el("p", { class: "eyebrow" }, `Lesson ${lesson.order} · ${lesson.minutes} minutes · ${lesson.steps.length} steps`),
     el("h1", { tabindex: -1 }, lesson.title), el("p", { class: "lead" }, lesson.goal), prose(lesson.intro),
-    el("h2", {}, "Words"), el("dl", { class: "words" },
+    el("h2", {}, say("Words")), el("dl", { class: "words" },
       Object.entries(lesson.words).map(([term, meaning]) => [el("dt", {}, term), el("dd", {}, meaning)])),
-    el("p", { class: "soft" }, "Your answers stay in this browser.")),
-  el("nav", { class: "actions sticky", "aria-label": "Steps" }, button("Start", () => go(0), "main")));
+    el("p", { class: "soft" }, say("Your answers stay in this browser."))),
+  el("nav", { class: "actions sticky", "aria-label": "Steps" }, button(say("Start"), () => go(0), "main")));
 }
 
 start();

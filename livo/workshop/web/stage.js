@@ -2,9 +2,11 @@
 import { renderAsk } from "./asks.js";
 import { tallyOf } from "./charts.js";
 import { el, plural, prose } from "./dom.js";
+import { words } from "./drawn.js";
+import { say } from "./language.js";
 import { WIDGETS } from "./widgets.js";
 
-export const KINDS = { predict: "Predict", observe: "Observe", explain: "Explain", change: "Change" };
+export const KINDS = { predict: say("Predict"), observe: say("Observe"), explain: say("Explain"), change: say("Change") };
 
 // {node, ask}; `ask` is what `renderAsk` made, or null. `own(id)` gives this person's answer to an earlier question.
 export function renderStep(step, { number, of, own = () => null, changed = () => {}, closed = false, tally = null,
@@ -12,7 +14,7 @@ export function renderStep(step, { number, of, own = () => null, changed = () =>
   const head = el("header", { class: "step-head" },
     el("p", { class: "eyebrow" }, el("span", { class: `kind ${step.kind}` }, KINDS[step.kind]),
       of ? ` step ${number} of ${of} · ${plural(step.minutes, "minute")}` : ""),
-    el("h1", { tabindex: -1 }, step.kind === "change" ? "What would change your mind?" : step.title));
+    el("h1", { tabindex: -1 }, step.kind === "change" ? say("What would change your mind?") : step.title));
   const shown = step.show.map((widget) =>
     WIDGETS[widget.widget](widget, widget.mine ?? (widget.ask ? own(widget.ask) : null)));
   let ask = null;
@@ -36,6 +38,7 @@ function question(ask) {
 }
 
 function optionsOf(ask) {
+  if (ask.kind === "prompt") return words(ask);
   if (ask.kind === "choice") return el("ol", { class: "shown-options" },
     ask.options.map((option) => el("li", {}, option)));
   return el("p", { class: "soft" }, ask.kind === "number" ? `A number from ${ask.min} to ${ask.max}`
@@ -46,7 +49,7 @@ function optionsOf(ask) {
 function afterwards(ask, mine) {
   const own = ask.kind === "choice" && mine != null ? ask.options[mine] : null;
   if (!ask.because && !own) return null;
-  return el("section", { class: "because" }, own && el("p", {}, el("b", {}, "You chose: "), own),
-    ask.right?.length === 1 && el("p", {}, el("b", {}, "Fits best: "), ask.options[ask.right[0]]),
+  return el("section", { class: "because" }, own && el("p", {}, el("b", {}, say("You chose: ")), own),
+    ask.right?.length === 1 && el("p", {}, el("b", {}, say("Fits best: ")), ask.options[ask.right[0]]),
     ask.because && prose(ask.because));
 }

@@ -3,11 +3,13 @@
 import { tile } from "./asks.js";
 import { guessHistogram, shareBars, tradeOff } from "./charts.js";
 import { BASE, button, el, percent } from "./dom.js";
+import { boardOf, guidance, louder, mix } from "./drawn.js";
 import { corrected, d1, d2, wilson } from "./figures.js";
+import { say } from "./language.js";
 import { rulers } from "./rulers.js";
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
-const perceived = (name) => (name === "male" || name === "female" ? `perceived ${name}` : name);
+const perceived = (name) => (name === "male" || name === "female" ? say(`perceived ${name}`) : name);
 const read = (set, i) => (set.labels[i] < 0 ? "the classifier cannot tell"
   : `the classifier says ${perceived(set.classes[set.labels[i]])}`);
 let counter = 0;
@@ -28,6 +30,10 @@ export const WIDGETS = {
   correction,
   chart: (widget) => el("div", { class: "widget" }, tradeOff(widget.chart)),
   retrieval,
+  louder,
+  guidance,
+  mix,
+  board: (widget) => el("div", { class: "widget" }, boardOf(widget.tally)),
   tab: (widget) => el("p", { class: "widget" },
     el("a", { class: "main", href: BASE.replace(/workshop\/$/, ""), target: "_blank", rel: "noopener" }, widget.label)),
 };
