@@ -192,7 +192,7 @@ def test_the_summary_holds_counts_of_closed_steps_with_five_answers_only(play):
     play.act("close").act("next").act("next")
     for n in range(4):
         play.answer(f"visitor-{n}", 1)
-    rows = summary_rows(play.act("close").room)
+    rows = summary_rows(play.act("close").room, play.pack)
     text = "\n".join(map(str, rows))
     assert "median" in text and rows[1][-1] == "6" and "fewer than 5 answers" in text and "visitor" not in text
     assert len([row for row in rows if row[2] == "Where does the habit come from?"]) == 1, (
