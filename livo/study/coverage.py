@@ -105,16 +105,22 @@ def figures(study: SimulatedStudy, *, draws: int = 1_000) -> Iterator[tuple[str,
         yield "log strength", fit.estimates(study.duel_raters, study.duel_prompts)["0"]
 
 
-def truths(world: Population, raters: int) -> dict[str, float]:
-    """What the figures of a study with endless prompts are; of as many raters where their number matters."""
+def truths(world: Population, raters: int, exactness: float = 1.0) -> dict[str, float]:
+    """What the figures of a study with endless prompts are; of as many raters where their number matters.
+
+    Args:
+        exactness: the share of the simulation that is done.
+    """
     rng = np.random.default_rng(1)
     spread = np.hypot(np.hypot(world.raters, world.prompts), np.hypot(world.within, world.rest))
-    latent = np.array(world.means)[:, None] + rng.normal(0, spread, (METHODS, 2_000_000))
+    latent = np.array(world.means)[:, None] + rng.normal(0, spread, (METHODS, int(2_000_000 * exactness)))
     means = np.clip(np.round(latent / 25) * 25, 0, 100).mean(axis=1)
     # Labels and alpha depend on who the raters are: the mean over many fives is meant.
-    others = [dict(figures(draw_study(world, raters, 300, rng, pairs=False), draws=2)) for _ in range(200)]
+    others = [
+        dict(figures(draw_study(world, raters, 300, rng, pairs=False), draws=2)) for _ in range(int(200 * exactness))
+    ]
     over_raters = {name: float(np.mean([other[name].value for other in others])) for name in others[0]}
-    duels = draw_study(world, raters, 4_000, rng).duels
+    duels = draw_study(world, raters, int(4_000 * exactness), rng).duels
     return over_raters | {
         "mean rating": float(means[0]),
         "difference of two methods": float(means[0] - means[1]),
