@@ -85,9 +85,10 @@ class Precision:
         if min(self.raters, self.prompts) < LEAST:
             return None
         least, shift = student(self._df), abs(gap) / self.error
-        if shift > CERTAIN:  # where the distribution's tails are no numbers any more
+        if shift > CERTAIN:
             return 1.0
-        return float(1 - nctdtr(self._df, shift, least) + nctdtr(self._df, shift, -least))
+        other_way = nctdtr(self._df, shift, -least) if shift < 4 else 0.0  # beyond, below 1e-7 and at times no number
+        return float(1 - nctdtr(self._df, shift, least) + other_way)
 
     def detectable(self, power: float = POWER) -> float | None:
         """The smallest gap that is found with such power; None where a report prints no interval."""

@@ -57,6 +57,17 @@ def test_unshared_prompts_do_not_drop_out():
     assert apart.error > 1.1 * shared.error
 
 
+@pytest.mark.parametrize("raters", [5, 6, 20, 200, 1_000])
+@pytest.mark.parametrize("prompts", [5, 12, 500])
+def test_every_size_of_study_can_be_planned(raters, prompts):
+    """The tails of Student's distribution off its centre are at times no numbers."""
+    for ratings in (1, 30, 100_000):
+        plan = balanced_difference(raters, prompts, ratings)
+        assert plan.power(plan.detectable()) == pytest.approx(0.8, abs=0.01)
+        powers = [plan.power(k * plan.error) for k in (0, 1, 2, 4, 6, 8, 9)]
+        assert powers == sorted(powers) and powers[0] == pytest.approx(0.05, abs=0.001) and powers[-1] == 1
+
+
 def test_below_five_raters_or_prompts_nothing_is_promised():
     for few in (balanced_difference(4, 12, 100), balanced_difference(12, 4, 100)):
         assert few.half_width is None and few.power(50) is None and few.detectable() is None
