@@ -1,52 +1,42 @@
-"""Simulated raters over real HTTP, and small studies for them. `python tests/raters.py --help` measures a server.
-
-python tests/raters.py --raters 200 --items 60                    one server process, latency, all receipts in the store
-python tests/raters.py --raters 200 --items 60 --kills 20         the server is killed while they rate
-python tests/raters.py --raters 200 --items 60 --app --busy       beside the demo, whose generator works throughout
-python tests/raters.py ... --store postgresql+psycopg://HOST/NAME
-"""
+"""Simulated raters over real HTTP, and small studies for them. `python -m tests.rating_siege` measures a server."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from livo.principles import find_principle
+from livo.study.build import make_study
+from livo.study.session import own_body
+from livo.study.sources import SourcePicture
+from livo.study.study_file import Study, StudyFolder, load_study
+from livo.web.events import Store
+
 ROOT = Path(__file__).resolve().parents[1]
-if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-
-from livo.principles import find_principle  # noqa: E402
-from livo.study.build import SourcePicture, make_study  # noqa: E402
-from livo.study.session import own_body  # noqa: E402
-from livo.study.study_file import Study, StudyFolder, load_study  # noqa: E402
-from livo.web.events import Store, default_url  # noqa: E402
-
 METHODS = {"stable_diffusion": "Stable Diffusion", "uce": "UCE", "livo": "LiVO"}
-PATIENCE = 60
+PATIENCE = 180
 """Seconds after which a rater gives a server up."""
 PROMPTS = ("doctor", "nurse", "pilot", "baker", "clown", "judge")
 
 
 def make_folder(
-    path: Path, *, methods: int = 3, prompts: int = 4, toxic: int = 0, seeds: int = 3, **fields
+    path: Path, *, methods: int = 3, prompts: int = 4, toxic: int = 0, seeds: int = 3, examples: int = 0, **fields
 ) -> StudyFolder:
     """A study of tiny noise images; `toxic` prompts ask for zombies. The "judge" reads every occupation rightly."""
     pictures, rng = [], np.random.default_rng(0)
@@ -68,6 +58,13 @@ def make_folder(
                 pictures.append(
                     SourcePicture(file, prompt, method, seed, principle, "zombie" if p >= prompts else "", judge)
                 )
+    for number in range(examples):  # with the instructions, and what is right on a slider
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(
+            file := source / f"example-{number}.png"
+        )
+        expected = {"consistency_100": (75.0, 100.0)}
+        check = {"use": "example", "expected": expected, "explanation": "All of it is there."}
+        pictures.append(SourcePicture(file, "a photo of a baker", "drawn", number, None, **check))
     make_study(path, Study(**{"title": "Rating pictures", **fields}), pictures, METHODS)
     return load_study(path)
 
@@ -107,8 +104,13 @@ class Rater:
             writer.write(head.encode() + data)
             await writer.drain()
             answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-            size = int(next(line.split(":")[1] for line in answer.split("\r\n") if line.startswith("content-length")))
-            return int(answer.split()[1]), await reader.readexactly(size)
+            status = int(answer.split()[1])
+            if sizes := [line.split(":")[1] for line in answer.split("\r\n") if line.startswith("content-length")]:
+                return status, await reader.readexactly(int(sizes[0]))
+            body = await reader.read()  # until it closes, as where the demo says that it opens in a moment
+            writer.close()
+            self.stream = None
+            return status, body
         except BaseException:
             writer.close()
             self.stream = None
@@ -135,7 +137,7 @@ class Rater:
                 self.diary.retries += 1
                 await asyncio.sleep(min(0.1 * 2 ** min(turn, 5), 1) * (0.5 + self.rng.random()))
                 continue
-            if status >= 500:
+            if status >= 500 or (status >= 400 and b'"code"' not in payload):  # as the pages do: not from us, so again
                 self.diary.retries += 1
                 await asyncio.sleep(0.2)
                 continue
@@ -246,12 +248,10 @@ class Server:
             ):
                 return
             with contextlib.suppress(OSError):
-                import http.client
-
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
                 connection.request("GET", "/study/none/")
-                connection.getresponse()
-                return
+                if connection.getresponse().status < 500:  # the demo's port answers before the demo does
+                    return
             time.sleep(0.05)
         raise AssertionError("the server did not start")
 
@@ -287,6 +287,7 @@ async def run_raters(
         await asyncio.sleep(every * (0.5 + random.random()))
         server.kill()
         server.start()
+        await asyncio.to_thread(server.wait)  # else a slow start would be killed before anybody is served
     await work
     return diary
 
@@ -310,82 +311,3 @@ def account(folder: StudyFolder, url: str, diary: Diary) -> dict[str, int]:
         "problems": len(problems),
         "retries": diary.retries,
     }
-
-
-def percentiles(seconds: Sequence[float]) -> str:
-    if not seconds:
-        return "-"
-    p50, p95, p99 = (1000 * float(np.percentile(seconds, q)) for q in (50, 95, 99))
-    return f"p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms, n = {len(seconds)}"
-
-
-class Busy:
-    """Comparisons one after another on the demo's own queue, until it is left."""
-
-    def __init__(self, port: int) -> None:
-        self.base, self.stop, self.done = f"http://127.0.0.1:{port}/gradio_api", False, 0
-
-    def run(self) -> None:
-        with urllib.request.urlopen(self.base.removesuffix("/gradio_api") + "/config") as response:
-            config = json.load(response)
-        index = next(i for i, d in enumerate(config["dependencies"]) if len(d["inputs"]) == 7)
-        while not self.stop:
-            session = uuid.uuid4().hex[:12]
-            data = ["a photo of a doctor", "auto", "stable_diffusion,livo,uce", 0, 8, 20, 4.0]
-            body = json.dumps({"data": data, "fn_index": index, "session_hash": session}).encode()
-            request = urllib.request.Request(f"{self.base}/queue/join", body, {"content-type": "application/json"})
-            urllib.request.urlopen(request).read()
-            with urllib.request.urlopen(f"{self.base}/queue/data?session_hash={session}") as stream:
-                for line in stream:
-                    if b"process_completed" in line or self.stop:
-                        self.done += b'"success":true' in line.replace(b" ", b"")
-                        break
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--raters", type=int, default=200)
-    parser.add_argument("--items", type=int, default=60)
-    parser.add_argument("--think", type=float, default=2.0, help="mean seconds before an answer (%(default)s)")
-    parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--every", type=float, default=6.0, help="mean seconds between kills (%(default)s)")
-    parser.add_argument("--app", action="store_true", help="the demo's process serves the study")
-    parser.add_argument("--busy", action="store_true", help="the demo generates throughout")
-    parser.add_argument("--store")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = make_folder(
-            Path(scratch) / "study", prompts=10, seeds=6, raters=args.raters, ratings_per_rater=args.items,
-            questions=("consistency_5",), training=0, gold_every=0
-        )  # fmt: skip
-        port = free_port()
-        server = Server(folder.path, port, app=args.app, store=args.store)
-        try:
-            server.wait()
-            busy = Busy(port)
-            if args.busy:
-                import threading
-
-                threading.Thread(target=busy.run, daemon=True).start()
-                time.sleep(2)
-            begun = time.monotonic()
-            diary = asyncio.run(
-                run_raters(folder, port, args.raters, args.items, args.think, server, args.kills, args.every)
-            )
-            seconds = time.monotonic() - begun
-            busy.stop = True
-        finally:
-            server.kill()
-        counts = account(folder, args.store or default_url(folder.path), diary)
-        print(
-            f"{args.raters} raters x {args.items} items in {seconds:.0f} s, {args.kills} kills, "
-            f"{busy.done} comparisons meanwhile"
-        )
-        print(", ".join(f"{name} {n}" for name, n in counts.items()))
-        for kind, times in diary.seconds.items():
-            print(f"{kind}: {percentiles(times)}")
-    return int(bool(counts["lost"] or counts["doubled"] or counts["changed"] or counts["problems"]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
