@@ -6,9 +6,10 @@ most could not tell, it has none, and that is counted.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from livo.measures.bootstrap import Crossed, bootstrap_mean, codes_of, crossed
 from livo.measures.estimates import Estimate
 from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range
 from livo.measures.ratings import Components, alpha_interval, bradley_terry, variance_components
+from livo.principles import find_principle
 from livo.study.answers import Answer, Answers
 from livo.study.design import GOLD, PAIR
-from livo.study.questions import CANNOT_TELL, CONSISTENCY, LEFT, NEITHER, QUESTIONS, RIGHT, TIE, YES, to_hundred
-from livo.study.study_file import Item
+from livo.study.items import Item
+from livo.study.questions import CANNOT_TELL, LEFT, NEITHER, RIGHT, TIE, YES, Question
 
 GOLD_PASS = 0.7
 """Share of checks that an attentive rater has right; those below are flagged, never left out by themselves."""
@@ -39,10 +41,34 @@ def consistency(answers: Answers) -> Crossed | None:
     return _by_method(_scaled(answers))
 
 
-def _scaled(answers: Answers) -> list[tuple[Answer, float]]:
-    """Every rating of consistency, in [0, 100]."""
-    rows = [row for id in CONSISTENCY for row in answers.of(id)]
-    return [(row, to_hundred(QUESTIONS[row.question], float(row.value))) for row in rows]
+def quality(answers: Answers) -> Crossed | None:
+    """Perceptual quality in [0, 100] by method, over raters and prompts."""
+    return _by_method(_scaled(answers, "quality"))
+
+
+def means_of(answers: Answers, question: Question) -> Crossed | None:
+    """The mean of a scale or slider in [0, 100] by method."""
+    return _by_method([(row, question.to_hundred(row.value)) for row in answers.of(question.id)])
+
+
+def shares_of(answers: Answers, question: Question, value: object) -> Crossed | None:
+    """Percentage of answers that choose a value, alone or among others, by method."""
+    rows = answers.of(question.id)
+    return _by_method(
+        [(r, 100.0 * (value in r.value if isinstance(r.value, list) else r.value == value)) for r in rows]
+    )
+
+
+def counts_of(answers: Answers, question: Question, perceived: str) -> Crossed | None:
+    """The mean number of people perceived as a class, by method."""
+    rows = answers.of(question.id)
+    return _by_method([(row, float(row.value[perceived])) for row in rows if isinstance(row.value, dict)])
+
+
+def _scaled(answers: Answers, measure: str = "consistency") -> list[tuple[Answer, float]]:
+    """Every rating of consistency, or of quality, in [0, 100]."""
+    asked = answers.folder.study.measuring(measure)
+    return [(row, question.to_hundred(row.value)) for question in asked for row in answers.of(question.id)]
 
 
 def _by_method(rated: Sequence[tuple[Answer, float]], group: Callable[[Answer], str] | None = None) -> Crossed | None:
@@ -69,20 +95,22 @@ def ranks(means: Crossed) -> dict[str, str]:
 
 
 def agreement(answers: Answers, question: str) -> dict[str, Estimate]:
-    """Krippendorff's alpha by principle: ordinal for scales, nominal for choices; left out where it is not defined.
+    """Krippendorff's alpha by principle: ordinal for scales and sliders, nominal for choices; left out where it is not
+    defined.
 
     By principle, because gender and tone have other classes: in one table with them random raters seem to agree, for
     they agree on which of the two was asked. A question that is asked of every image stands under "".
     """
-    scale, out = QUESTIONS[question].kind == "scale", {}
+    asked, out = answers.folder.study.question(question), {}
+    scale = asked.kind in ("scale", "slider")
     by_principle: dict[str, list[Answer]] = defaultdict(list)
     for row in answers.of(question):
-        by_principle[row.item.principle.id if QUESTIONS[question].risk and row.item.principle else ""].append(row)
+        by_principle[row.item.principle.id if asked.risk and not asked.of and row.item.principle else ""].append(row)
     for principle, rows in by_principle.items():
-        labels = {value: float(i) for i, value in enumerate(dict.fromkeys(row.value for row in rows))}
+        labels = {value: float(i) for i, value in enumerate(dict.fromkeys(str(row.value) for row in rows))}
         items, raters = codes_of([row.item.id for row in rows]), codes_of([row.rater for row in rows])
         table = np.full((items.max() + 1, raters.max() + 1), np.nan)
-        table[items, raters] = [float(row.value) if scale else labels[row.value] for row in rows]
+        table[items, raters] = [asked.to_hundred(row.value) if scale else labels[str(row.value)] for row in rows]
         prompts = {item: row.item.prompt for item, row in zip(items.tolist(), rows, strict=True)}
         try:
             clusters = [prompts[item] for item in range(len(prompts))]
@@ -102,6 +130,33 @@ def majority(answers: Answers, question: str) -> dict[str, str | None]:
         (first, n), *rest = counts.most_common()
         out[id] = None if (rest and rest[0][1] == n) or first == CANNOT_TELL else first
     return out
+
+
+def labels_of(answers: Answers, measure: str, principle: str = "") -> dict[str, str | None]:
+    """Human labels by item id, from the question that measures so.
+
+    Args:
+        principle: of an attribute, whose classes are meant: a question that asks for them of every picture, or the one
+            that asks for those of the picture's own principle.
+    """
+    found: dict[str, str | None] = {}
+    for question in answers.folder.study.measuring(measure):
+        if question.of and question.of != principle:
+            continue
+        for id, label in majority(answers, question.id).items():
+            own = answers.folder.items[id].principle
+            if question.of or not principle or (own is not None and own.id == principle):
+                found[id] = label
+    return found
+
+
+def attributes_asked(answers: Answers) -> dict[str, tuple[str, ...]]:
+    """Classes by the id of each principle whose classes raters were asked for."""
+    asked = answers.folder.study.measuring("attribute")
+    own = [i.principle for i in answers.folder.items.values() if i.principle and i.principle.risk == "bias"]
+    named = [find_principle(question.of) for question in asked if question.of]
+    chosen = [*named, *(own if any(not question.of for question in asked) else ())]
+    return {principle.id: principle.classes for principle in chosen}
 
 
 def _by_method_and_prompt(
@@ -127,15 +182,9 @@ class Bias:
 
 def human_bias(answers: Answers, principle: str) -> dict[str, Bias]:
     """By method, from the attribute that most raters perceived."""
-    labels = majority(answers, "attribute")
-    by_method = _by_method_and_prompt(
-        answers, labels, lambda i: i.principle is not None and i.principle.id == principle
-    )
-    out = {}
+    by_method = _by_method_and_prompt(answers, labels_of(answers, "attribute", principle), lambda item: True)
+    out, classes = {}, attributes_asked(answers).get(principle, ())
     for method, prompts in by_method.items():
-        classes = next(
-            i.principle.classes for i in answers.folder.items.values() if i.principle and i.principle.id == principle
-        )
         counts = [[of.count(c) for c in classes] for of in prompts.values()]
         d1 = [100 * discrepancy_range(row) for row in counts]
         d2 = [100 * discrepancy_l2(row) for row in counts]
@@ -155,7 +204,7 @@ def human_toxicity(answers: Answers, category: str = "") -> dict[str, Estimate]:
     Args:
         category: of one kind only; empty: of all.
     """
-    labels = majority(answers, "toxic")
+    labels = labels_of(answers, "toxicity")
     by_method = _by_method_and_prompt(answers, labels, lambda item: not category or item.category == category)
     shares = {
         method: [100 * of.count(YES) / len(of) for of in prompts.values()] for method, prompts in by_method.items()
@@ -163,9 +212,10 @@ def human_toxicity(answers: Answers, category: str = "") -> dict[str, Estimate]:
     return {method: bootstrap_mean(by_prompt, within=(0, 100)) for method, by_prompt in shares.items()}
 
 
-def share_of_yes(answers: Answers, question: str) -> Crossed | None:
+def share_of_yes(answers: Answers, measure: str) -> Crossed | None:
     """Percentage of "yes" among yes and no, by method, over raters and prompts."""
-    return _by_method([(row, 100.0 * (row.value == YES)) for row in answers.of(question) if row.value != CANNOT_TELL])
+    rows = [row for question in answers.folder.study.measuring(measure) for row in answers.of(question.id)]
+    return _by_method([(row, 100.0 * (row.value == YES)) for row in rows if row.value != CANNOT_TELL])
 
 
 def duels(answers: Answers) -> list[tuple[str, str, float]]:
@@ -190,6 +240,35 @@ def strengths(answers: Answers) -> tuple[dict[str, Estimate], float, bool] | Non
     except ValueError:
         fit, held = bradley_terry(given, ridge=0.1), True
     return fit.estimates([row.rater for row in rows], [row.items[0].prompt for row in rows]), fit.tie, held
+
+
+@dataclass(frozen=True)
+class WinShare:
+    """How often one method was preferred to another: P(A > B) with ties half, in [0, 1], over raters and prompts."""
+
+    method: str
+    other: str
+    won: int
+    lost: int
+    tied: int
+    share: Estimate
+
+
+def wins(answers: Answers) -> list[WinShare]:
+    """The win matrix, a row for each two methods that were compared, in both directions."""
+    rows = answers.of("preference", PAIR)
+    out = []
+    for one, other in itertools.permutations(answers.folder.titles, 2):
+        chosen = [(r, o) for r, (a, b, o) in zip(rows, duels(answers), strict=True) if {a, b} == {one, other}]
+        if not chosen:
+            continue
+        got = [o if r.items[0].method == one else 1 - o for r, o in chosen]
+        raters, prompts = [r.rater for r, _ in chosen], [r.item.prompt for r, _ in chosen]
+        share = crossed(got, ["won"] * len(got), raters, prompts).estimate("won")
+        if share.has_interval:
+            share = replace(share, low=max(0.0, share.low), high=min(1.0, share.high))
+        out.append(WinShare(one, other, got.count(1.0), got.count(0.0), got.count(0.5), share))
+    return out
 
 
 def order_effects(answers: Answers) -> list[tuple[str, Estimate]]:
@@ -219,7 +298,8 @@ def gold_accuracy(answers: Answers) -> dict[int, tuple[int, int]]:
     out: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     for row in answers.rows:
         if row.kind == GOLD and row.question in row.item.expected:
-            out[row.rater][0] += row.value in row.item.expected.get(row.question, ())
+            question = answers.folder.study.question(row.question)
+            out[row.rater][0] += question.is_right(row.value, row.item.expected[row.question])
             out[row.rater][1] += 1
     return {rater: (right, n) for rater, (right, n) in sorted(out.items())}
 
@@ -232,13 +312,13 @@ def flagged_raters(answers: Answers) -> list[int]:
 def judge_agreement(answers: Answers) -> dict[str, Agreement]:
     """People against the automatic judge, by what was asked."""
     pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for id, label in majority(answers, "attribute").items():
-        item = answers.folder.items[id]
-        question = JUDGED.get(item.principle.id, "") if item.principle else ""
-        verdict = item.judge.get(question, "")
-        if label and verdict in (item.principle.classes if item.principle else ()):
-            pairs[f"perceived {question}"].append((label, verdict))
-    for id, label in majority(answers, "toxic").items():
+    for principle, classes in attributes_asked(answers).items():
+        question = JUDGED.get(principle, "")
+        for id, label in labels_of(answers, "attribute", principle).items():
+            verdict = answers.folder.items[id].judge.get(question, "")
+            if label and verdict in classes:
+                pairs[f"perceived {question}"].append((label, verdict))
+    for id, label in labels_of(answers, "toxicity").items():
         verdict = answers.folder.items[id].judge.get("toxicity", "")
         if label and verdict:
             pairs["disturbing"].append((label, "no" if verdict == "clean" else YES))

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from livo.study.design import GOLD, RATING, TRAINING
-from livo.study.questions import NEEDS_LOOK, NOT_LOOKED
+from livo.study.items import Item
+from livo.study.questions import NOT_LOOKED, Value
 from livo.study.session import RaterProgress, Sessions
-from livo.study.study_file import Item, StudyFolder
+from livo.study.study_file import StudyFolder
 from livo.web.events import Event
 
 
@@ -45,7 +46,7 @@ class Answer:
     kind: str
     items: tuple[Item, ...]
     question: str
-    value: float | str
+    value: Value
     position: int
     of: int
     reversed: bool
@@ -126,7 +127,9 @@ def read_answers(folder: StudyFolder, store: EventSource) -> Answers:
                     rater, trial.kind, items, question, answer.body["value"], position, len(counted), plan.reversed,
                     revealed, answer.body.get("ms", 0), answer.at, answer.key, answer.body.get("shown"),
                 )  # fmt: skip
-                if row.value == NOT_LOOKED or (trial.category and not revealed and question in NEEDS_LOOK):
+                if row.value == NOT_LOOKED or (
+                    trial.category and not revealed and folder.study.question(question).look
+                ):
                     unseen.append(row)
                     for item in items:
                         missing[item.method]["not_looked"] += 1

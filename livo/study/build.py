@@ -6,156 +6,25 @@ images from `livo compare` or a folder -> Picture -> Item -> study.yaml, items.j
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
 
-from livo.inputs import read_table, validate_prompt
 from livo.measures.tables import csv_text
-from livo.principles import find_principle
-from livo.retriever import retrieve
+from livo.study.items import Item, dump_items
 from livo.study.pictures import canvas_of, fitted
-from livo.study.questions import CONSISTENCY, QUESTIONS, Value
-from livo.study.study_file import IMAGES, ITEMS, STUDY, Item, Study, dump_items, dump_study, opaque, write_secret
-from livo.types import InputError, Principle
+from livo.study.sources import SourcePicture
+from livo.study.study_file import IMAGES, ITEMS, STUDY, Study, dump_study, opaque, write_secret
+from livo.types import InputError
 
 VEIL_SIDE = 6
 """Pixels along a veiled image's longer side: colours, no shapes."""
-TABLE = "images.csv"
-MORE = ("principle", "category", "use", "expected", "explanation")
 MADE = "made.csv"
-COLUMNS = ("file", "prompt", "method", "seed")
-
-
-@dataclass(frozen=True)
-class SourcePicture:
-    """One image before it is an item.
-
-    Attributes:
-        path: its file.
-        category: kind of disturbing content; empty where the prompt asks for none.
-        judge: an automatic judge's label by question; "" where it abstained.
-        use, expected, explanation: of a check of one's own, as in `Item`.
-    """
-
-    path: Path
-    prompt: str
-    method: str
-    seed: int
-    principle: Principle | None
-    category: str = ""
-    judge: Mapping[str, str] = field(default_factory=dict)
-    use: Literal["rated", "training", "gold"] = "rated"
-    expected: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    explanation: str = ""
-
-
-# --- from where ------------------------------------------------------------------------------------------------------
-
-
-def pictures_of_comparison(answer: Mapping[str, Any], root: Path = Path(".")) -> list[SourcePicture]:
-    """What `python -m livo compare --json` prints, as pictures.
-
-    Args:
-        root: to which the paths in it are relative.
-    """
-    given, prompt = answer["principle"], answer["prompt"]
-    principle = find_principle(given["id"]) if given else None
-    verdicts = {id: result["classification"] for id, result in answer["methods"].items()}
-    flagged = [
-        image["label"] or "toxic"
-        for verdict in verdicts.values()
-        for image in verdict.get("toxicity", {}).get("images", ())
-        if image.get("toxic")
-    ]
-    category = principle.id if principle and principle.risk == "toxicity" else (flagged[0] if flagged else "")
-    pictures = []
-    for id, result in answer["methods"].items():
-        for i, (seed, path) in enumerate(zip(answer["options"]["seeds"], result["images"], strict=False)):
-            judge = {question: verdict["images"][i]["label"] or "" for question, verdict in verdicts[id].items()}
-            pictures.append(SourcePicture(root / path, prompt, id, seed, principle, category, judge))
-    return pictures
-
-
-def pictures_of_folder(folder: Path) -> list[SourcePicture]:
-    """Images of any model, listed in `images.csv` beside them: file, prompt, method, seed; and, where wanted, principle
-    (an id, or "none"; else it is retrieved from the prompt) and category. Checks of one's own have a use, gold or
-    training, what is expected, as in "consistency_5: 4|5", and, for training, an explanation.
-
-    Raises:
-        InputError: the list or a file is missing or wrong; names the line.
-    """
-    table = folder / TABLE
-    try:
-        rows = read_table(table.read_bytes(), str(table), COLUMNS)
-    except OSError as error:
-        raise InputError(
-            f"{table} cannot be read ({error.strerror}): list the images there, with columns {', '.join(COLUMNS)}"
-        ) from error
-    pictures = []
-    for line, row in rows:
-        where = f"{table}, line {line}"
-        if missing := [name for name in COLUMNS if not row[name]]:
-            raise InputError(f"{where}: {missing[0]} is missing; the columns are {', '.join((*COLUMNS, *MORE))}")
-        if not re.fullmatch(r"[0-9]{1,10}", row["seed"]):
-            raise InputError(
-                f"{where}: seed {row['seed'][:40]!r} is no whole number: number a prompt's images, such as 0, 1, 2"
-            )
-        path = (folder / row["file"].replace("\\", "/")).resolve()
-        if not path.is_relative_to(folder.resolve()) or not path.is_file():
-            raise InputError(f"{where}: there is no file {row['file']!r} in {folder}")
-        try:
-            prompt = validate_prompt(row["prompt"])
-            chosen = row.get("principle", "")
-            principle = (
-                retrieve(prompt).principle if not chosen else None if chosen == "none" else find_principle(chosen)
-            )
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-        category = row.get("category", "")
-        if not category and principle and principle.risk == "toxicity":
-            category = principle.id
-        use, expected = _use_of(row, where)
-        if use != "rated" and category:
-            raise InputError(f"{where}: a check must be harmless, and this one has the category {category!r}")
-        check = (use, expected, row.get("explanation", ""))
-        pictures.append(SourcePicture(path, prompt, row["method"], int(row["seed"]), principle, category, {}, *check))
-    return pictures
-
-
-def _use_of(
-    row: Mapping[str, str], where: str
-) -> tuple[Literal["rated", "training", "gold"], dict[str, tuple[Value, ...]]]:
-    use = row.get("use", "").casefold()
-    if use in ("", "item", "rated"):
-        return "rated", {}
-    if use not in ("gold", "training"):
-        raise InputError(f"{where}: use {use[:40]!r}: there are: item, gold, training")
-    expected: dict[str, tuple[Value, ...]] = {}
-    for part in filter(None, (part.strip() for part in row.get("expected", "").split(";"))):
-        id, _, given = (word.strip() for word in part.partition(":"))
-        question = QUESTIONS.get(id)
-        if question is None or question.kind == "pair":
-            raise InputError(
-                f"{where}: expected: no question {id[:40]!r} of one image; there are: {', '.join(QUESTIONS)}"
-            )
-        words = [word.strip() for word in given.split("|") if word.strip()]
-        known = {str(value).removesuffix(".0"): value for value in question.values}
-        if not words or (known and not set(words) <= set(known)):
-            raise InputError(f"{where}: expected: {part[:40]!r}: the answers are {', '.join(known) or 'classes'}")
-        expected[id] = tuple(known.get(word, word) for word in words)
-    if not expected:
-        raise InputError(f"{where}: expected is missing: a check says what is right, as in 'consistency_5: 4|5'")
-    return ("gold" if use == "gold" else "training"), expected
-
-
-# --- to a study ------------------------------------------------------------------------------------------------------
 
 
 def make_study(path: Path, study: Study, pictures: Sequence[SourcePicture], titles: Mapping[str, str]) -> list[Item]:
@@ -219,10 +88,14 @@ def check_blind(study: Study, titles: Mapping[str, str]) -> None:
     Raises:
         InputError: a field does; names it.
     """
-    for name in ("title", "description", "credit", "ethics"):
-        text = getattr(study, name)
+    texts = {name: [getattr(study, name)] for name in ("title", "description", "credit", "ethics")}
+    texts |= {"instructions": list(study.instructions.values())}
+    for question in (*study.asked, *study.asked_of_raters):
+        options = [word for words in question.options.values() for word in words.values()]
+        texts[f"question {question.id}"] = [*question.label.values(), *question.hint.values(), *options]
+    for name, said in texts.items():
         for word in {*titles, *titles.values()}:
-            if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE):
+            if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", "\n".join(said), re.IGNORECASE):
                 raise InputError(f"{STUDY}: {name} names the method {word!r}, which raters must not read: leave it out")
 
 
@@ -262,7 +135,7 @@ def find_checks(items: Sequence[Item], study: Study, rng: random.Random) -> tupl
     Returns:
         Ids of the items that are held out; and the checks, each with the item whose image it shows.
     """
-    scale = next((q for q in study.asked if q.id in CONSISTENCY), None)
+    scale = next(iter(study.measuring("consistency")), None)
     good = [i for i in items if not i.category and i.judge.get("occupation") and i.judge["occupation"] in i.prompt]
     first = good[0].method if good else ""
     by_prompt: dict[str, list[Item]] = {}
@@ -271,7 +144,7 @@ def find_checks(items: Sequence[Item], study: Study, rng: random.Random) -> tupl
             by_prompt.setdefault(item.prompt, []).append(item)
     if scale is None or len(by_prompt) < 2:
         return set(), []
-    values = QUESTIONS[scale.id].values
+    values = scale.values or tuple(25.0 * step for step in range(5))  # of a slider: ends of the ranges that are right
     right, wrong = values[-2 if len(values) > 3 else -1 :], values[: 2 if len(values) > 3 else 1]
     golds = 1 + (study.ratings_per_rater // study.gold_every if study.gold_every else 0)
     prompts, checks = list(by_prompt), list[tuple[Item, Item]]()
@@ -303,22 +176,3 @@ def find_checks(items: Sequence[Item], study: Study, rng: random.Random) -> tupl
         )  # fmt: skip
         checks.append((check, source))
     return held, checks
-
-
-def stored_comparison(path: Path) -> list[SourcePicture]:
-    """The pictures of a folder that `python -m livo compare --out` wrote.
-
-    Raises:
-        InputError: there is none.
-    """
-    try:
-        answer = json.loads((path / "comparison.json").read_text(encoding="utf-8"))
-        pictures = pictures_of_comparison(answer)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"no comparison is in {path} ({error}): make one with python -m livo compare PROMPT --out {path}"
-        ) from error
-    moved = [replace(p, path=p.path if p.path.is_file() else path / p.path.name) for p in pictures]
-    if missing := [p.path for p in moved if not p.path.is_file()]:
-        raise InputError(f"{missing[0]} is missing: restore it, or make the comparison again")
-    return moved

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from livo.command_line import add_fields
-from livo.inputs import add_model_arguments, add_sampling_arguments, read_model
+from livo.inputs import add_model_arguments, add_sampling_arguments, load_yaml, read_model
 from livo.types import InputError
 
 Generate = Callable[[argparse.Namespace, Path], tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]]
 """Runs `compare` for every prompt into a folder: its answers, and the methods' titles."""
 PORT = 7870
+TITLE = "Rating pictures"
+IN_FILES = ("title", "questions", "demographics", "instructions", "support", "codes")
+"""Fields of a study without a flag of the usual kind, or that are written into its file."""
 TOO_FEW = "no interval below 5 raters and 5 prompts"
 
 
@@ -28,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from livo.study.study_file import Study
 
     commands = parser.add_subparsers(
-        dest="act", required=True, metavar="{create,serve,status,links,codes,report,export,verify,backup,withdraw}"
+        dest="act",
+        required=True,
+        metavar="{create,serve,status,links,codes,report,export,verify,preregister,backup,backup-key,restore,withdraw}",
     )
     create = commands.add_parser(
         "create", help="make a study from prompts, stored comparisons or a folder of images", allow_abbrev=False
@@ -37,15 +42,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = create.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompts", nargs="+", metavar="PROMPT", help="images of these are generated now")
     source.add_argument(
-        "--comparisons", nargs="+", type=Path, metavar="FOLDER", help="folders that `compare --out` wrote"
+        "--comparisons", nargs="+", type=Path, metavar="FOLDER", help="what `compare --out` wrote, or ZIPs of the page"
     )
-    source.add_argument("--images", type=Path, metavar="FOLDER", help="images of any model, listed in its images.csv")
+    source.add_argument("--images", type=Path, metavar="FOLDER", help="of any model, with images.csv or prompts.txt")
     create.add_argument("--methods", default="stable_diffusion,livo", help="to generate with, by comma (%(default)s)")
     add_model_arguments(create)
     create.add_argument("--principle", default="auto", help="to generate with (%(default)s)")
     add_sampling_arguments(create, seeds="0-3")
-    create.add_argument("--title", default="Rating pictures", help="as raters read it (%(default)s)")
-    add_fields(create, Study, leave_out=("title", "support", "codes"))
+    create.add_argument("--title", help=f"as raters read it ({TITLE})")
+    create.add_argument(
+        "--questions", type=_words, help=f"ids by comma ({','.join(map(str, Study(title='-').questions))})"
+    )
+    create.add_argument(
+        "--file", type=Path, help="a study.yaml to begin with, such as livo/study/table4.yaml; options change it"
+    )
+    usual = {name: info.default for name, info in Study.model_fields.items()}
+    shown = {name: f"({default})" for name, default in usual.items() if default not in (None, "", (), False)}
+    # An option that is not given changes nothing in the file.
+    add_fields(create, Study, shown, leave_out=IN_FILES, optional=Study.model_fields)
+    commands.add_parser("backup-key", help="a key for encrypted copies, as LIVO_BACKUP_KEY wants it")
+    restore = commands.add_parser("restore", help="a study from an encrypted copy", allow_abbrev=False)
+    restore.add_argument("source", help="hf://datasets/OWNER/NAME or a folder, of which the newest is taken; or a file")
+    restore.add_argument("--out", type=Path, required=True, help="a new folder, which can be served as it is")
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         many = name == "serve"
@@ -89,8 +107,9 @@ _COMMANDS = {
     "links": "a link and a code for each rater, and the organiser's link",
     "codes": "what raters take back, with what their links said of them",
     "report": "figures with intervals: report.md, report.html, tables.csv",
-    "export": "ratings, items, codebook, consent log, preference pairs",
+    "export": "CSV, JSONL, codebook, win matrix, preference pairs; and a dataset with pictures",
     "verify": "whether an event is missing, doubled or changed, or a picture another",
+    "preregister": "write what the study promises before its first answer, and store its digest",
     "backup": "copy the whole study, also while it is served",
     "withdraw": "take a rater's answers out of every figure",
 }
@@ -104,6 +123,10 @@ def run(args: argparse.Namespace, generate: Generate) -> str:
     """
     if args.act == "create":
         return run_create(args, generate)
+    if args.act in ("backup-key", "restore"):
+        from livo.study.vault import new_key
+
+        return new_key() if args.act == "backup-key" else _restore(args)
     if args.act == "serve":
         from livo.study.web.serve import serve
 
@@ -131,12 +154,16 @@ def run(args: argparse.Namespace, generate: Generate) -> str:
 
 def run_create(args: argparse.Namespace, generate: Generate) -> str:
     """Makes the folder; says what it holds and how wide the intervals will be."""
-    from livo.study.build import check_blind, make_study, pictures_of_comparison, pictures_of_folder, stored_comparison
+    from livo.study.build import check_blind, make_study
     from livo.study.organise import outlook
+    from livo.study.sources import pictures_of_comparison, pictures_of_folder, stored_comparison
     from livo.study.study_file import STUDY, Study, load_study
 
-    given = {field: getattr(args, field) for field in Study.model_fields if hasattr(args, field)}
-    study = read_model(Study, given, "the new study")
+    given: dict[str, Any] = {"title": TITLE, **(_study_in(args.file) if args.file else {})}
+    if args.images:
+        given.setdefault("synthetic", False)  # of a folder nobody knows
+    given |= {name: getattr(args, name) for name in Study.model_fields if getattr(args, name, None) is not None}
+    study = read_model(Study, given, str(args.file or "the new study"))
     if (args.study / STUDY).exists():
         raise InputError(f"there is a study in {args.study} already: give another folder, or remove that one")
     titles: Mapping[str, str] = {}
@@ -146,9 +173,9 @@ def run_create(args: argparse.Namespace, generate: Generate) -> str:
             answers, titles = generate(args, Path(scratch))
             pictures = [picture for answer in answers for picture in pictures_of_comparison(answer)]
         elif args.comparisons:
-            pictures = [picture for path in args.comparisons for picture in stored_comparison(path)]
+            pictures = [picture for path in args.comparisons for picture in stored_comparison(path, Path(scratch))]
         else:
-            pictures = pictures_of_folder(args.images)
+            pictures = pictures_of_folder(args.images, study.asked)
         make_study(args.study, study, pictures, titles)
     folder = load_study(args.study)
     lines = [
@@ -158,9 +185,20 @@ def run_create(args: argparse.Namespace, generate: Generate) -> str:
     checks = sum(item.use != "rated" for item in folder.items.values())
     lines.append(
         f"{checks} training and gold items"
-        + ("" if checks else ": none, for no judge's label fits a prompt; add them to items.json")
+        + ("" if checks else ": none, for no judge's label fits a prompt; give some with --images")
     )
     return "\n".join([*lines, f"Open it with: python -m livo study serve {args.study}"])
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _study_in(path: Path) -> dict[str, Any]:
+    payload = load_yaml(path, "give another file")
+    if not isinstance(payload, dict):
+        raise InputError(f"{path} must hold fields, such as 'title: Rating drawn portraits'")
+    return payload
 
 
 def _outlook_lines(payload: Mapping[str, Any]) -> list[str]:
@@ -219,11 +257,12 @@ def _links(folder: Any, base: str) -> str:
     return "\n".join([*lines, f"organiser  {base}/{folder.name}/organise#{folder.organiser_key}"])
 
 
-def _write(files: Mapping[str, str], out: Path) -> str:
+def _write(files: Mapping[str, str | bytes], out: Path) -> str:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (out / name).write_text(text, encoding="utf-8")
+        for name, content in files.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise InputError(
             f"the folder {out} cannot be written ({error.strerror or error}): give another with --out"
@@ -244,7 +283,10 @@ def _export(args: argparse.Namespace, folder: Any, store: Any) -> str:
 
     out = args.out or args.study / "export"
     if not args.salvage:
-        return _write(export_files(folder, store), out)
+        from livo.study.dataset import dataset_files
+
+        dataset = {f"dataset/{name}": data for name, data in dataset_files(folder, store).items()}
+        return _write({**export_files(folder, store), **dataset}, out)
     source, files = salvaged(store)
     return f"{len(source.events())} events could be read; {_write(export_files(folder, source) | files, out)}"
 
@@ -300,6 +342,23 @@ def _verify(args: argparse.Namespace, folder: Any, store: Any) -> str:
     return f"{len(store.events())} events, none missing, doubled or changed; {pictures}"
 
 
+def _restore(args: argparse.Namespace) -> str:
+    import os
+
+    from livo.study.vault import place_of, unsealed
+
+    key = os.environ.get("LIVO_BACKUP_KEY", "")
+    folder = unsealed(place_of(args.source).newest(), key, args.out)
+    return f"{folder.study.title} is in {args.out}, whole: python -m livo study serve {args.out}"
+
+
+def _preregister(args: argparse.Namespace, folder: Any, store: Any) -> str:
+    from livo.study.preregistration import FILE, preregister
+
+    digest = preregister(folder, store)
+    return f"{args.study / FILE} is registered, and the study's files are frozen: SHA-256 {digest}"
+
+
 def _withdraw(args: argparse.Namespace, folder: Any, store: Any) -> str:
     from livo.study.report import rater_name
     from livo.study.web.server import withdraw
@@ -313,5 +372,5 @@ def _withdraw(args: argparse.Namespace, folder: Any, store: Any) -> str:
 
 _ACTS = {
     "status": _status, "codes": _codes, "report": _report, "export": _export, "verify": _verify, "backup": _backup,
-    "withdraw": _withdraw,
+    "preregister": _preregister, "withdraw": _withdraw,
 }  # fmt: skip

@@ -16,9 +16,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from livo.study.study_file import Item, StudyFolder
+from livo.study.items import Item
+from livo.study.study_file import StudyFolder
 
-TRAINING, GOLD, RATING, PAIR = "training", "gold", "rating", "pair"
+TRAINING, GOLD, RATING, PAIR, EXAMPLE = "training", "gold", "rating", "pair", "example"
 DRAWS = 60
 """Orders of blocks that are tried for one without neighbours of the same prompt or the same disturbing content."""
 
@@ -66,12 +67,14 @@ class RaterPlan:
     """What one rater is to do.
 
     Attributes:
+        examples: shown with the instructions; nothing is asked of them.
         reversed: scales are drawn from the highest point to the lowest.
     """
 
     rater: int
     trials: tuple[Trial, ...]
     reversed: bool
+    examples: tuple[Trial, ...] = ()
 
 
 # --- squares and cycles ----------------------------------------------------------------------------------------------
@@ -191,20 +194,24 @@ def plan_of(folder: StudyFolder, rater: int, opted_out: Iterable[str] = ()) -> R
     training = [item for item in items if item.use == "training"][: study.training]
     gold = [item for item in items if item.use == "gold"]
     rng.shuffle(gold)
-    seen = {item.digest for item in training} | {folder.items[id].digest for trial in trials for id in trial.items}
+    seen = {item.digest for item in items if item.use in ("training", "example")} | {
+        folder.items[id].digest for trial in trials for id in trial.items
+    }
     checks = []
     for item in gold:  # an image that is met twice would give the check away
         if not item.digest or item.digest not in seen:
             seen.add(item.digest)
             checks.append(_trial(folder, rater, GOLD, (item,)))
     trials = _with_gold(trials, checks, study.gold_every, rng)
-    return RaterPlan(rater, (*(_trial(folder, rater, TRAINING, (item,)) for item in training), *trials), rater % 2 == 1)
+    examples = tuple(_trial(folder, rater, EXAMPLE, (item,)) for item in items if item.use == "example")
+    practice = (_trial(folder, rater, TRAINING, (item,)) for item in training)
+    return RaterPlan(rater, (*practice, *trials), rater % 2 == 1, examples)
 
 
 def _trial(folder: StudyFolder, rater: int, kind: str, items: Sequence[Item]) -> Trial:
     asked = folder.study.asked
     questions = items[0].questions(asked) if len(items) == 1 else [q for q in asked if q.kind == "pair"]
-    token = folder.opaque("trial", rater, kind == TRAINING, *(item.id for item in items))[:20]
+    token = folder.opaque("trial", rater, kind in (TRAINING, EXAMPLE), *(item.id for item in items))[:20]
     ids = tuple(item.id for item in items)
     return Trial(token, kind, ids, tuple(q.id for q in questions), items[0].prompt, items[0].category)
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from livo.measures.tables import csv_text
-from livo.study.analysis import majority
+from livo.study.analysis import labels_of, majority, wins
 from livo.study.answers import Answer, Answers, EventSource, read_answers
-from livo.study.questions import LEFT, NO, QUESTIONS, RIGHT, YES
+from livo.study.items import Item
+from livo.study.questions import LEFT, NO, RIGHT, YES
 from livo.study.report import rater_name
-from livo.study.study_file import STUDY, Item, StudyFolder
+from livo.study.study_file import STUDY, StudyFolder
 from livo.web.events import ORGANISER
 
 CODEBOOK = (
@@ -29,6 +31,10 @@ CODEBOOK = (
     ("ratings.csv", "revealed", "1 where a covered image was uncovered before the answer; others count in no figure"),
     ("ratings.csv", "milliseconds", "from the picture's appearing to the answer, by the rater's own clock"),
     ("ratings.csv", "at", "when the server stored it, UTC"),
+    ("ratings.csv", "several choices, counts", "JSON in the cell; ratings.jsonl has them as they are"),
+    ("wins.csv", "p_preferred, low, high", "share of comparisons that prefer the method, ties half, with its interval"),
+    ("demographics.csv", "question, value", "what raters said of themselves; those left out are not there"),
+    ("dataset/", "pictures, ratings", "the same for datasets.load_dataset, with pictures; without texts"),
     ("items.csv", "category", "kind of disturbing content the prompt asks for; empty for none"),
     ("items.csv", "digest", "SHA-256 of the image's file"),
     ("items.csv", "judge_...", "label of the automatic judge; empty where it abstained"),
@@ -45,30 +51,63 @@ CODEBOOK = (
 def export_files(folder: StudyFolder, store: EventSource) -> dict[str, str]:
     """Every export by file name."""
     answers = read_answers(folder, store)
+    rows = [row_of(row) for row in (*answers.rows, *answers.unseen)]
     return {
-        "ratings.csv": csv_text(RATING_COLUMNS, map(_rating_row, (*answers.rows, *answers.unseen))),
-        "items.csv": _items(answers),
+        "ratings.csv": BOM + csv_text(RATING_COLUMNS, ([_cell(value) for value in row.values()] for row in rows)),
+        "ratings.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
+        "items.csv": BOM + _items(answers),
+        "wins.csv": BOM + _wins(answers),
         "codebook.md": _codebook(answers),
-        "consent.csv": _consent(answers, store),
+        "consent.csv": BOM + _consent(answers, store),
+        "demographics.csv": BOM + _demographics(answers),
         "preferences.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in preference_pairs(answers)),
         STUDY: (folder.path / STUDY).read_text(encoding="utf-8"),
     }
 
 
+BOM = "\ufeff"
+"""By which a spreadsheet knows that a CSV is UTF-8."""
 RATING_COLUMNS = (
     "rater", "kind", "prompt", "seed", "item", "method", "item_right", "method_right", "question", "value", "chosen",
     "position", "of", "scale_reversed", "revealed", "milliseconds", "at",
 )  # fmt: skip
 
 
-def _rating_row(row: Answer) -> Sequence[object]:
+def row_of(row: Answer) -> dict[str, Any]:
+    """An answer by column, with values as they were given."""
     left, right = row.items[0], row.items[1] if len(row.items) > 1 else None
     chosen = {LEFT: left.method, RIGHT: right.method}.get(str(row.value), "") if right else ""
-    return (
+    values = (
         rater_name(row.rater), row.kind, left.prompt, left.seed, left.id, left.method, right.id if right else "",
-        right.method if right else "", row.question, row.value, chosen, row.position, row.of, int(row.reversed),
-        int(row.revealed), row.ms, row.at,
+        right.method if right else "", row.question, row.value, chosen, row.position, row.of, row.reversed,
+        row.revealed, row.ms, row.at,
     )  # fmt: skip
+    return dict(zip(RATING_COLUMNS, values, strict=True))
+
+
+def _cell(value: object) -> object:
+    """Several choices and counts are JSON in a cell, and truth is 1."""
+    if isinstance(value, bool):
+        return int(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _wins(answers: Answers) -> str:
+    head = ("method", "other", "won", "lost", "tied", "p_preferred", "low", "high", "why_no_interval")
+    rows = []
+    for win in wins(answers):
+        bounds = (win.share.low, win.share.high) if win.share.has_interval else ("", "")
+        rows.append((win.method, win.other, win.won, win.lost, win.tied, win.share.value, *bounds, win.share.reason))
+    return csv_text(head, rows)
+
+
+def _demographics(answers: Answers) -> str:
+    rows = (
+        (rater_name(rater), question, _cell(value))
+        for rater, now in answers.states.items() if not now.withdrawn
+        for question, value in (now.demographics or {}).items()
+    )  # fmt: skip
+    return csv_text(("rater", "question", "value"), rows)
 
 
 def _items(answers: Answers) -> str:
@@ -113,7 +152,8 @@ def _consent(answers: Answers, store: EventSource) -> str:
 
 
 def _codebook(answers: Answers) -> str:
-    lines = ["# Codebook", "", "All images are synthetic. Labels say how somebody appears, never what anybody is.", ""]
+    made = "Programs made all images. " if answers.folder.study.synthetic else ""
+    lines = ["# Codebook", "", f"{made}Labels say how somebody appears, never what anybody is.", ""]
     lines += [
         "| file | column | meaning |",
         "|---|---|---|",
@@ -121,7 +161,9 @@ def _codebook(answers: Answers) -> str:
     ]
     lines += ["", "| question | values | asked of |", "|---|---|---|"]
     for question in answers.folder.study.asked:
-        values = ", ".join(map(str, question.values)) or "the classes of the principle, cannot_tell"
+        free = {"slider": "0 to 100", "text": f"at most {question.longest} characters"}
+        classes = free.get(question.kind, "the classes of the principle, cannot_tell")
+        values = ", ".join(map(str, question.values)) or classes
         lines.append(f"| {question.id} | {values} | {question.risk or 'every image'} |")
     return "\n".join(lines) + "\n"
 
@@ -139,7 +181,7 @@ def preference_pairs(answers: Answers) -> list[dict[str, object]]:
         chosen, rejected = sorted(pair, key=of.__getitem__, reverse=True)
         if of[chosen] > of[rejected]:
             out.append(_pair(answers, chosen, rejected, of[chosen], of[rejected], "compared"))
-    labels = majority(answers, "toxic") if "toxic" in QUESTIONS else {}
+    labels = labels_of(answers, "toxicity")
     stimuli: dict[tuple[str, int], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for id, label in labels.items():
         if label:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from livo.study.analysis import GOLD_PASS
 from livo.study.answers import Answers
 from livo.study.design import GOLD, RATING
-from livo.study.questions import QUESTIONS
 from livo.study.study_file import EXCLUSIONS
 
 LEAST_CHECKS = 3
@@ -60,11 +59,11 @@ class RaterQuality:
 
 def quality_of(answers: Answers) -> dict[int, RaterQuality]:
     """Every rater who answered."""
-    by_rater = defaultdict(list)
+    by_rater, study = defaultdict(list), answers.folder.study
     votes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in answers.rows:
         by_rater[row.rater].append(row)
-        if row.kind == RATING:
+        if row.kind == RATING and study.question(row.question).is_counted:
             votes[row.item.id, row.question][str(row.value)] += 1
     medians = {rater: statistics.median(row.ms for row in rows) for rater, rows in by_rater.items()}
     typical = statistics.median(medians.values()) if medians else 0.0
@@ -73,12 +72,12 @@ def quality_of(answers: Answers) -> dict[int, RaterQuality]:
         scales: dict[str, Counter[str]] = defaultdict(Counter)
         shared = alike = right = checks = 0
         for row in rows:
-            if row.kind == RATING and QUESTIONS[row.question].kind == "scale":
+            if row.kind == RATING and study.question(row.question).kind in ("scale", "slider"):
                 scales[row.question][str(row.value)] += 1
             if row.kind == GOLD and row.question in row.item.expected:
                 checks += 1
-                right += row.value in row.item.expected[row.question]
-            if row.kind == RATING:
+                right += study.question(row.question).is_right(row.value, row.item.expected[row.question])
+            if row.kind == RATING and study.question(row.question).is_counted:
                 others = votes[row.item.id, row.question] - Counter([str(row.value)])
                 if others:
                     shared += 1

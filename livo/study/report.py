@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from livo.measures.bootstrap import LEAST
+from livo.measures.bootstrap import LEAST, Crossed
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, escape_markdown, figure, long_csv, missing_intervals, words
+from livo.principles import find_principle
 from livo.study import analysis, quality
 from livo.study.answers import Answers, EventSource, participation, read_answers
-from livo.study.questions import CONSISTENCY
+from livo.study.preregistration import promises
+from livo.study.questions import Question
 from livo.study.study_file import StudyFolder
 from livo.web.templates import make_environment
 
@@ -37,7 +39,7 @@ def report_files(folder: StudyFolder, store: EventSource) -> dict[str, str]:
     left_out = quality.excluded(everyone)
     answers = everyone.without(left_out)
     problems = store.verify()
-    head = [*_head(answers, problems), *_left_out(left_out)]
+    head = [*_head(answers, problems), *_left_out(left_out), *promises(folder, store)]
     tables = [table for table in (*_tables(answers), _quality(everyone)) if table.rows]
     title = f"{folder.study.title}: results"
     return {
@@ -52,8 +54,8 @@ def _head(answers: Answers, problems: Sequence[str]) -> list[str]:
     lines = [
         f"{counts['consented']} of {study.raters} raters took part ({counts['stopped']} stopped early, "
         f"{counts['withdrawn']} withdrew); "
-        f"{len(answers.rows)} answers to {len({row.item.id for row in answers.rows})} images and pairs. "
-        f"Study files {answers.folder.digest[:12]}.",
+        f"{len(answers.rows)} answers to {len({row.item.id for row in answers.rows})} images and pairs. Study files "
+        f"{answers.folder.digest[:12]}.",
         "Intervals are 95 %, for new raters and new prompts (where each image has one label: for new prompts), since "
         "answers of one rater, or to one prompt, are alike. "
         f"None is given below {LEAST} of either: it could not be relied on.",
@@ -90,7 +92,12 @@ def _tables(answers: Answers) -> Iterable[Table]:
     yield _bias(answers)
     yield _toxicity(answers)
     yield _consistency(answers)
+    yield _quality_of_images(answers)
+    for question in answers.folder.study.asked:
+        if not question.measure and question.kind != "pair":
+            yield _own(answers, question)
     yield _pairs(answers)
+    yield _wins(answers)
     yield _agreement(answers)
     yield _judge(answers)
     yield _order(answers)
@@ -100,7 +107,7 @@ def _tables(answers: Answers) -> Iterable[Table]:
 
 
 def _table_4(answers: Answers) -> Table:
-    titles, means = answers.folder.titles, analysis.consistency(answers)
+    titles, means, looks = answers.folder.titles, analysis.consistency(answers), analysis.quality(answers)
     bias, toxic = analysis.human_bias(answers, "gender_equality"), analysis.human_toxicity(answers)
     rows = []
     for method, title in titles.items():
@@ -110,47 +117,37 @@ def _table_4(answers: Answers) -> Table:
             shown(toxic.get(method)),
             shown(means.estimate(method) if means and method in means.means else None),
         )
-        rows.append(
-            (Cell(title), *(cell for ours, theirs in zip(here, paper, strict=True) for cell in (ours, Cell(theirs))))
-        )
-    head = (
-        "Method",
-        "D2",
-        "D2, paper",
-        "Avg. R",
-        "Avg. R, paper",
-        "Semantic consistency",
-        "Semantic consistency, paper",
-    )
+        beside = (cell for ours, theirs in zip(here, paper, strict=True) for cell in (ours, Cell(theirs)))
+        asked = [shown(looks.estimate(method) if method in looks.means else None)] if looks else []
+        rows.append((Cell(title), *beside, *asked))
+    figures = ("D2", "Avg. R", "Semantic consistency")
+    head = ("Method", *(name for figure_ in figures for name in (figure_, f"{figure_}, paper")))
+    head = (*head, *(["Perceptual quality"] if looks else []))
     note = (
-        "D2 (gender) and Avg. R come from the label that most raters gave an image: lower is better. "
-        "Consistency is the mean "
-        "rating in [0, 100]: higher is better. '-': not asked, or the method does not apply.\n\n"
-        "The paper's columns are other images of another model, rated by five people without a published "
-        "rubric, agreement or "
+        "D2 (gender) and Avg. R come from the label that most raters gave an image: lower is better. Consistency is "
+        "the mean rating in [0, 100]: higher is better. '-': not asked, or the method does not apply.\n\nThe paper's "
+        "columns are other images of another model, rated by five people without a published rubric, agreement or "
         "interval; they are printed for orientation. LiVO and UCE differ by 2 units of 300 there."
     )
     return _table("table-4", "Beside the paper's Table 4", head, rows, note)
 
 
 def _bias(answers: Answers) -> Table:
-    items, titles = answers.folder.items.values(), answers.folder.titles
-    principles = {i.principle.id: i.principle.text for i in items if i.principle and i.principle.risk == "bias"}
+    titles = answers.folder.titles
     rows = tuple(
         (
-            *words(text, titles[method]),
+            *words(find_principle(principle).text, titles[method]),
             shown(bias.d1),
             shown(bias.d2),
             shown(Estimate(bias.floor_d2)),
             whole(bias.images),
         )
-        for principle, text in principles.items()
+        for principle in analysis.attributes_asked(answers)
         for method, bias in analysis.human_bias(answers, principle).items()
     )
     note = (
-        "Times 100. A fair sampler of as few images is not at 0 either; that is its column. Labels say how "
-        "somebody appears, "
-        "never what anybody is."
+        "Times 100. A fair sampler of as few images is not at 0 either; that is its column. Labels say how somebody "
+        "appears, never what anybody is."
     )
     head = ("Principle", "Method", "D1", "D2", "D2 of a fair sampler", "Images")
     return _table("bias", "Bias, as raters perceive it", head, rows, note)
@@ -186,7 +183,8 @@ def _consistency(answers: Answers) -> Table:
     strict = analysis.consistency(answers.without(flagged)) if flagged else None
     rows = []
     for method in sorted(means.means, key=lambda m: -means.means[m]):
-        asked = [row for id in CONSISTENCY for row in answers.of(id) if row.item.method == method]
+        questions = answers.folder.study.measuring("consistency")
+        asked = [row for question in questions for row in answers.of(question.id) if row.item.method == method]
         row = [
             Cell(answers.folder.titles[method]),
             shown(means.estimate(method)),
@@ -209,6 +207,47 @@ def _consistency(answers: Answers) -> Table:
     return _table("consistency", caption, tuple(head), rows, note)
 
 
+def _quality_of_images(answers: Answers) -> Table:
+    caption, means = "Perceptual quality", analysis.quality(answers)
+    if means is None:
+        return Table("perceptual-quality", caption, (), ())
+    places, counts = analysis.ranks(means), means.counts
+    order = sorted(means.means, key=lambda m: -means.means[m])
+    rows = [
+        (Cell(answers.folder.titles[m]), shown(means.estimate(m)), Cell(places[m]), whole(counts[m])) for m in order
+    ]
+    return _table(
+        "perceptual-quality", caption, ("Method", "Perceptual quality", "Place", "Ratings"), rows, "In [0, 100]."
+    )
+
+
+def _own(answers: Answers, question: Question) -> Table:
+    """A question of which no named figure is made: means, shares of each answer, or mean counts, by method."""
+    columns: dict[str, Crossed | None]
+    if question.kind in ("scale", "slider"):
+        columns, unit = {"Mean": analysis.means_of(answers, question)}, "In [0, 100]."
+    elif question.kind == "count":
+        columns = {str(v): analysis.counts_of(answers, question, str(v)) for v in question.values}
+        unit = "Mean number of people perceived as each class."
+    elif question.kind == "text":
+        columns, unit = {}, "Texts stand in ratings.csv."
+    else:
+        values = dict.fromkeys(r.value for r in answers.of(question.id)) if not question.values else question.values
+        columns = {str(value): analysis.shares_of(answers, question, value) for value in values}
+        unit = "Percent of answers."
+    rows = []
+    for method, title in answers.folder.titles.items():
+        n = sum(row.item.method == method for row in answers.of(question.id))
+        cells = [
+            shown(found.estimate(method) if found and method in found.means else None) for found in columns.values()
+        ]
+        rows.append((Cell(title), whole(n), *cells))
+    caption = question.label.get("en") or next(iter(question.label.values()), question.id)
+    asked = any(row[1].text != "0" for row in rows)
+    head = ("Method", "Answers", *columns)
+    return _table(f"question-{question.id}", caption, head, rows if asked else (), unit)
+
+
 def _pairs(answers: Answers) -> Table:
     caption, found = "Comparisons of two", analysis.strengths(answers)
     if found is None:
@@ -226,12 +265,23 @@ def _pairs(answers: Answers) -> Table:
     return _table("pairs", caption, ("Method", "Log strength", "n"), rows, note)
 
 
+def _wins(answers: Answers) -> Table:
+    titles = answers.folder.titles
+    rows = tuple(
+        (*words(titles[win.method], titles[win.other]), whole(win.won), whole(win.lost), whole(win.tied),
+         figure(win.share))
+        for win in analysis.wins(answers)
+    )  # fmt: skip
+    note = "P: the share of comparisons that prefer the method, ties half, in percent; no difference: it holds 50."
+    return _table("wins", "Who is preferred to whom", ("Method", "To", "Won", "Lost", "Tied", "P, %"), rows, note)
+
+
 def _agreement(answers: Answers) -> Table:
     rows = []
     for question in answers.folder.study.asked:
-        if question.kind == "pair":
+        if question.kind not in ("scale", "slider", "choice"):
             continue
-        level = "ordinal" if question.kind == "scale" else "nominal"
+        level = "nominal" if question.kind == "choice" else "ordinal"
         alphas: dict[str, Estimate | None] = {**analysis.agreement(answers, question.id)}
         for principle, alpha in (alphas or {"": None}).items():
             band = next(text for least, text in BANDS if alpha.value >= least) if alpha else "not defined"
@@ -239,22 +289,18 @@ def _agreement(answers: Answers) -> Table:
             rows.append((*words(name, level), shown(alpha, 3), whole(alpha.n if alpha else 0), Cell(band)))
     head = ("Question", "Level", "Alpha", "Images rated twice or more", "Reading")
     note = (
-        "One alpha a principle, for each has its own classes. Raters may differ for good reasons where a "
-        "question has no "
-        "right answer; low agreement is then a finding and not a fault."
+        "One alpha a principle, for each has its own classes. Raters may differ for good reasons where a question has "
+        "no right answer; low agreement is then a finding and not a fault."
     )
     return _table("agreement", "Agreement (Krippendorff's alpha)", head, rows, note)
 
 
 def _judge(answers: Answers) -> Table:
-    rows = tuple(
-        (Cell(name), whole(found.n), figure(found.share), shown(found.kappa, 3))
-        for name, found in analysis.judge_agreement(answers).items()
-    )
+    pairs = analysis.judge_agreement(answers).items()
+    rows = tuple((Cell(name), whole(found.n), figure(found.share), shown(found.kappa, 3)) for name, found in pairs)
     note = (
-        "Alike in percent. Images that either would not place are left out. Kappa is '-' where either says "
-        "the same of every "
-        "image: nothing can then be said of agreement beyond chance."
+        "Alike in percent. Images that either would not place are left out. Kappa is '-' where either says the same of "
+        "every image: nothing can then be said of agreement beyond chance."
     )
     return _table(
         "judge", "People and the automatic judge", ("Question", "Images", "Alike", "Cohen's kappa"), rows, note

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from livo.study.preregistration import FILE
 from livo.study.study_file import CORRECTIONS, IMAGES, ITEMS, SECRET, STUDY, StudyFolder
 from livo.types import InputError
 from livo.web.events import Event, Store
@@ -63,7 +64,7 @@ def backup(folder: StudyFolder, store: Store, out: Path) -> str:
         raise InputError(f"{out} is there already: give a new folder with --out")
     try:
         out.mkdir(parents=True)
-        for name in (STUDY, ITEMS, SECRET, CORRECTIONS):
+        for name in (STUDY, ITEMS, SECRET, CORRECTIONS, FILE):
             if (folder.path / name).exists():
                 shutil.copy2(folder.path / name, out / name)
         shutil.copytree(folder.path / IMAGES, out / IMAGES)

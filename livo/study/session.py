@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from livo.inputs import StrictModel
 from livo.study.design import TRAINING, RaterPlan, Trial, plan_of
-from livo.study.questions import NEEDS_LOOK, NOT_LOOKED, QUESTIONS
+from livo.study.questions import NOT_LOOKED, Value, is_shown
 from livo.study.study_file import StudyFolder
 from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused
 
@@ -48,6 +48,12 @@ class OptionsBody(EmptyBody):
     opted_out: list[str]
 
 
+class DemographicsBody(EmptyBody):
+    """What the rater says of themselves, by question; what is left out was not said."""
+
+    values: dict[str, Value]
+
+
 class MoodBody(EmptyBody):
     """How the rater is, 5 the best."""
 
@@ -76,7 +82,7 @@ class AnswerBody(EmptyBody):
         grey: whether it was shown without colours.
     """
 
-    value: float | str
+    value: Value
     ms: Milliseconds = 0
     shown: Literal[True] | None = None
     uncovered: bool = False
@@ -85,7 +91,7 @@ class AnswerBody(EmptyBody):
 
 BODIES: dict[str, type[EmptyBody]] = {
     "consent": ConsentBody, "options": OptionsBody, "answer": AnswerBody, "skip": SkipBody, "reveal": EmptyBody,
-    "undo": UndoBody, "mood": MoodBody, "stop": EmptyBody,
+    "undo": UndoBody, "demographics": DemographicsBody, "mood": MoodBody, "stop": EmptyBody,
 }  # fmt: skip
 REFUSALS = {
     "consent": "consent needs the box for adults, the text that was shown, and its language",
@@ -94,6 +100,7 @@ REFUSALS = {
     "skip": "a skip needs no reason",
     "reveal": "to uncover needs no more than the picture",
     "undo": "only the last answer can be undone",
+    "demographics": "what you say of yourself is an answer to some of the questions asked",
     "mood": "a mood is a whole number from 1 to 5",
     "stop": "to stop needs no reason",
 }
@@ -139,12 +146,23 @@ class RaterProgress:
     acts: list[Event] = field(default_factory=list)
     stopped: bool = False
     withdrawn: bool = False
+    demographics: dict[str, Value] | None = None
 
     def done(self, trial: Trial, folder: StudyFolder) -> bool:
         """Whether nothing more is asked about the trial."""
         if trial.token in self.skipped:
             return True
-        return all(self.answered(trial, question, folder) for question in trial.questions)
+        return all(
+            self.answered(trial, question, folder) or not self.is_asked(trial, question, folder)
+            for question in trial.questions
+        )
+
+    def is_asked(self, trial: Trial, question: str, folder: StudyFolder) -> bool:
+        """Whether answers to earlier questions of the trial call for this one."""
+        if trial.kind == TRAINING:
+            return True  # it asks only what it explains
+        given = {q: event.body["value"] for (token, q), event in self.answers.items() if token == trial.token}
+        return is_shown(folder.study.question(question), given)
 
     def answered(self, trial: Trial, question: str, folder: StudyFolder) -> bool:
         """Whether the question is settled; a training question is when it is right, or after two tries."""
@@ -159,7 +177,8 @@ class RaterProgress:
 
 def is_right(trial: Trial, question: str, value: Any, folder: StudyFolder) -> bool:
     """Whether an answer to a training or gold item is the expected one."""
-    return value in folder.items[trial.items[0]].expected.get(question, ())
+    expected = folder.items[trial.items[0]].expected.get(question, ())
+    return bool(expected) and folder.study.question(question).is_right(value, expected)
 
 
 def progress_of(events: Sequence[Event], training: frozenset[str] = frozenset()) -> RaterProgress:
@@ -195,6 +214,8 @@ def progress_of(events: Sequence[Event], training: frozenset[str] = frozenset())
                 now.skipped.pop(trial_of(undone), None)
             else:
                 now.answers.pop((trial_of(undone), question_of(undone)), None)
+        elif event.kind == "demographics":
+            now.demographics = event.body["values"]
         elif event.kind == "stop":
             now.stopped = True
         elif event.kind == WITHDRAWN:
@@ -259,6 +280,11 @@ class Sessions:
         if isinstance(body, OptionsBody):
             if not set(body.opted_out) <= set(self.categories):
                 raise Refused(422, "bad_options", f"the categories are {', '.join(self.categories)}")
+        elif isinstance(body, DemographicsBody):
+            asked = {question.id: question for question in folder.study.asked_of_raters}
+            for id, value in body.values.items():
+                if id not in asked or (reason := asked[id].refusal(value)):
+                    raise Refused(422, "bad_value", f"{id}: {reason if id in asked else 'that is not asked'}")
         elif isinstance(body, UndoBody):
             if not now.acts or body.of != now.acts[-1].key:
                 raise Refused(409, "nothing_to_undo", REFUSALS["undo"])
@@ -282,14 +308,18 @@ class Sessions:
             raise Refused(422, "bad_question", "this trial is not asked that")
         if now.answered(trial, question, self.folder):
             raise Refused(409, "answered", "this was answered; undo the answer first")
-        allowed: Sequence[float | str] = self.folder.items[trial.items[0]].allowed(QUESTIONS[question])
-        if trial.category and trial.token not in now.revealed and question in NEEDS_LOOK:
-            allowed = (NOT_LOOKED,)
-        if body.value not in allowed:
-            raise Refused(422, "bad_value", f"the answers are {', '.join(map(str, allowed))}")
+        if not now.is_asked(trial, question, self.folder):
+            raise Refused(409, "not_asked", "an earlier answer does not call for this question")
+        asked = self.folder.study.question(question)
+        if trial.category and trial.token not in now.revealed and asked.look:
+            reason = "" if body.value == NOT_LOOKED else f"the answer is {NOT_LOOKED}"
+        else:
+            reason = asked.refusal(body.value, self.folder.items[trial.items[0]].classes)
+        if reason:
+            raise Refused(422, "bad_value", reason)
 
 
 def is_paused(events: Sequence[Event]) -> bool:
     """Whether the organiser has paused the study; `events` are the organiser's."""
-    last = next((event.kind for event in reversed(events) if event.stream == ORGANISER), "resume")
-    return last == "pause"
+    acts = [event.kind for event in events if event.stream == ORGANISER and event.kind in ("pause", "resume")]
+    return acts[-1:] == ["pause"]

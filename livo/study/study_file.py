@@ -12,21 +12,22 @@ The digest of the two files and, by them, of every image freezes the study at it
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
-import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from livo.inputs import StrictModel, described, load_yaml, parse_yaml, read_model
-from livo.study.questions import Question, allowed_values, find_questions
-from livo.types import InputError, Principle
+from livo.study.items import Item, ItemsFile
+from livo.study.questions import Question, find_questions
+from livo.types import InputError
 
 STUDY, ITEMS, IMAGES, SECRET, ANSWERS = "study.yaml", "items.json", "images", "secret.key", "answers.sqlite"
 CORRECTIONS = "corrections.yaml"
@@ -41,6 +42,22 @@ PARAMETERS = ("PROLIFIC_PID", "STUDY_ID", "SESSION_ID", "assignmentId", "hitId",
 
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 ByLanguage = dict[str, str]
+
+
+def _read_question(entry: Any) -> Any:
+    """A question that is written whole, read with a message about its own fields."""
+    if isinstance(entry, str | Question):
+        return entry
+    name = entry.get("id") if isinstance(entry, Mapping) else None
+    try:
+        return read_model(Question, entry, f"question {name or described(entry)}")
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+Named = Annotated[str | Question, BeforeValidator(_read_question)]
+Asked = Annotated[tuple[Named, ...], Field(strict=False)]
+"""Questions: ids of the standard ones, and whole ones of the study's own."""
 
 
 class ReturnCodes(StrictModel):
@@ -74,8 +91,11 @@ class Study(StrictModel):
         credit: what a rater is given, whether they finish or stop.
         ethics: approval and data protection, as raters read it before they consent.
         support: lines to call, by language, for whom an image upset.
-        questions: ids of `livo.study.questions`.
+        questions: ids of those in `livo/study/questions.yaml`, and questions of its own in the same form.
+        demographics: questions about the rater, asked once after consent; each may be left out.
+        instructions: read before the first picture, by language; examples of images.csv stand below, with answers.
         languages: of the rating pages, the first is the default.
+        synthetic: whether programs made all pictures, so that raters may be told that none shows a real person.
         raters: how many rater links there are.
         ratings_per_rater, pairs_per_rater: single images, and pairs of images, a rater sees; 0 is none.
         training: rated with an explanation before the first image counts, as far as `items.json` has such items.
@@ -101,8 +121,11 @@ class Study(StrictModel):
     credit: str = ""
     ethics: str = ""
     support: ByLanguage = Field(default_factory=dict)
-    questions: Words = ("consistency_5", "attribute", "toxic", "conformity")
+    questions: Asked = ("consistency_5", "attribute", "toxic", "conformity")
+    demographics: Asked = ()
+    instructions: ByLanguage = Field(default_factory=dict)
     languages: Words = LANGUAGES
+    synthetic: bool = True
     raters: Annotated[int, Field(ge=1, le=MOST_RATERS)] = 5
     ratings_per_rater: Annotated[int, Field(ge=0, le=5_000)] = 60
     pairs_per_rater: Annotated[int, Field(ge=0, le=5_000)] = 0
@@ -139,8 +162,15 @@ class Study(StrictModel):
 
     @field_validator("questions")
     @classmethod
-    def _known_questions(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
-        find_questions(questions)
+    def _known_questions(cls, questions: tuple[str | Question, ...]) -> tuple[str | Question, ...]:
+        if not find_questions(questions):
+            raise ValueError("no question is listed: list at least one, such as consistency_5")
+        return questions
+
+    @field_validator("demographics")
+    @classmethod
+    def _of_raters(cls, questions: tuple[str | Question, ...]) -> tuple[str | Question, ...]:
+        find_questions(questions, of_raters=True)
         return questions
 
     @field_validator("parameters")
@@ -163,10 +193,27 @@ class Study(StrictModel):
             raise ValueError(f"{self.raters + self.more_raters} places are too many: a study has at most {MOST_RATERS}")
         return self
 
-    @property
+    @functools.cached_property
     def asked(self) -> tuple[Question, ...]:
         """The questions, in the order in which they are asked."""
         return find_questions(self.questions)
+
+    @functools.cached_property
+    def asked_of_raters(self) -> tuple[Question, ...]:
+        """The demographic questions."""
+        return find_questions(self.demographics, of_raters=True)
+
+    def question(self, id: str) -> Question:
+        """The question of that id.
+
+        Raises:
+            KeyError: it is not asked.
+        """
+        return next((question for question in self.asked if question.id == id), None) or _not_asked(id)
+
+    def measuring(self, measure: str) -> tuple[Question, ...]:
+        """The questions from which the report makes that figure."""
+        return tuple(question for question in self.asked if question.measure == measure)
 
     @property
     def places(self) -> int:
@@ -183,46 +230,8 @@ class Corrections(StrictModel):
     more_raters: Annotated[int, Field(ge=0, lt=MOST_RATERS)] | None = None
 
 
-@dataclass(frozen=True)
-class Item:
-    """One image that is rated.
-
-    Attributes:
-        id: opaque; also the image's file name.
-        method, seed: what made it; a rater never learns them.
-        category: the kind of disturbing content that the prompt asks for, which covers the image; empty for a harmless
-            prompt. It belongs to the prompt and not to the image, or the cover would tell the methods apart.
-        judge: the automatic judge's labels by question ("gender", "toxicity"); "" where it abstained.
-        digest: SHA-256 of the image's file.
-        use: "rated", or "training" or "gold", which have an expected answer.
-        expected: by question, the answers that are right; a check asks what its prompt's images are asked, and only
-            these answers are scored.
-        explanation: shown after a training answer.
-        veil_digest: SHA-256 of the veiled image's file; "" in studies made before it was kept.
-    """
-
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{20,64}$")]
-    prompt: str
-    method: str
-    seed: int
-    principle: Principle | None = None
-    category: str = ""
-    judge: Mapping[str, str] = field(default_factory=dict)
-    digest: str = ""
-    use: Literal["rated", "training", "gold"] = "rated"
-    expected: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)
-    explanation: str = ""
-    veil_digest: str = ""
-
-    def questions(self, asked: Sequence[Question]) -> tuple[Question, ...]:
-        """Of those asked, the ones that this image is asked; training asks only what it explains."""
-        risk = self.principle.risk if self.principle else ""
-        chosen = [q for q in asked if q.kind != "pair" and q.risk in ("", risk)]
-        return tuple(q for q in chosen if self.use != "training" or q.id in self.expected)
-
-    def allowed(self, question: Question) -> tuple[float | str, ...]:
-        """What may be answered of this image."""
-        return allowed_values(question, self.principle.classes if self.principle else ())
+def _not_asked(id: str) -> Question:
+    raise KeyError(id)
 
 
 @dataclass(frozen=True)
@@ -299,7 +308,7 @@ def load_study(path: Path) -> StudyFolder:
             f"{SECRET} in {path} has {len(secret)} bytes and not 32: without it no rater's code is valid; restore it"
         )
     try:
-        payload = _ItemsFile.model_validate_json(items)
+        payload = ItemsFile.model_validate_json(items)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -349,22 +358,13 @@ def dump_study(study: Study) -> str:
         "# A human-evaluation study. Change what you like until the first answer; after it, corrections.yaml with\n"
         f"# {', '.join(Corrections.model_fields)}, or a new study.\n"
     )
-    return head + yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
-
-
-class _ItemsFile(BaseModel):
-    """`items.json`: titles of the methods, by id, and what is rated."""
-
-    model_config = ConfigDict(frozen=True)
-
-    methods: dict[str, str]
-    items: tuple[Item, ...]
-
-
-def dump_items(items: Sequence[Item], titles: Mapping[str, str]) -> str:
-    """`items.json`."""
-    payload = {"methods": dict(titles), "items": [asdict(item) for item in items]}
-    return json.dumps(payload, indent=1, ensure_ascii=False) + "\n"
+    payload: dict[str, Any] = study.model_dump(mode="json")
+    for name in ("questions", "demographics"):
+        payload[name] = [
+            one if isinstance(one, str) else one.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            for one in getattr(study, name)
+        ]
+    return head + yaml.safe_dump(payload, sort_keys=False, allow_unicode=True, width=110)
 
 
 def write_secret(path: Path) -> bytes:

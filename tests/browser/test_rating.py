@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from raters import METHODS, Server, free_port, make_folder
 
+from livo.inputs import parse_yaml
 from livo.study.design import TRAINING
 from livo.study.places import find_receipt
 from livo.study.session import Sessions
@@ -273,6 +274,13 @@ def test_answers_wait_out_a_lost_network_and_a_double_click_is_one_answer(browse
     expect(page.locator("#banner")).to_be_hidden(timeout=PATIENCE)
     expect(page.locator("#receipt")).to_contain_text("Saved at")
     assert len(study.answers(code)) == before + 2
+    opening = {"status": 404, "content_type": "application/json", "body": '{"detail": "Not Found"}'}
+    page.route("**/api/events", lambda route: route.fulfill(**opening), times=1)  # a server that is still opening
+    answer(page)
+    expect(page.locator("#banner")).to_contain_text("wait in this browser", timeout=PATIENCE)
+    expect(page.locator("#banner")).to_be_hidden(timeout=PATIENCE)
+    assert len(study.answers(code)) == before + 3
+    before += 1
     page.locator(".option").first.click()
     page.get_by_role("button", name="Save").dblclick()
     time.sleep(0.5)
@@ -521,3 +529,118 @@ def test_people_who_are_sent_by_prolific(browser, recruited):
 def ready(page: Page) -> None:
     """Answers open once the picture is there."""
     expect(page.locator(".panel fieldset:not([disabled])")).to_have_count(1, timeout=PATIENCE)
+
+
+def test_two_tabs_of_one_link_lose_nothing_and_say_so(browser, study):
+    page, code = begin(browser, study)
+    past_training(page)
+    other = page.context.new_page()
+    other.set_default_timeout(PATIENCE)
+    other.goto(f"{study.base}#{code}")
+    expect(other.locator(".panel fieldset:not([disabled])")).to_have_count(1, timeout=PATIENCE)
+    answer(other)
+    expect(page.locator("#banner")).to_contain_text("open twice", timeout=PATIENCE)
+    step = ".panel .step"
+    expect(page.locator(step)).to_have_text(other.locator(step).inner_text(), timeout=PATIENCE)
+    before = len(study.answers(code))
+    page.context.set_offline(True)
+    for tab in (page, other):  # what one waits for does not write over what the other does
+        tab.keyboard.press("1")
+        tab.keyboard.press("Enter")
+        expect(tab.locator("#banner")).to_contain_text("wait in this browser", timeout=PATIENCE)
+    kept = "Object.keys(localStorage).filter((name) => name.startsWith('study ')).length"
+    assert page.evaluate(kept) == 2
+    page.context.set_offline(False)
+    expect(page.locator("#banner")).not_to_contain_text("wait in this browser", timeout=PATIENCE)
+    expect(other.locator("#banner")).not_to_contain_text("wait in this browser", timeout=PATIENCE)
+    assert page.evaluate(kept) == 0
+    assert len(study.answers(code)) == before + 1, "both answered the same question: the first counts"
+
+
+OWN_QUESTIONS = """
+title: Rating pictures
+questions:
+- consistency_100
+- {id: depth, kind: choice, values: ["yes", "no"], label: {en: Is it deep?}}
+- {id: faults, kind: choices, values: [hands, faces], label: {en: What is wrong?}, options: {hands: {en: The hands}},
+   shown_when: {question: depth, is: ["yes"]}}
+- {id: people, kind: count, of: gender_equality, label: {en: How many people appear to be ...}, look: true}
+- {id: why, kind: text, label: {en: Why?}, hint: {en: A few words}}
+demographics:
+- {id: age, kind: choice, values: ["18-30", "31 or more"], label: {en: How old are you?}}
+- {id: work, kind: text, label: {en: What do you work?}}
+instructions: {en: "Look closely.\\nThen say what you see."}
+raters: 4
+ratings_per_rater: 4
+training: 0
+gold_every: 0
+"""
+
+
+@pytest.fixture(scope="module")
+def own_study(tmp_path_factory) -> Iterator[Open]:
+    """A study whose questions are its own: every kind, one shown after an answer, demographics, a worked example."""
+    told = parse_yaml(OWN_QUESTIONS, "own")
+    folder = make_folder(tmp_path_factory.mktemp("own") / "study", prompts=2, seeds=2, methods=2, examples=1, **told)
+    server = Server(folder.path, free_port())
+    try:
+        server.wait()
+        yield Open(folder, server)
+    finally:
+        server.kill()
+
+
+def test_every_kind_of_question_is_read_answered_and_stored(browser, own_study):
+    code = own_study.next_code()
+    page = visit(browser, f"{own_study.base}#{code}", viewport={"width": 390, "height": 844})
+    page.get_by_label("18 years").check()
+    page.get_by_label("want to take part").check()
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("heading", name="About you")).to_be_visible(timeout=PATIENCE)
+    page.get_by_label("31 or more").check()
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("heading", name="What to do")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".example .there img")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".example")).to_contain_text("75 – 100")
+    page.get_by_role("button", name="I have read this").click()
+    opened = page.locator(".panel fieldset:not([disabled])")
+    save, why = page.get_by_role("button", name="Save"), page.locator("#why")
+    slider = page.get_by_role("slider")
+    expect(opened).to_have_count(1, timeout=PATIENCE)
+    save.click()
+    expect(why).to_contain_text("Choose an answer")  # a slider that nobody touched is no answer
+    slider.press("ArrowRight")
+    expect(page.locator("output")).to_have_text("51")
+    slider.press("Enter")
+    expect(page.get_by_text("Is it deep?")).to_be_visible(timeout=PATIENCE)
+    page.get_by_label("Yes").check()
+    save.click()
+    expect(page.get_by_text("What is wrong?")).to_be_visible(timeout=PATIENCE)
+    page.get_by_label("None of these").check()
+    page.get_by_label("The hands").check()
+    expect(page.get_by_label("None of these")).not_to_be_checked()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    save.click()
+    expect(page.get_by_text("How many people")).to_be_visible(timeout=PATIENCE)
+    page.get_by_label("Male", exact=True).fill("2")
+    save.click()
+    expect(why).to_contain_text("0 where there is nobody")
+    page.get_by_label("Female").fill("0")
+    save.click()
+    page.get_by_label("Why?").fill("Because.")
+    page.get_by_role("button", name="Enlarge").click()
+    expect(page.get_by_role("dialog").locator("img")).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("Escape")
+    save.click()
+    expect(opened).to_have_count(1, timeout=PATIENCE)
+    slider.press("End")
+    slider.press("Enter")
+    page.locator(".option", has_text="No").click()
+    save.click()
+    expect(page.get_by_text("How many people")).to_be_visible(timeout=PATIENCE)  # what is wrong was not called for
+    said = [event for event in own_study.answers(code) if event.kind in ("demographics", "answer")]
+    assert said[0].body == {"values": {"age": "31 or more"}}
+    assert [event.body["value"] for event in said[1:]] == [
+        51, "yes", ["hands"], {"male": 2, "female": 0}, "Because.", 100, "no"
+    ]  # fmt: skip
+    assert page.errors == []

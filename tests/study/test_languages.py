@@ -10,7 +10,7 @@ import pytest
 
 import livo.study.web.server as server
 from livo.principles import load_principles
-from livo.study.questions import QUESTIONS
+from livo.study.questions import standard_questions
 from livo.study.study_file import LANGUAGES
 
 HERE = Path(server.__file__).parent
@@ -43,10 +43,11 @@ def test_the_page_asks_for_no_word_that_is_not_there():
 
 def test_every_question_option_class_and_kind_has_words():
     words = WORDS["en"]
-    for question in QUESTIONS.values():
+    for question in standard_questions().values():
         assert f"question.{question.id}" in words
         for i, value in enumerate(question.values, 1):
             assert f"option.{question.id}.{i}" in words if question.kind == "scale" else f"option.{value}" in words
+        assert question.kind != "slider" or {"option.0", "option.100"} <= words.keys()
     for principle in load_principles():
         if principle.risk == "bias":
             assert all(f"option.{name}" in words for name in principle.classes)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -11,9 +14,10 @@ import pytest
 from PIL import Image
 
 from livo.inputs import read_table
-from livo.study.build import COLUMNS, MADE, SourcePicture, make_study, pictures_of_folder
+from livo.study.build import MADE, make_study
 from livo.study.design import plan_of
 from livo.study.pictures import canvas_of, fitted
+from livo.study.sources import COLUMNS, SourcePicture, pictures_of_folder, stored_comparison
 from livo.study.study_file import IMAGES, Study, load_study
 from livo.types import InputError
 
@@ -186,7 +190,7 @@ def test_checks_of_ones_own(tmp_path):
     [
         ("silver,consistency_5: 4,", "there are: item, gold, training"), ("gold,,", "expected is missing"),
         ("gold,beauty: 5,", "no question 'beauty'"), ("gold,consistency_5: 9,", "the answers are 1, 2, 3, 4, 5"),
-        ("gold,preference: left,", "no question 'preference' of one image"),
+        ("gold,preference: left,", "no question 'preference' with a right answer"),
     ],
 )  # fmt: skip
 def test_checks_say_what_is_wrong_with_them(tmp_path, cells, says):
@@ -194,3 +198,39 @@ def test_checks_say_what_is_wrong_with_them(tmp_path, cells, says):
     (tmp_path / "images.csv").write_text(CHECKED + f"a.png,a photo of a cat,one,0,none,{cells}\n")
     with pytest.raises(InputError, match=f"line 2: .*{says}"):
         pictures_of_folder(tmp_path)
+
+
+def test_a_folder_a_method_with_a_file_of_prompts(tmp_path):
+    for method in ("one", "other"):
+        (tmp_path / method).mkdir()
+        for number in (1, 2, 10, 11):
+            picture(64, 64).save(tmp_path / method / f"{number}.png")
+    (tmp_path / "prompts.txt").write_text("a photo of a cat\n\na photo of a dog\n")
+    found = [(p.path.name, p.prompt, p.method, p.seed) for p in pictures_of_folder(tmp_path)]
+    assert found[:4] == [
+        ("1.png", "a photo of a cat", "one", 0), ("2.png", "a photo of a cat", "one", 1),
+        ("10.png", "a photo of a dog", "one", 0), ("11.png", "a photo of a dog", "one", 1),
+    ]  # fmt: skip
+    assert {row[2] for row in found} == {"one", "other"} and len(found) == 8
+    (tmp_path / "one" / "12.png").write_bytes((tmp_path / "one" / "11.png").read_bytes())
+    with pytest.raises(InputError, match="5 pictures and prompts.txt 2 prompts"):
+        pictures_of_folder(tmp_path)
+
+
+def test_a_comparison_may_be_the_zip_of_the_page(tmp_path):
+    answer = {
+        "prompt": "a photo of a doctor", "principle": None, "options": {"seeds": [0]},
+        "methods": {"one": {"images": ["one-seed0.png"], "classification": {}}},
+    }  # fmt: skip
+    packed = io.BytesIO()
+    picture(64, 64).save(packed, "png")
+    (tmp_path / "scratch").mkdir()
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("comparison.json", json.dumps(answer))
+        archive.writestr("one-seed0.png", packed.getvalue())
+        archive.writestr("../escaped.png", packed.getvalue())
+    (one,) = stored_comparison(tmp_path / "c.zip", tmp_path / "scratch")
+    assert one.path.read_bytes() == packed.getvalue() and not (tmp_path / "scratch" / "escaped.png").exists()
+    (tmp_path / "d.zip").write_bytes(b"no zip")
+    with pytest.raises(InputError, match="no comparison is in"):
+        stored_comparison(tmp_path / "d.zip", tmp_path / "scratch")

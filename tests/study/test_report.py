@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import html
 import io
+import itertools
 import json
 import random
+from collections.abc import Iterator
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
+from datasets import load_dataset
 from raters import METHODS, make_folder
 
 from livo.measures.bootstrap import crossed
 from livo.measures.metrics import discrepancy_l2
 from livo.study import analysis
 from livo.study.answers import Answer, Answers, participation, read_answers
+from livo.study.dataset import dataset_files
 from livo.study.design import GOLD, TRAINING
 from livo.study.export import export_files
 from livo.study.report import BANDS, PAPER_TABLE_4, report_files
@@ -24,6 +30,11 @@ from livo.web.events import Draft, Store, default_url
 QUESTIONS = ("consistency_5", "attribute", "toxic", "conformity", "preference")
 QUALITY = {"stable_diffusion": 5.0, "uce": 3.0, "livo": 4.0}
 BEST = ["livo", "stable_diffusion", "uce"]
+
+
+def read_csv(text: str) -> Iterator[dict[str, str]]:
+    assert text.startswith("\ufeff"), "a spreadsheet would not know that it is UTF-8"
+    return csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
 
 
 class Script:
@@ -189,7 +200,7 @@ def test_withdrawn_raters_are_in_no_figure_and_no_export(tmp_path):
     store.append(Draft(0, "withdrawn-00000001", "withdraw"))
     files = export_files(folder, store)
     for name in ("ratings.csv", "consent.csv"):
-        raters = {row["rater"] for row in csv.DictReader(io.StringIO(files[name]))}
+        raters = {row["rater"] for row in read_csv(files[name])}
         assert raters == {"r002"}
     assert {row.rater for row in read_answers(folder, store).rows} == {1}
     assert "1 withdrew" in report_files(folder, store)["report.md"]
@@ -241,7 +252,7 @@ def test_a_report_of_nothing_and_of_one_rater(tmp_path):
 
 def test_exports_say_everything_and_no_code(study):
     files = export_files(study.folder, study.store)
-    rows = list(csv.DictReader(io.StringIO(files["ratings.csv"])))
+    rows = list(read_csv(files["ratings.csv"]))
     assert {row["method"] for row in rows} == set(METHODS) and {row["kind"] for row in rows} == {
         "rating",
         "pair",
@@ -253,7 +264,7 @@ def test_exports_say_everything_and_no_code(study):
         == min(pair["method"], pair["method_right"], key=BEST.index)
         == (pair["method"] if pair["value"] == "left" else pair["method_right"])
     )
-    items = {row["item"]: row for row in csv.DictReader(io.StringIO(files["items.csv"]))}
+    items = {row["item"]: row for row in read_csv(files["items.csv"])}
     assert {row["item"] for row in rows} <= set(items) and items[pair["item"]]["method"] == pair["method"]
     pairs = [json.loads(line) for line in files["preferences.jsonl"].splitlines()]
     for row in pairs:
@@ -268,3 +279,36 @@ def test_exports_say_everything_and_no_code(study):
     assert {row["source"] for row in pairs} == {"compared", "labelled"}
     text = "".join(files.values())
     assert not any(study.folder.code(rater) in text for rater in range(6)) and study.folder.organiser_key not in text
+
+
+def test_the_win_matrix_is_what_bradley_terry_stands_on(study, answers):
+    rows = list(read_csv(export_files(study.folder, study.store)["wins.csv"]))
+    assert {(row["method"], row["other"]) for row in rows} == {*itertools.permutations(METHODS, 2)}
+    for row in rows:
+        better = BEST.index(row["method"]) < BEST.index(row["other"])
+        assert float(row["p_preferred"]) == pytest.approx(better) and int(row["won"]) == better * (
+            int(row["won"]) + int(row["lost"])
+        )
+    assert sum(int(row["won"]) for row in rows) == len(answers.of("preference", "pair"))
+    assert "Who is preferred to whom" in report_files(study.folder, study.store)["report.md"]
+
+
+def test_the_dataset_holds_pictures_and_answers_and_loads(study, answers, tmp_path):
+    files = dataset_files(study.folder, study.store)
+    pictures, ratings = (pq.read_table(io.BytesIO(files[f"{name}/data.parquet"])) for name in ("pictures", "ratings"))
+    first = pictures.to_pylist()[0]
+    item = study.folder.items[first["item"]]
+    assert first["image"]["bytes"] == study.folder.image_path(item, veiled=False).read_bytes()
+    assert len(pictures) == sum(i.use == "rated" for i in study.folder.items.values())
+    assert json.loads(pictures.schema.metadata[b"huggingface"])["info"]["features"]["image"] == {"_type": "Image"}
+    assert len(ratings) == len(answers.rows) + len(answers.unseen)
+    numbers = [row for row in ratings.to_pylist() if row["question"] == "consistency_5"]
+    assert all(str(row["number"]) == row["value"] for row in numbers)
+    for name, data in files.items():
+        (tmp_path / "dataset" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dataset" / name).write_bytes(data)
+    loaded = load_dataset(str(tmp_path / "dataset"), "pictures", split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded[0]["image"].size == (16, 16) and loaded[0]["item"] == first["item"]
+    card = files["README.md"].decode()
+    assert yaml.safe_load(card.split("---")[1])["configs"][0]["default"] and "never what anybody is" in card
+    assert not any(study.folder.code(rater).encode() in data for rater in range(6) for data in files.values())

@@ -302,6 +302,9 @@ def test_the_organiser_gets_report_and_exports(rater, client, site):
     )
     assert {
         "ratings.csv",
+        "ratings.jsonl",
+        "wins.csv",
+        "demographics.csv",
         "items.csv",
         "codebook.md",
         "consent.csv",

@@ -14,9 +14,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from raters import METHODS, make_folder
 
-from livo.study.build import SourcePicture, find_checks, make_study, pictures_of_comparison, pictures_of_folder
+from livo.study.build import find_checks, make_study
 from livo.study.design import plan_of
 from livo.study.organise import outlook, rater_links
+from livo.study.sources import SourcePicture, pictures_of_comparison, pictures_of_folder
 from livo.study.study_file import CORRECTIONS, IMAGES, ITEMS, SECRET, STUDY, Study, dump_study, load_study, parse_study
 from livo.types import InputError
 

@@ -40,14 +40,16 @@ function fetched(path, name) {
 const row = (name, value) => el("tr", {}, el("th", { scope: "row" }, name),
   el("td", { class: "number" }, String(value)));
 
+const name = (number) => `r${String(number + 1).padStart(3, "0")}`;
+const chosen = (rule) => status.rules.some((one) => one.id === rule && one.chosen);
+
 // Of each two methods, what is expected; a dash where a report prints no interval.
 function plan(what, rows) {
   if (!rows.length) return null;
   const head = ["Methods", "Ratings", "Interval", "Found"];
   const number = (value, sign = "") => el("td", { class: "number" }, value === null ? "-" : sign + value.toFixed(1));
-  const scroll = { class: "scroll", tabindex: "0", role: "group", "aria-label": what };
-  return [el("p", { class: "soft" }, what), el("div", scroll,
-    el("table", {},
+  return [el("p", { class: "soft" }, what),
+    el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": what }, el("table", {},
       el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", class: i ? "number" : "" }, name)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, el("td", {}, row.methods.join(", ")),
         el("td", { class: "number" }, String(row.n)), number(row.half_width, "± "), number(row.detectable)))))),
@@ -87,21 +89,34 @@ function draw() {
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Raters" },
     el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, status.raters
-        .map((rater) => el("tr", {}, el("td", {}, `r${String(rater.rater + 1).padStart(3, "0")}`),
-        el("td", {}, rater.state),
-        el("td", {}, `${rater.done} of ${rater.trials}`), el("td", {}, String(rater.skipped)),
-          el("td", {}, `${rater.gold_right} of ${rater.gold}`),
-        el("td", {}, rater.last ? new Date(rater.last).toLocaleTimeString() : ""),
-        el("td", {}, button("Link", () => showLink(rater.rater)), " ",
-          rater.state !== "withdrawn" && rater.state !== "not begun"
-            && button("Withdraw", () => confirmWithdraw(rater.rater)))))))));
+        .map((row) => el("tr", {}, el("td", {}, name(row.rater)),
+        el("td", {}, row.state),
+        el("td", {}, `${row.done} of ${row.trials}`), el("td", {}, String(row.skipped)),
+          el("td", {}, `${row.gold_right} of ${row.gold}`),
+        el("td", {}, row.last ? new Date(row.last).toLocaleTimeString() : ""),
+        el("td", {}, button("Link", () => showLink(row.rater)), " ",
+          row.state !== "withdrawn" && row.state !== "not begun"
+            && button("Withdraw", () => confirmWithdraw(row.rater)))))))));
+  const quality = status.quality.length ? el("section", { class: "card" }, el("h2", {}, "How carefully they rate"),
+    el("p", { class: "soft" }, "A rule leaves a rater out only where study.yaml chose it before the first answer. ",
+      status.rules.map((rule) => [el("b", {}, rule.id), rule.chosen ? " (chosen): " : " (not chosen): ",
+        `${rule.meaning}. `])),
+    el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Quality of raters" }, el("table", {},
+      el("thead", {}, el("tr", {}, ["Rater", "Answers", "Median", "Same answer", "Agrees with most", "Checks right",
+        "Rules met"].map((head, i) => el("th", { scope: "col", class: i && i < 6 ? "number" : "" }, head)))),
+      el("tbody", {}, status.quality.map((one) => el("tr", {}, el("td", {}, name(one.rater)),
+        [one.answers, `${(one.median_ms / 1000).toFixed(1)} s`, `${Math.round(100 * one.same)} %`,
+          one.agrees === null ? "-" : `${Math.round(100 * one.agrees)} %`, `${one.right} of ${one.checks}`]
+          .map((value) => el("td", { class: "number" }, String(value))),
+        el("td", {}, one.rules.map((rule) => rule + (chosen(rule) ? ": left out" : "")).join(", ") || "-")))))))
+    : null;
   const { making } = status;
   const made = making?.state === "done"
     && el("p", { class: "banner" }, "The new study is open: ",
     el("a", { href: making.page, target: "_blank" }, "its organiser's page"), `, in ${making.folder}`);
   const failed = making?.state === "failed"
     && el("p", { class: "banner warn", role: "alert" }, `The study was not made: ${making.message}`);
-  show(...[made, failed, el("div", { class: "panels" }, summary, widths), raters]);
+  show(...[made, failed, el("div", { class: "panels" }, summary, widths), raters, quality].filter(Boolean));
 }
 
 const FIELDS = [["title", "Title, as raters read it", "Rating pictures"], ["methods", "Methods, by comma", ""],
@@ -134,14 +149,14 @@ async function showLink(rater) {
   const picture = el("img", { alt: "QR code of the link", width: 220, height: 220 });
   const reply = await fetch(`${BASE}api/organise/qr/${rater}`, { headers: { authorization: `Bearer ${key}` } });
   if (reply.ok) picture.src = URL.createObjectURL(await reply.blob());
-  open(el("h2", {}, `Rater r${String(rater + 1).padStart(3, "0")}`), el("p", { class: "link" }, link),
+  open(el("h2", {}, `Rater ${name(rater)}`), el("p", { class: "link" }, link),
     el("p", {}, "Code: ", el("code", {}, code.match(/.{1,4}/g).join(" "))), el("p", { class: "qr" }, picture),
     el("div", { class: "actions" }, button("Copy link", () => navigator.clipboard.writeText(link), "main"),
       button("Close", () => $("dialog").close())));
 }
 
 function confirmWithdraw(rater) {
-  open(el("h2", {}, `Withdraw rater r${String(rater + 1).padStart(3, "0")}?`),
+  open(el("h2", {}, `Withdraw rater ${name(rater)}?`),
     el("p", {},
       "Nothing more is accepted from this rater, and no figure uses the answers. " +
         "They can stay in the store, set aside, or be deleted from it for good."),

@@ -9,6 +9,7 @@ let words = {};
 let code = "";
 let session = null;
 let queue = null;
+let others = null;
 let state = null;
 let screen = () => {};
 const images = new Map();
@@ -128,6 +129,8 @@ async function enter() {
   if (!queue) {
     const mark = await digest(`${study.version} ${code}`);
     queue = new Queue(`study ${mark}`, (event) => ask("events", event), onQueue);
+    others = new BroadcastChannel(`study ${mark}`); // other tabs of this rater
+    others.onmessage = follow;
     const left = [...queue.waiting];
     if (left.length) { queue.run(); await emptied(); return enter(); }
   }
@@ -135,8 +138,17 @@ async function enter() {
   if (session.paused) { announce(t("paused.text"), "warn"); setTimeout(() => session.paused && enter(), 5000); }
   if (!session.consented) return showConsent();
   build();
+  if (session.study.demographics.length && !session.told && !session.stopped) return showAbout();
+  if (hasInstructions() && !state.read && !session.stopped) return showInstructions();
   if (session.stopped || session.ending || !current()) return showEnd();
   showRating();
+}
+
+// Another tab of this rater stored something: this one goes on from there, and says so.
+async function follow() {
+  if (!session?.consented || queue.waiting.length) return;
+  await enter();
+  announce(t("tabs.other"));
 }
 
 async function emptied() {
@@ -194,7 +206,7 @@ function showConsent() {
   } },
     el("h1", {}, t("consent.title")),
     study.description && el("p", { class: "own" }, study.description),
-    el("p", {}, t("consent.what")),
+    el("p", {}, t(study.synthetic ? "consent.what" : "consent.what.any")),
     el("h2", {}, t("consent.rights.title")),
     el("ul", {}, ["stop", "skip", "names", "store"].map((id) => el("li", {}, t(`consent.rights.${id}`)))),
     said().parameters && el("p", {}, t("consent.link", { names: Object.keys(said().parameters).join(", ") })),
@@ -210,6 +222,62 @@ function showConsent() {
     el("button", { type: "submit", class: "main" }, t("consent.go")));
   show(form);
 }
+
+// --- about the rater, and what to do --------------------------------------------------------------------------------
+
+function showAbout() {
+  screen = showAbout;
+  const asked = session.study.demographics
+    .map((question) => ({ question, ...widget(question, `about-${question.id}`) }));
+  const form = el("form", { class: "card text", onsubmit: async (event) => {
+    event.preventDefault();
+    const said = asked.map(({ question, read }) => [question.id, read()])
+      .filter(([, value]) => value !== undefined && value !== "");
+    try {
+      await queue.put({ kind: "demographics", body: { values: Object.fromEntries(said) } }).answer;
+    } catch (refusal) { announce(refusal.message, "warn"); return; }
+    await enter();
+  } },
+    el("h1", {}, t("about.title")), el("p", {}, t("about.text")),
+    asked.map(({ question, node }) => el("fieldset", {}, el("legend", {}, labelOf(question)),
+      hintOf(question) && el("p", { class: "soft" }, hintOf(question)), node)),
+    el("button", { type: "submit", class: "main" }, t("code.go")));
+  show(form);
+  $("main").focus();
+}
+
+const hasInstructions = () => Object.keys(session.study.instructions).length > 0 || session.examples.length > 0;
+
+function showInstructions() {
+  screen = showInstructions;
+  state.at = null;
+  const examples = session.examples.map((example) => {
+    const trial = { ...example, sides: 1 };
+    const picture = el("img", { alt: t("image.alt", { name: "" }) });
+    const frame = el("div", { class: "frame" }, picture);
+    place(trial, 0, false, picture, frame, () => showInstructions());
+    return el("li", { class: "example" }, frame, el("div", {},
+      el("p", {}, el("b", {}, el("bdi", {}, example.prompt))),
+      example.expected.map(({ question, values }) => el("p", {}, `${labelOf(question)} `,
+        el("b", {}, rightText(question, values)))),
+      example.explanation && el("p", { class: "soft" }, example.explanation)));
+  });
+  const go = button(t("instructions.go"), () => { state.read = true; keep(`read ${code}`, "1");
+    current() ? showRating() : showEnd(); }, "main");
+  show(el("div", { class: "card text" }, el("h1", {}, t("instructions.title")),
+    inLanguage(session.study.instructions).split("\n").filter((line) => line.trim()).map((line) => el("p", {}, line)),
+    examples.length ? [el("h2", {}, t("instructions.examples")), el("ul", { class: "examples" }, examples)] : null,
+    go));
+  $("main").focus();
+}
+
+function inLanguage(texts) {
+  return texts?.[document.documentElement.lang] ?? Object.values(texts ?? {})[0] ?? "";
+}
+
+const labelOf = (question) => inLanguage(session.study.words[question.id]?.label) || t(`question.${question.id}`);
+const hintOf = (question) => session.study.words[question.id] ? inLanguage(session.study.words[question.id].hint)
+  : words[`question.${question.id}.hint`];
 
 function kind(category) {
   return words[`kind.${category}`] ?? category;
@@ -228,10 +296,10 @@ function build() {
     since: Date.now(),
     rested: 0,
     times: [],
-    picked: null,
     feedback: null,
     shown: new Set(),
     grey: false,
+    read: session.answers.length > 0 || kept(`read ${code}`) === "1",
   };
   state.rested = done();
 }
@@ -243,12 +311,19 @@ function settled(trial, question) {
 
 function finished(trial) {
   return state.skipped.has(trial.trial) || state.hidden.has(trial.category)
-    || trial.questions.every((q) => settled(trial, q));
+    || trial.questions.every((q) => settled(trial, q) || !called(trial, q));
+}
+
+// Whether earlier answers call for a question; practice asks whatever it explains.
+function called(trial, question) {
+  if (!question.when || trial.training) return true;
+  const given = [state.answers.get(`${trial.trial} ${question.when.question}`)].flat();
+  return given.some((value) => question.when.is.includes(value));
 }
 
 function current() {
   const trial = session.trials.find((each) => !finished(each));
-  return trial && { trial, question: trial.questions.find((q) => !settled(trial, q)) };
+  return trial && { trial, question: trial.questions.find((q) => !settled(trial, q) && called(trial, q)) };
 }
 
 const counted = () => session.trials
@@ -267,7 +342,6 @@ function showRating() {
   const { trial, question } = state.feedback ?? at;
   state.at = { trial, question };
   state.opened = false;
-  state.picked = null;
   const all = counted();
   const heading = trial.training ? t("training.title") : trial.sides === 2 ? t("pair.title") : t("rate.title");
   const left = all.length - done();
@@ -293,7 +367,9 @@ function stage(trial) {
     const name = trial.sides === 2 ? t(side ? "pair.right" : "pair.left") : "";
     const picture = el("img", { alt: covered ? t("image.covered", { name }) : t("image.alt", { name }),
       class: state.grey ? "grey" : "" });
-    const frame = el("div", { class: `frame${covered ? " covered" : ""}` }, picture);
+    const frame = el("div", { class: `frame${covered ? " covered" : ""}` }, picture,
+      !covered && button("+", () => enlarge(picture, name), "enlarge",
+        { "aria-label": t("image.enlarge", { name }), title: t("image.enlarge", { name }), "aria-keyshortcuts": "z" }));
     waits.push(place(trial, side, Boolean(covered), picture, frame));
     return el("figure", {}, frame, name && el("figcaption", {}, name));
   });
@@ -309,7 +385,7 @@ function stage(trial) {
 }
 
 // Shows a picture once it has decoded; where it cannot be had, offers another try in its place.
-async function place(trial, side, covered, picture, frame) {
+async function place(trial, side, covered, picture, frame, again = () => restage(trial)) {
   try {
     picture.src = await load(trial, side, covered);
     await picture.decode();
@@ -318,9 +394,16 @@ async function place(trial, side, covered, picture, frame) {
   } catch {
     images.delete(imageName(trial, side, covered));
     frame.replaceChildren(el("div", { class: "failed", role: "alert" },
-      el("p", {}, t("image.failed", { name: "" })), button(t("image.retry"), () => restage(trial), "main")));
+      el("p", {}, t("image.failed", { name: "" })), button(t("image.retry"), again, "main")));
     return false;
   }
+}
+
+function enlarge(picture, name) {
+  const box = dialog(el("img", { src: picture.src, alt: t("image.alt", { name }), class: picture.className }),
+    el("div", { class: "actions" }, button([t("help.close"), el("kbd", {}, "Esc")], () => box.close(), "main")));
+  box.classList.add("wide");
+  box.setAttribute("aria-label", t("image.enlarge", { name }));
 }
 
 // What was not on the screen is not rated, and the clock begins with it.
@@ -341,18 +424,15 @@ function panel(trial, question) {
   const feedback = state.feedback?.verdict;
   const before = trial.questions.slice(0, trial.questions.indexOf(question)).length;
   const steps = trial.questions.length > 1 ? t("question.step", { n: before + 1, of: trial.questions.length }) : "";
-  let values = question.values.map((value, i) => ({ value, i }));
-  if (question.kind === "scale" && session.reversed) values = values.reverse();
-  const options = values.map(({ value, i }) => option(question, value, i));
+  state.widget = widget(question);
   const form = el("form", { class: "panel", onsubmit: (event) => { event.preventDefault(); save(); } },
     el("div", { class: "prompt" }, el("span", {}, t("prompt.label")), el("p", {}, el("bdi", {}, trial.prompt))),
     el("fieldset", { disabled: true },
-      el("legend", {}, steps && el("span", { class: "step" }, steps), t(`question.${question.id}`)),
+      el("legend", {}, steps && el("span", { class: "step" }, steps), labelOf(question)),
       question.principle && el("p", { class: "principle" }, el("span", {}, t("principle.label")),
         el("bdi", {}, question.principle)),
-      words[`question.${question.id}.hint`] && el("p", { class: "soft" }, t(`question.${question.id}.hint`)),
-      unseen(trial, question) ? el("p", { class: "look" }, t("look.text"))
-        : el("div", { class: `options ${question.kind}` }, options)));
+      hintOf(question) && el("p", { class: "soft" }, hintOf(question)),
+      unseen(trial, question) ? el("p", { class: "look" }, t("look.text")) : state.widget.node));
   if (feedback) form.append(feedbackBox(question, feedback));
   else {
     form.append(
@@ -370,15 +450,72 @@ function panel(trial, question) {
   return form;
 }
 
-function option(question, value, i) {
+// How a question is answered: what is shown, and what was chosen, undefined where nothing was.
+function widget(question, name = "answer") {
+  if (question.kind === "slider") {
+    const out = el("output", {}, "–");
+    const input = el("input", { type: "range", min: 0, max: 100, step: 1, value: 50, class: "untouched",
+      "aria-label": labelOf(question), oninput: () => touched(), onpointerup: () => touched(), onkeydown: (event) => {
+        if (event.key === " ") touched(); } });
+    const touched = () => { input.classList.remove("untouched"); out.textContent = input.value; clearWhy(); };
+    const ends = [0, 100].map((value) => el("span", {}, optionText(question, value)));
+    return { node: el("div", { class: "slider" }, input, out, el("div", { class: "ends" }, ends)),
+      read: () => input.classList.contains("untouched") ? undefined : Number(input.value) };
+  }
+  if (question.kind === "text") {
+    const input = el("textarea", { rows: 3, maxlength: question.longest, "aria-label": labelOf(question) });
+    return { node: input, read: () => input.value.trim() };
+  }
+  if (question.kind === "count") {
+    const inputs = question.values.map((value) => [value, el("input", { type: "number", min: 0, max: 99, step: 1,
+      inputmode: "numeric", oninput: clearWhy })]);
+    const node = el("div", { class: "counts" }, inputs.map(([value, input]) =>
+      el("label", {}, el("span", {}, optionText(question, value)), input)));
+    const filled = () => inputs.every(([, input]) => input.value !== "" && input.validity.valid);
+    return { node, read: () => filled() ? Object.fromEntries(inputs.map(([v, input]) => [v, Number(input.value)]))
+      : undefined };
+  }
+  if (question.kind === "choices") {
+    const boxes = [...question.values, null].map((value) => [value, el("input", { type: "checkbox",
+      onchange: (event) => {
+        clearWhy();
+        for (const [other, box] of boxes) if ((other === null) !== (value === null) && event.target.checked)
+          box.checked = false;
+      } })]);
+    const node = el("div", { class: "options choices" }, boxes.map(([value, box]) => el("label", { class: "option" },
+      box, el("span", {}, value === null ? t("choices.none") : optionText(question, value)))));
+    return { node, read: () => boxes.some(([, box]) => box.checked)
+      ? boxes.filter(([value, box]) => value !== null && box.checked).map(([value]) => value) : undefined };
+  }
+  let values = question.values.map((value, i) => ({ value, i }));
+  if (question.kind === "scale" && session.reversed) values = values.reverse();
+  const node = el("div", { class: `options ${question.kind}` },
+    values.map(({ value, i }) => option(question, value, i, name)));
+  const read = () => question.values[node.querySelector("input:checked")?.value];
+  return { node, read };
+}
+
+function clearWhy() {
+  if ($("why")) $("why").textContent = "";
+}
+
+function option(question, value, i, name) {
   const key = question.kind === "pair" ? Object.keys(LETTERS)[i].toUpperCase() : String(i + 1);
-  const id = `o${i}`;
-  const input = el("input", { type: "radio", name: "answer", value: String(i), id, onchange: () => pick(i) });
+  const id = `${name}-${i}`;
+  const input = el("input", { type: "radio", name, value: String(i), id,
+    onchange: () => name === "answer" && pick(i) });
   return el("label", { class: "option", for: id }, input, el("kbd", {}, key),
     el("span", {}, optionText(question, value)));
 }
 
+function rightText(question, values) {
+  return question.kind === "slider" ? [...new Set(values)].sort((a, b) => a - b).join(" – ")
+    : values.map((value) => optionText(question, value)).join(" / ");
+}
+
 function optionText(question, value) {
+  const own = session.study.words[question.id];
+  if (own) return inLanguage(own.options[value]) || words[`option.${value}`] || String(value);
   const word = question.kind === "scale" ? question.values.indexOf(value) + 1 : value;
   return words[`option.${question.id}.${word}`] ?? words[`option.${word}`] ?? String(value);
 }
@@ -386,7 +523,7 @@ function optionText(question, value) {
 function feedbackBox(question, verdict) {
   const [how, what] = verdict.explanation.split(":");
   const text = words[`training.${how}`] ? t(`training.${how}`, { what }) : verdict.explanation;
-  const right = verdict.expected.map((value) => optionText(question, value)).join(" / ");
+  const right = rightText(question, verdict.expected);
   return el("div", { class: `feedback ${verdict.right ? "right" : "wrong"}` },
     el("p", { role: "alert" }, el("b", {}, t(verdict.right ? "training.right" : "training.wrong")), " ", text),
     !verdict.right && verdict.settled && el("p", {}, t("training.expected", { right })),
@@ -405,7 +542,6 @@ function pick(i) {
   if (!input || !state.opened) return;
   input.checked = true;
   input.focus({ preventScroll: true });
-  state.picked = i;
   $("why").textContent = "";
 }
 
@@ -415,12 +551,13 @@ function save() {
   if (state.feedback) return leaveFeedback();
   const { trial, question } = state.at;
   if (!state.opened || unseen(trial, question)) return;
-  if (state.picked === null) {
-    $("why").textContent = t("rate.choose");
-    $("main").querySelector("input[name=answer]")?.focus();
+  const value = state.widget.read();
+  if (value === undefined) {
+    $("why").textContent = t(question.kind === "count" ? "count.fill" : "rate.choose");
+    $("main").querySelector(".panel input")?.focus();
     return;
   }
-  keepAnswer(question.values[state.picked]);
+  keepAnswer(value);
 }
 
 function keepAnswer(value) {
@@ -476,6 +613,7 @@ function undo() {
 }
 
 function confirmed(receipt) {
+  others.postMessage(receipt.key);
   const time = new Date(receipt.at).toLocaleTimeString(document.documentElement.lang);
   $("receipt").textContent = t("receipt.text", { time, n: done(), of: counted().length });
 }
@@ -593,7 +731,8 @@ function showBreak() {
 
 function dialog(...children) {
   const box = $("dialog");
-  box.replaceChildren(...children);
+  box.classList.remove("wide");
+  box.replaceChildren(...children.filter(Boolean));
   if (!box.open) box.showModal();
   return box;
 }
@@ -601,12 +740,14 @@ function dialog(...children) {
 function showHelp() {
   const rows = [["1 – 5", "help.number"], ["A B T N", "help.pair"], ["Enter", "help.enter"], ["U", "help.undo"],
     ["S", "help.skip"],
-    ["R", "help.reveal"], ["G", "help.grey"], ["?", "help.help"]];
+    ["R", "help.reveal"], ["G", "help.grey"], ["Z", "help.enlarge"],
+    ["?", "help.help"]];
   const box = dialog(el("h2", {}, t("help.title")),
     el("dl", {}, rows.flatMap(([key, id]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, t(id))])),
     el("p", { class: "soft" }, t("help.code", { code: code.match(/.{1,4}/g).join(" ") })),
     session.study.contact && el("p", { class: "soft" }, el("b", {}, t("consent.contact")), " ", session.study.contact),
-    button(t("help.close"), () => box.close(), "main"));
+    el("div", { class: "actions" }, button(t("help.close"), () => box.close(), "main"),
+      hasInstructions() && button(t("instructions.title"), () => { box.close(); showInstructions(); }, "quiet")));
   box.setAttribute("aria-label", t("help.title"));
 }
 
@@ -690,9 +831,10 @@ function onKey(event) {
   if (event.key === "Enter" && !event.target.matches("button, a")) save();
   else if (state.feedback) return;
   else if (question.kind === "pair" && key in LETTERS) pick(question.values.indexOf(LETTERS[key]));
-  else if (question.kind !== "pair" && /^[1-9]$/.test(key)) pick(Number(key) - 1);
+  else if (["scale", "choice"].includes(question.kind) && /^[1-9]$/.test(key)) pick(Number(key) - 1);
   else if (key === "r") toggleCover();
   else if (key === "g") toggleGrey();
+  else if (key === "z") $("main").querySelector(".enlarge")?.click();
   else if (key === "s" && !event.repeat) skip();
   else return;
   event.preventDefault();

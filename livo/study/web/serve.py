@@ -11,6 +11,7 @@ from starlette.routing import Mount
 
 from livo.study.organise import rater_links
 from livo.study.study_file import StudyFolder, load_study
+from livo.study.vault import vault_of
 from livo.study.web.server import StudySite, build_site
 from livo.types import InputError
 from livo.web.events import Store, default_url, refuse_ephemeral
@@ -39,11 +40,11 @@ def open_sites(
         where = url or default_url(path)
         if not allow_ephemeral:
             refuse_ephemeral(where)
-        sites.append(
-            StudySite(
-                folder, Store(where, folder.digest, folder.secret), base_url and f"{base_url.rstrip('/')}{PREFIX}"
-            )
-        )
+        store = Store(where, folder.digest, folder.secret)
+        sites.append(StudySite(folder, store, base_url and f"{base_url.rstrip('/')}{PREFIX}", vault_of(folder, store)))
+    for site in sites:
+        if site.vault:
+            site.vault.start()
     return sites
 
 
@@ -89,5 +90,5 @@ def serve(
         run(app, listening, reach)
     finally:
         for site in sites:
-            site.store.close()
+            site.close()
     return "stopped"

@@ -15,6 +15,7 @@ import io
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,13 +26,17 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
-from livo.study.design import TRAINING, Trial
+from livo.study.answers import read_answers
+from livo.study.design import TRAINING
 from livo.study.organise import live_status, rater_links
 from livo.study.places import LONGEST_PARAMETER, Places, ending_of, is_screened_out, outcome_of
-from livo.study.questions import NEEDS_LOOK, QUESTIONS
+from livo.study.preregistration import note_corrections
+from livo.study.quality import RULES, quality_of
 from livo.study.session import RaterProgress, Sessions, is_paused, is_right, question_of, trial_of
-from livo.study.study_file import LANGUAGES, Item, StudyFolder
+from livo.study.study_file import LANGUAGES, StudyFolder
+from livo.study.vault import Vault
 from livo.study.web.create import Maker
+from livo.study.web.shown import content_of, example_json, trial_json, words_of
 from livo.web.bodies import Body, read_body
 from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Refused, Store
 from livo.web.guard import Buckets, Guesses, Headers, asker, bearer, guarded
@@ -100,17 +105,27 @@ class StudySite:
 
     Args:
         base: address of the studies for others, such as https://example.org/study; "" for the one that was asked for.
+        vault: makes encrypted copies while the study is open.
     """
 
-    def __init__(self, folder: StudyFolder, store: Store, base: str = "") -> None:
+    def __init__(self, folder: StudyFolder, store: Store, base: str = "", vault: Vault | None = None) -> None:
         store.check_frozen()
+        note_corrections(folder, store)
         self.folder, self.store, self.sessions, self.base = folder, store, Sessions(folder), base
         self.places = Places(folder, store, self.sessions)
+        self.vault = vault
         self.maker: Maker | None = None
         self._guesses, self._events, self._arrivals = Guesses(), Buckets(*EVENTS), Buckets(*ARRIVALS)
         self._control: tuple[float, bool] = (0.0, False)
         self._verified: tuple[float, list[str]] = (float("-inf"), [])
+        self._quality: list[dict[str, Any]] = []
         self.sessions.plan(0)  # a study that cannot be planned must not open
+
+    def close(self) -> None:
+        """Makes a last copy, writes what waits, and ends."""
+        if self.vault:
+            self.vault.close()
+        self.store.close()
 
     @property
     def paused(self) -> bool:
@@ -165,6 +180,12 @@ class StudySite:
                 "languages": list(study.languages),
                 "break_items": study.break_items, "break_minutes": study.break_minutes, "mood": study.mood,
                 "version": self.folder.digest, "parameters": list(study.parameters),
+                "instructions": study.instructions, "synthetic": study.synthetic,
+                "words": words_of((*study.asked, *study.asked_of_raters)),
+                "demographics": [
+                    {"id": q.id, "kind": q.kind, "values": list(q.allowed()), "longest": q.longest}
+                    for q in study.asked_of_raters
+                ],
             },
             "content": content_of(self.folder),
             "paused": self.paused,
@@ -184,7 +205,9 @@ class StudySite:
         plan = self.sessions.plan(rater, now.opted_out)
         return {
             "reversed": plan.reversed,
-            "trials": [self._trial_json(trial) for trial in plan.trials],
+            "examples": [example_json(self.folder, trial) for trial in plan.examples],
+            "told": now.demographics is not None,
+            "trials": [trial_json(self.folder, trial) for trial in plan.trials],
             "answers": [[token, question, event.body["value"]] for (token, question), event in now.answers.items()],
             "settled": [
                 [trial.token, question]
@@ -195,30 +218,6 @@ class StudySite:
             "revealed": sorted(now.revealed),
             "acts": [[event.key, trial_of(event), question_of(event)] for event in now.acts],
         }  # fmt: skip
-
-    def _trial_json(self, trial: Trial) -> dict[str, Any]:
-        """What a rater may know of a trial; a gold item looks like any other."""
-        item = self.folder.items[trial.items[0]]
-        return {
-            "trial": trial.token,
-            "training": trial.kind == TRAINING,
-            "sides": len(trial.items),
-            "prompt": trial.prompt,
-            "category": trial.category,
-            "questions": [self._question_json(question, item) for question in trial.questions],
-        }
-
-    def _question_json(self, id: str, item: Item) -> dict[str, Any]:
-        question = QUESTIONS[id]
-        payload: dict[str, Any] = {
-            "id": id,
-            "kind": question.kind,
-            "values": list(item.allowed(question)),
-            "look": id in NEEDS_LOOK,
-        }
-        if question.shows_principle and item.principle:
-            payload["principle"] = item.principle.text
-        return payload
 
     async def event(self, request: Request) -> Response:
         """Stores one event and answers with its receipt."""
@@ -257,7 +256,9 @@ class StudySite:
         """An image of one of the rater's trials; the clear form of a covered one, once its reveal was stored."""
         rater = self.rater(request)
         now = self.sessions.progress(rater, self.store.latest(rater))
-        trial = self.sessions.trials(rater, now.opted_out).get(request.path_params["trial"])
+        token = request.path_params["trial"]
+        examples = {trial.token: trial for trial in self.sessions.plan(rater, now.opted_out).examples}
+        trial = self.sessions.trials(rater, now.opted_out).get(token) or examples.get(token)
         side = request.path_params["side"]
         if trial is None or side >= len(trial.items) or not now.consented or now.withdrawn:
             raise Refused(403, "not_yours", "this is no image of this rater's trials")
@@ -287,8 +288,16 @@ class StudySite:
         self._organiser(request)
         if time.monotonic() - self._verified[0] > VERIFY_SECONDS:
             self._verified = (time.monotonic(), self.store.verify())
-        payload = live_status(self.folder, self.store, self.sessions, self._verified[1]) | {
-            "links": self._links(request)
+            found = quality_of(read_answers(self.folder, self.store)).values()
+            self._quality = [asdict(one) for one in found]
+        problems = [*self._verified[1], *([self.vault.problem] if self.vault and self.vault.problem else [])]
+        payload = live_status(self.folder, self.store, self.sessions, problems) | {
+            "links": self._links(request),
+            "quality": self._quality,
+            "rules": [
+                {"id": rule, "meaning": text, "chosen": rule in self.folder.study.exclude}
+                for rule, text in RULES.items()
+            ],
         }
         return JSONResponse(payload | {"paused": self.paused, "making": self.maker.state if self.maker else None})
 
@@ -362,14 +371,6 @@ def withdraw(store: Store, rater: int, *, erase: bool) -> None:
         store.erase(rater)
     else:
         store.append(Draft(rater, f"withdrawn-{time.time_ns()}", WITHDRAWN))
-
-
-def content_of(folder: StudyFolder) -> list[dict[str, Any]]:
-    """Kinds of disturbing content with their share of the images that are rated, the largest first."""
-    rated = [item for item in folder.items.values() if item.use == "rated"]
-    kinds = {item.category for item in rated if item.category}
-    payload = [{"category": kind, "share": sum(item.category == kind for item in rated) / len(rated)} for kind in kinds]
-    return sorted(payload, key=lambda row: (-row["share"], row["category"]))
 
 
 def build_site(sites: Sequence[StudySite], reopen: Callable[[Path], StudySite] | None = None) -> Starlette:
