@@ -2,7 +2,8 @@
 
 python -m tests.rating_siege --raters 200 --items 60             one server process, latency, all receipts in the store
 python -m tests.rating_siege --raters 200 --items 20 --kills 20  the server is killed while they rate
-python -m tests.rating_siege ... --app --busy                    beside the demo, whose generator works throughout
+python -m tests.rating_siege ... --busy                          beside a generator that works throughout
+python -m tests.rating_siege ... --app --busy                    the same, in the demo's own process
 python -m tests.rating_siege ... --postgres                      on PostgreSQL, started for the run
 python -m tests.rating_siege ... --store postgresql+psycopg://HOST/NAME
 """
@@ -99,6 +100,15 @@ class Busy:
                         break
 
 
+class Generator(Busy):
+    """Comparisons one after another in a process of their own, until it is left."""
+
+    def run(self) -> None:
+        command = [sys.executable, "-m", "livo", "compare", "a photo of a doctor", "--seeds", "0-7", "--json"]
+        while not self.stop:
+            self.done += subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raters", type=int, default=200)
@@ -107,7 +117,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--every", type=float, default=6.0, help="mean seconds between kills (%(default)s)")
     parser.add_argument("--app", action="store_true", help="the demo's process serves the study")
-    parser.add_argument("--busy", action="store_true", help="the demo generates throughout")
+    parser.add_argument("--busy", action="store_true", help="images are generated throughout")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--store")
     where.add_argument("--postgres", action="store_true", help="a PostgreSQL server is started for the run")
@@ -123,7 +133,7 @@ def main() -> int:
         server = Server(folder.path, port, app=args.app, store=args.store)
         try:
             server.wait()
-            busy = Busy(port)
+            busy = Busy(port) if args.app else Generator(port)
             if args.busy:
                 threading.Thread(target=busy.run, daemon=True).start()
                 time.sleep(2)
