@@ -84,16 +84,18 @@ function draw() {
       "Found: the smallest difference that the study finds with 80 % power. Both methods are rated on the same " +
         "prompts by the same raters, so what these have in common drops out. From assumed spreads; " +
         "the report prints yours."));
+  // A phone leaves out the "roomy" columns, so that the actions are there.
   const heads = ["Rater", "State", "Done", "Skipped", "Checks right", "Last answer", "Actions"];
   const raters = el("section", { class: "card" }, el("h2", {}, "Raters"),
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Raters" },
-    el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("table", {}, el("thead", {}, el("tr", {},
+      heads.map((head, i) => el("th", { scope: "col", class: i > 2 && i < 6 ? "roomy" : "" }, head)))),
       el("tbody", {}, status.raters
         .map((row) => el("tr", {}, el("td", {}, name(row.rater)),
         el("td", {}, row.state),
-        el("td", {}, `${row.done} of ${row.trials}`), el("td", {}, String(row.skipped)),
-          el("td", {}, `${row.gold_right} of ${row.gold}`),
-        el("td", {}, row.last ? new Date(row.last).toLocaleTimeString() : ""),
+        el("td", {}, `${row.done} of ${row.trials}`), el("td", { class: "roomy" }, String(row.skipped)),
+          el("td", { class: "roomy" }, `${row.gold_right} of ${row.gold}`),
+        el("td", { class: "roomy" }, row.last ? new Date(row.last).toLocaleTimeString() : ""),
         el("td", {}, button("Link", () => showLink(row.rater)), " ",
           row.state !== "withdrawn" && row.state !== "not begun"
             && button("Withdraw", () => confirmWithdraw(row.rater)))))))));
