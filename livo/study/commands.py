@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--file", type=Path, help="a study.yaml to begin with, such as livo/study/table4.yaml; options change it"
     )
-    usual = {name: info.default for name, info in Study.model_fields.items()}
-    shown = {name: f"({default})" for name, default in usual.items() if default not in (None, "", (), False)}
+    usual = {name: info.default for name, info in Study.model_fields.items() if info.default not in ("", (), False)}
+    shown = {n: f"({','.join(map(str, value)) if isinstance(value, tuple) else value})" for n, value in usual.items()}
     # An option that is not given changes nothing in the file.
     add_fields(create, Study, shown, leave_out=IN_FILES, optional=Study.model_fields)
     commands.add_parser("backup-key", help="a key for encrypted copies, as LIVO_BACKUP_KEY wants it")

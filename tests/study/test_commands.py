@@ -100,6 +100,16 @@ def test_a_study_from_a_folder_of_images_to_its_report(images, tmp_path, capsys)
     assert "deleted" in says(capsys, "withdraw", out, "r001", "--erase") and "1 events" in says(capsys, "verify", out)
 
 
+def test_a_study_begins_with_a_file_that_options_change(images, tmp_path, capsys):
+    file = "livo/study/table4.yaml"
+    says(capsys, "create", tmp_path / "s", "--images", images, "--file", file, "--raters", 3, "--gold-every", 0)
+    study = load_study(tmp_path / "s").study
+    assert [q.id for q in study.asked] == ["consistency_100", "quality_3", "gender", "race", "toxic"]
+    assert (study.raters, study.ratings_per_rater, study.gold_every, study.synthetic) == (3, 60, 0, False)
+    assert "zh" in study.instructions
+    assert "cannot be read" in fails(capsys, "create", tmp_path / "t", "--images", images, "--file", tmp_path / "none")
+
+
 def test_a_study_from_stored_comparisons(tmp_path, capsys):
     (tmp_path / "c").mkdir()
     payload = {
