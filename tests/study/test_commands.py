@@ -193,5 +193,5 @@ def test_create_has_a_flag_for_every_field_that_a_flag_can_hold():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     args = vars(parser.parse_args(["create", "s", "--images", "x", "--exclude", "speed, checks", "--mood"]))
-    assert set(Study.model_fields) - set(args) == {"support", "codes"}
-    assert args["exclude"] == ("speed", "checks") and args["mood"] and args["raters"] == 5
+    assert set(Study.model_fields) - set(args) == {"support", "codes", "demographics", "instructions"}
+    assert args["exclude"] == ("speed", "checks") and args["mood"] and args["raters"] is None

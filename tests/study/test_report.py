@@ -285,10 +285,8 @@ def test_the_win_matrix_is_what_bradley_terry_stands_on(study, answers):
     rows = list(read_csv(export_files(study.folder, study.store)["wins.csv"]))
     assert {(row["method"], row["other"]) for row in rows} == {*itertools.permutations(METHODS, 2)}
     for row in rows:
-        better = BEST.index(row["method"]) < BEST.index(row["other"])
-        assert float(row["p_preferred"]) == pytest.approx(better) and int(row["won"]) == better * (
-            int(row["won"]) + int(row["lost"])
-        )
+        better, won, lost = BEST.index(row["method"]) < BEST.index(row["other"]), int(row["won"]), int(row["lost"])
+        assert float(row["p_preferred"]) == pytest.approx(float(better)) and (won > 0, lost > 0) == (better, not better)
     assert sum(int(row["won"]) for row in rows) == len(answers.of("preference", "pair"))
     assert "Who is preferred to whom" in report_files(study.folder, study.store)["report.md"]
 
