@@ -247,11 +247,12 @@ def test_a_world_like_the_papers_reproduces_and_another_does_not(main):
 
 def test_a_claim_is_the_sentence_it_prints(main):
     """DPO halves the bias here: "ineffective" was once tested against LiVO, which does still better."""
-    (dpo,) = (c for c in check_claims(main) if c.text == "DPO is ineffective on social bias")
+    claims = check_claims(main)
+    (dpo,) = (c for c in claims if c.text == "DPO is ineffective on social bias")
     assert dpo.verdict == REFUTED and "against Stable Diffusion" in dpo.found
     idle = synthetic(MAIN | {"dpo": {}}, n=400)
     assert verdicts(idle)["DPO is ineffective on social bias"] == REPRODUCED
-    (loses,) = (c for c in check_claims(main) if c.text == "Concept Ablation loses semantics")
+    (loses,) = (c for c in claims if c.text == "Concept Ablation loses semantics")
     assert "Stable Diffusion" in loses.found
 
 

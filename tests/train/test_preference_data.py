@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -112,36 +113,54 @@ def test_two_processes_make_what_one_makes(built, engine, tmp_path):
     assert tree(tmp_path) == tree(built)
 
 
-CHILD = """
-import sys; sys.path[:0] = {paths!r}
+LIVES = """
+import os, sys; sys.path[:0] = {paths!r}
 import torch; torch.set_num_threads(1)
 from pathlib import Path
 from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
 from preference_builds import SidedJudge, tiny_plan
 from train.preference_data.build import build
-build(Engine(load_backbone({folder!r}, device="cpu")), SidedJudge(), tiny_plan(), Path({out!r}))
-"""
+for line in sys.stdin:
+    if not (pid := os.fork()):
+        os.dup2(2, 1)
+        build(Engine(load_backbone({folder!r}, device="cpu")), SidedJudge(), tiny_plan(), Path({out!r}))
+        os._exit(0)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+    print("over", flush=True)
+"""  # a line, a life: what is imported once is not what the kills are about
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_five_real_sigkills_lose_nothing(built, engine, tiny_folder, tmp_path):
     """At random moments of the work, each after one more shard at the most."""
     root = Path(__file__).resolve().parents[2]
-    paths = [str(root), str(root / "tests")]
-    code = CHILD.format(paths=paths, folder=str(tiny_folder), out=str(tmp_path))
+    code = LIVES.format(paths=[str(root), str(root / "tests")], folder=str(tiny_folder), out=str(tmp_path))
     rng, shards = random.Random(3), len(shards_of(built))
-    for kill in range(5):
-        child = subprocess.Popen([sys.executable, "-c", code])
-        try:
-            while child.poll() is None and not (tmp_path / "plan.json").exists():
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as lives:
+        for kill in range(5):
+            lives.stdin.write("\n")
+            lives.stdin.flush()
+            pid = int(lives.stdout.readline())
+            while alive(pid) and not (tmp_path / "plan.json").exists():
                 time.sleep(0.01)
             wanted = min(kill, shards - 1)
-            while child.poll() is None and len(list(tmp_path.glob("data/*.parquet"))) < wanted:
+            while alive(pid) and len(list(tmp_path.glob("data/*.parquet"))) < wanted:
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 0.2))
-        finally:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            assert lives.stdout.readline() == "over\n"
+        lives.stdin.close()
     assert (tmp_path / "plan.json").exists()
     build(engine, SidedJudge(), tiny_plan(), tmp_path)
     assert tree(tmp_path) == tree(built)
