@@ -102,7 +102,7 @@ def translate(lesson: Lesson, words: LessonWords) -> tuple[Lesson, list[str]]:
     steps = []
     for number, step in enumerate(lesson.steps):
         given = words.steps[number] if number < len(words.steps) else StepWords()
-        steps.append(_translate_step(step, given, lambda *one, n=number: take(f"steps.{n + 1}.", *one)))  # type: ignore[misc]
+        steps.append(_translate_step(step, given, lambda *one, n=number: take(f"steps.{n + 1}.", *one)))
     return lesson.model_copy(update={**head, "steps": tuple(steps)}), missing
 
 
