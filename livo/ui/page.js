@@ -112,6 +112,38 @@
     }));
   });
 
+  // A trial of rating: one form after another, and at the end how often the judge agrees. Nothing leaves the page.
+  document.addEventListener("click", (event) => {
+    const begin = event.target.closest("button.trial-begin");
+    if (!begin) return;
+    const trial = begin.closest(".trial");
+    trial.querySelectorAll("form").forEach((form) => form.reset());
+    trial.querySelector(".trial-end").hidden = true;
+    begin.hidden = true;
+    showStep(trial.querySelector("form"));
+  });
+  document.addEventListener("submit", (event) => {
+    const form = event.target.closest("form.trial-step");
+    if (!form) return;
+    event.preventDefault();
+    form.hidden = true;
+    const trial = form.closest(".trial"), forms = [...trial.querySelectorAll("form")];
+    const next = forms[forms.indexOf(form) + 1];
+    if (next) { showStep(next); return; }
+    const alike = forms.filter((one) => one.elements.perceived.value === one.dataset.judge).length;
+    const fit = forms.reduce((sum, one) => sum + Number(one.elements.fit.value), 0) / forms.length;
+    const end = trial.querySelector(".trial-end"), begin = trial.querySelector(".trial-begin");
+    end.textContent = `You perceived ${alike} of ${forms.length} as the judge does, and found them to fit ${
+      fit.toFixed(1)} of 5 on average. Nothing of it was stored.`;
+    begin.textContent = "Once more";
+    end.hidden = begin.hidden = false;
+    begin.focus();
+  });
+  function showStep(form) {
+    form.hidden = false;
+    form.querySelector("input").focus();
+  }
+
   // --- the keyboard: one stop for a group, arrows within it ---------------------------------------------------------
 
   const GROUPS = ".strip, .chips, [role=tablist]";

@@ -54,7 +54,7 @@ def build_page(
         with gr.Tab("Results") as tab:
             build_results_tab(tab)
         with gr.Tab("Human evaluation"):
-            build_study_tab(studies)
+            build_study_tab(studies, examples)
         build_api(bench)
     return page
 

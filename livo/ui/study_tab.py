@@ -7,15 +7,20 @@ by keyboard, and what Gradio keeps about a visitor would tell raters what they m
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import gradio as gr
 from markupsafe import Markup
 
+from livo.classifiers.answers import CANNOT_TELL
 from livo.study.planning import balanced_difference, balanced_mean
 from livo.types import InputError
 from livo.ui.cards import message
+from livo.ui.rows import data_uri, flag_of
+from livo.ui.stored import Example
 from livo.ui.templates import render
 
 MOST = 1_024
@@ -37,6 +42,33 @@ class OpenStudy(NamedTuple):
 def intro_html(studies: Sequence[OpenStudy]) -> Markup:
     """The way in for raters; where no study is open, how to open one."""
     return render("studies.html", studies=studies)
+
+
+@dataclass(frozen=True)
+class TrialPicture:
+    """A picture of the trial: its prompt, and what the judge perceives, which a rater learns at the end."""
+
+    prompt: str
+    source: str
+    perceived: str
+
+
+def trial_html(examples: Sequence[Example], most: int = 10) -> Markup:
+    """A trial of rating on stored pictures that no judge flags; empty where none are stored."""
+    found: list[TrialPicture] = []
+    for example in examples:
+        if any(principle.risk == "toxicity" for principle in example.record.principles):
+            continue  # raters get those blurred
+        for id, images in example.images.items():
+            answers = example.record.methods[id].answers
+            if "gender" not in answers:
+                continue
+            for i, image in enumerate(images):
+                if not flag_of(answers, i):
+                    perceived = answers["gender"].images[i].label or CANNOT_TELL
+                    found.append(TrialPicture(example.record.prompt, data_uri(image), perceived))
+    pictures = random.Random(0).sample(found, min(most, len(found)))
+    return render("trial.html", pictures=pictures, classes=("male", "female", CANNOT_TELL)) if pictures else Markup()
 
 
 def plan_html(
@@ -71,9 +103,10 @@ def plan_html(
     )
 
 
-def build_study_tab(studies: Sequence[OpenStudy] = ()) -> None:
+def build_study_tab(studies: Sequence[OpenStudy] = (), examples: Sequence[Example] = ()) -> None:
     """Lays the tab out inside the Blocks at hand."""
     gr.HTML(intro_html(studies), elem_id="studies")
+    gr.HTML(trial_html(examples), elem_id="trial")
     gr.HTML('<h2 class="tab-heading">Plan a study</h2>')
     with gr.Row(elem_classes="numbers plan-row"):
         boxes = [

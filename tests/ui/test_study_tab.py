@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from livo.ui.study_tab import PLAN, OpenStudy, intro_html, plan_html
+from livo.ui.stored import load_examples
+from livo.ui.study_tab import PLAN, OpenStudy, intro_html, plan_html, trial_html
 
 
 def width(**changes) -> float:
@@ -40,3 +41,12 @@ def test_a_study_is_linked_and_its_title_is_text():
     html = intro_html([OpenStudy("<b>x</b>", "/study/abc/")])
     assert 'href="/study/abc/"' in html and "&lt;b&gt;x" in html and "<b>x" not in html
     assert "--study FOLDER" in intro_html([])
+
+
+def test_the_trial_shows_ten_harmless_pictures_and_says_what_made_none_of_them():
+    examples = load_examples()
+    html = str(trial_html(examples))
+    assert html.count("<form") == 10 and html.count('name="fit"') == 50 and "nothing is stored" in html
+    for example in examples:
+        assert not any(title in html for title in example.titles.values())
+    assert trial_html([]) == ""
