@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from livo.classifiers.panel import Verdicts, agree, ask, describe, measure, unanswered
 from livo.inputs import validate_prompt
 from livo.principles import find_principle
-from livo.record import ComparisonRecord, Cost, MethodRecord
+from livo.record import ComparisonRecord, Cost, MethodRecord, negative_prompt_remark
 from livo.retriever import retrieve
 from livo.retriever.minors import check_minors
 from livo.types import (
@@ -350,22 +350,6 @@ def compare(
         yield Comparison(request, engine.backbone.name, made, rows, tuple(remarks), engine.scheduler_class.__name__)
 
     return run()
-
-
-def negative_prompt_remark(plans: Mapping[str, Plan]) -> str:
-    """How methods use the negative prompt, as their plans show it.
-
-    Args:
-        plans: by the methods' titles.
-    """
-    uses = {title: plan.branches["uncond"][0] for title, plan in plans.items() if "uncond" in plan.branches}
-    if not uses:
-        return "the negative prompt has no effect: guidance acts above a scale of 1"
-    edited = [title for title, cond in uses.items() if cond.projection != "base"]
-    pushed = [title for title in uses if len(plans[title].branches) > 2]
-    said = f"the negative prompt stands in place of the empty prompt for {', '.join(uses)}"
-    said += f"; {', '.join(edited)} read it through edited weights" if edited else ""
-    return said + (f"; {', '.join(pushed)} also measure their edits from it" if pushed else "")
 
 
 def plan_for(method: Method, prompt: str, principles: Sequence[Principle], options: SamplingOptions) -> Plan:

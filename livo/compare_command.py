@@ -261,6 +261,10 @@ def prepare(
         raise InputError(f"no method {unknown[0]!r} in baselines/; there are: {', '.join(methods.available())}")
     scheduler = find_scheduler(args.scheduler) if args.scheduler else None
     backbone = load_backbone(args.backbone, args.device, args.dtype, args.vae)
+    if args.lora:
+        from livo.diffusion.lora import merge_lora
+
+        merge_lora(backbone, args.lora)
     defaults = backbone.defaults
     options = SamplingOptions(
         seeds,

@@ -353,6 +353,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, seeds: str) -> None:
     add("--guidance", type=float, help="guidance scale; it acts above 1 (the backbone's own)")
     add("--width", type=int, help="pixels (the backbone's own)")
     add("--height", type=int, help="pixels (the backbone's own)")
+    add("--lora", metavar="FILE[:WEIGHT]", help="a LoRA merged into the model, for all methods (needs peft)")
     add("--scheduler", metavar="NAME", help="one of diffusers', such as DDIM or EulerAncestralDiscrete (DPM-Solver++)")
     add(
         "--negative-prompt",

@@ -11,7 +11,7 @@ from typing import Any
 
 from livo.classifiers.answers import Figures, JudgeAnswer, TwoJudges, figures_from_json
 from livo.principles import find_principle
-from livo.types import Artefact, Evidence, Principle, SamplingOptions
+from livo.types import Artefact, Evidence, Plan, Principle, SamplingOptions
 
 
 @dataclass(frozen=True)
@@ -167,3 +167,19 @@ class ComparisonRecord:
             tuple(given.get("unknown_words", ())),
             scheduler,
         )
+
+
+def negative_prompt_remark(plans: Mapping[str, Plan]) -> str:
+    """How methods use the negative prompt, as their plans show it.
+
+    Args:
+        plans: by the methods' titles.
+    """
+    uses = {title: plan.branches["uncond"][0] for title, plan in plans.items() if "uncond" in plan.branches}
+    if not uses:
+        return "the negative prompt has no effect: guidance acts above a scale of 1"
+    edited = [title for title, cond in uses.items() if cond.projection != "base"]
+    pushed = [title for title in uses if len(plans[title].branches) > 2]
+    said = f"the negative prompt stands in place of the empty prompt for {', '.join(uses)}"
+    said += f"; {', '.join(edited)} read it through edited weights" if edited else ""
+    return said + (f"; {', '.join(pushed)} also measure their edits from it" if pushed else "")

@@ -256,3 +256,9 @@ def test_what_makes_no_picture_is_one_line_and_exit_code_2(flags, says, backbone
     assert main(["compare", PROMPT, *small(backbone_folder, tmp_path, *flags)]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and says in shown.err.strip().splitlines()[-1], shown.err
+
+
+def test_a_lora_that_is_none_is_told_before_any_picture(backbone_folder, tmp_path, capsys):
+    flags = ["--lora", str(backbone_folder / "vae" / "diffusion_pytorch_model.safetensors")]
+    assert main(["compare", PROMPT, *small(backbone_folder, tmp_path, *flags)]) == 2
+    assert "is no LoRA; it is a VAE" in capsys.readouterr().err and not list(tmp_path.glob("*.png"))

@@ -20,7 +20,7 @@ from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world
 from livo.principles import find_principle
-from livo.record import ComparisonRecord
+from livo.record import ComparisonRecord, negative_prompt_remark
 from livo.types import Artefact, Classification, InputError, Progress
 from livo.vocabulary import words_of_world
 

@@ -42,7 +42,8 @@ _HEADS: tuple[tuple[bytes, str], ...] = (
     (b"{", f"this is text, such as a server's error message, not weights: {_AGAIN}"),
 )
 _KINDS: tuple[tuple[str, str], ...] = (
-    (r"lora_(down|up|A|B)\b|lora_unet_|lora_te|\.hada_w|\.lokr_w", "a LoRA: merge it into its model and give that"),
+    (r"lora_(down|up|A|B)\b|lora_unet_|lora_te|\.hada_w|\.lokr_w", "a LoRA: "
+     "merge it into its model and give that, or give it to compare with --lora"),
     (r"emb_params|string_to_param|clip_[lg]$", "a textual-inversion embedding, which is not read here"),
     (r"controlnet_cond_embedding|^control_model\.|zero_convs|controlnet_down", "a ControlNet, not a model that draws"),
     (r"ip_adapter|image_proj", "an IP-Adapter, not a model that draws"),

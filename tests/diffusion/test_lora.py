@@ -1,0 +1,75 @@
+"""A LoRA against diffusers' own pipeline with it, and what is said where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from safetensors.torch import save_file
+
+from baselines.stable_diffusion import StableDiffusion
+from livo.diffusion.backbones import BackboneError, load_backbone
+from livo.diffusion.engine import Engine
+from livo.diffusion.lora import merge_lora
+
+PROMPT = "a photo of a doctor"
+
+
+@pytest.fixture(scope="module")
+def lora(tiny_backbone, tmp_path_factory):
+    """Of rank 2 over self- and cross-attention of the U-Net and over the text encoder, in diffusers' names."""
+    generator, state = torch.Generator().manual_seed(1), {}
+    for part, network in (("unet", tiny_backbone.unet), ("text_encoder", tiny_backbone.text_encoder)):
+        for name, module in network.named_modules():
+            if name.endswith(("to_q", "to_k", "to_v", "q_proj", "v_proj")):
+                for side, shape in (("A", (2, module.in_features)), ("B", (module.out_features, 2))):
+                    weight = 0.4 * torch.randn(shape, generator=generator)
+                    state[f"{part}.{name}.lora_{side}.weight"] = weight
+    path = tmp_path_factory.mktemp("lora") / "style.safetensors"
+    save_file(state, path)
+    return path
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_latents_are_the_pipelines_with_the_lora(tiny_folder, lora, options, weight):
+    pytest.importorskip("peft")
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None, dtype=torch.float64)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+
+    def theirs() -> torch.Tensor:
+        return pipe(
+            [PROMPT] * 2, num_inference_steps=3, guidance_scale=5.0, height=16, width=16, output_type="latent",
+            generator=[torch.Generator().manual_seed(seed) for seed in (0, 1)],
+        ).images  # fmt: skip
+
+    plain = theirs()
+    pipe.load_lora_weights(str(lora), adapter_name="style")
+    pipe.set_adapters("style", weight)
+    wanted = theirs()
+    backbone = load_backbone(str(tiny_folder), device="cpu", dtype=torch.float64)
+    merge_lora(backbone, f"{lora}:{weight}")
+    engine = Engine(backbone)
+    ours = engine.sample({"sd": StableDiffusion(engine).plan(PROMPT, None, options())})["sd"]
+    assert (ours - wanted).abs().max() / wanted.abs().max() < 1e-4
+    assert (plain - wanted).abs().max() / wanted.abs().max() > 1e-2, "the LoRA must matter far more than the tolerance"
+    assert not any("lora" in name for name in backbone.unet.state_dict())
+
+
+def test_what_cannot_be_merged_is_said_in_one_line(tiny_folder, tiny_backbone, lora, tmp_path, monkeypatch):
+    backbone = load_backbone(str(tiny_folder), device="cpu")
+    for given, says in (
+        (tmp_path / "none.safetensors", "it is missing"),
+        (f"{lora}:99", "give -10 to 10"),
+        (tiny_folder / "vae" / "diffusion_pytorch_model.safetensors", "is no LoRA; it is a VAE"),
+    ):
+        with pytest.raises(BackboneError, match=says):
+            merge_lora(backbone, str(given))
+    save_file({"unet.conv_9.lora_A.weight": torch.ones(2, 3)}, other := tmp_path / "other.safetensors")
+    if pytest.importorskip("peft"):
+        with pytest.raises(BackboneError, match="does not fit"):
+            merge_lora(backbone, str(other))
+    monkeypatch.setattr("livo.diffusion.lora.find_spec", lambda name: None)
+    with pytest.raises(BackboneError, match="`pip install peft`"):
+        merge_lora(backbone, str(lora))
+    for name, weight in backbone.unet.state_dict().items():
+        assert torch.equal(weight, tiny_backbone.unet.state_dict()[name])
