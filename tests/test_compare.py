@@ -15,7 +15,7 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
 from livo.classifiers.panel import Panel, describe, measure
-from livo.compare import Comparison, ComparisonRequest, MethodEntry, compare, make_request, negative_prompt_remark
+from livo.compare import Comparison, ComparisonRequest, MethodEntry, compare, make_request
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world
