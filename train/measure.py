@@ -86,15 +86,15 @@ def measure_familiar(world: World, judge: ClipJudge, bench: Bench, images: int) 
     familiar = Familiar(reference, float(distance(held_out).quantile(1 - KNOWN_LOST)))
     prompts = [f"a photo of {article(job)} {job}" for job in list(world.occupations)[::3]]
     noise = torch.randint(0, 256, (100, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    told: dict[str, Any] = {"threshold": familiar.threshold, "quantile": 1 - KNOWN_LOST, "references": REFERENCES}
+    measured: dict[str, Any] = {"threshold": familiar.threshold, "quantile": 1 - KNOWN_LOST, "references": REFERENCES}
     for name, features in (
         ("held-out renders", held_out),
         ("pictures of known prompts", made(prompts)),
         ("pictures of nonsense prompts", made(NONSENSE)),
         ("noise", judge.features(noise)),
     ):
-        told[name] = share(int((~familiar.knows(features)).sum()), len(features))
-    return reference, told
+        measured[name] = share(int((~familiar.knows(features)).sum()), len(features))
+    return reference, measured
 
 
 class Bench:
@@ -259,10 +259,10 @@ def main() -> None:
     if wanted & {"familiar", "generator", "several"}:
         bench = Bench(args.work / "labels.json", args.steps)
         if "familiar" in wanted:
-            reference, told = measure_familiar(world, bench.judge, bench, 2 if args.quick else 20)
+            reference, measured = measure_familiar(world, bench.judge, bench, 2 if args.quick else 20)
             save_file({"features": reference.half()}, folder / "evaluator" / REFERENCE)
-            (folder / "evaluator" / FIGURES).write_text(json.dumps(told, indent=1) + "\n")
-            found["familiar"] = told
+            (folder / "evaluator" / FIGURES).write_text(json.dumps(measured, indent=1) + "\n")
+            found["familiar"] = measured
         if "generator" in wanted:
             found["generator"] = measure_generator(world, bench, 20 if args.quick else 100)
         if "several" in wanted:

@@ -189,7 +189,7 @@ def test_confusion_is_read_where_it_was_measured(folder):
 def test_it_abstains_on_pictures_unlike_its_own_and_flags_them_all_the_same():
     """Noise is no drawing; drawings are placed, and what is stored says how often they are not."""
     folder = ASSETS / "miniature" / "evaluator"
-    judge, told = load_judge(folder), json.loads((folder / FIGURES).read_text(encoding="utf-8"))
+    judge, measured = load_judge(folder), json.loads((folder / FIGURES).read_text(encoding="utf-8"))
     noise = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     drawings = render_batch(WORLD, [scene for scene, _ in scenes(WORLD, 5, 30)])
     for question in ("gender", "tone"):
@@ -198,8 +198,8 @@ def test_it_abstains_on_pictures_unlike_its_own_and_flags_them_all_the_same():
     assert None not in judge(noise, "toxicity").labels
     plain = ClipJudge(judge.model, world_questions(WORLD))
     assert torch.equal(plain(drawings[:8], "gender").probs, judge(drawings[:8], "gender").probs)
-    assert told["held-out renders"]["share"] <= 0.011 and told["pictures of known prompts"]["high"] < 0.01
-    assert told["noise"]["share"] == 1 and told["pictures of nonsense prompts"]["n"] >= 300
+    assert measured["held-out renders"]["share"] <= 0.011 and measured["pictures of known prompts"]["high"] < 0.01
+    assert measured["noise"]["share"] == 1 and measured["pictures of nonsense prompts"]["n"] >= 300
 
 
 def test_what_lies_beside_it_and_cannot_be_read_is_said(folder):

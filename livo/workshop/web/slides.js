@@ -146,8 +146,8 @@ function layTiles(node) {
 }
 
 const over = (node) => node.scrollHeight > node.clientHeight || node.scrollWidth > node.clientWidth;
-const tooLong = (node) => [node, ...node.querySelectorAll(".slide-body, .shown, .side, .halves, .whole, .widget, .set, .tally")]
-  .some((part) => over(part));
+const PARTS = ".slide-body, .shown, .side, .halves, .whole, .widget, .set, .tally";
+const tooLong = (node) => [node, ...node.querySelectorAll(PARTS)].some((part) => over(part));
 
 // Sets the largest text with which nothing is cut off; the step's own text goes before an answer is cut.
 export function fit(node) {
