@@ -14,7 +14,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {"app.py", "livo", "baselines", "train", "assets", "tests", "requirements.txt", "README.md", "LICENSE"}
 LONG: dict[str, str] = {  # files over 400 lines, each with its reason
-    "livo/compare.py": "one comparison, from the question to what is measured",
     "livo/diffusion/backbones.py": "one boundary from a path to a backbone, every refusal with its reason",
     "livo/evaluation/results.py": "one results file, and every figure of it",
     "livo/web/events.py": "one store for two databases",

@@ -6,7 +6,9 @@ import { words } from "./drawn.js";
 import { say } from "./language.js";
 import { WIDGETS } from "./widgets.js";
 
-export const KINDS = { predict: say("Predict"), observe: say("Observe"), explain: say("Explain"), change: say("Change") };
+export const KINDS = {
+  predict: say("Predict"), observe: say("Observe"), explain: say("Explain"), change: say("Change"),
+};
 
 // {node, ask}; `ask` is what `renderAsk` made, or null. `own(id)` gives this person's answer to an earlier question.
 export function renderStep(step, { number, of, own = () => null, changed = () => {}, closed = false, tally = null,
