@@ -152,6 +152,22 @@ class Guide(Protocol):
 
 
 @dataclass(frozen=True)
+class Start:
+    """A picture that sampling begins from, partly noised, in place of pure noise.
+
+    Attributes:
+        latents: (1 or N, C, h, w) finished latents, one for all images or one per image.
+        strength: share of the solver's steps that are run, in (0, 1]; the less, the more of the picture stays.
+
+    Source:
+        Meng et al. 2022 (arXiv 2108.01073), with diffusers' image-to-image timesteps.
+    """
+
+    latents: Tensor
+    strength: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a method asks of the engine: conditionings, whose K,V weights read them, how predictions are combined.
 
@@ -162,6 +178,7 @@ class Plan:
         unet_override: the name of a method's own U-Net; None for the shared one.
         notes: per image, what the method decided for it ("value" / "no value", a direction...), or empty; recorded
             with the images.
+        start: what sampling begins from; None for noise. All plans of one run have the same strength.
     """
 
     branches: Mapping[str, Sequence[Conditioning]]
@@ -169,6 +186,7 @@ class Plan:
     options: SamplingOptions
     unet_override: str | None = None
     notes: tuple[str, ...] = ()
+    start: Start | None = None
 
 
 @dataclass(frozen=True)

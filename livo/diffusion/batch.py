@@ -25,12 +25,16 @@ TextKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class Job:
-    """One image: what it starts from, what it reads by branch, how predictions are combined, in which U-Net."""
+    """One image: what it starts from, what it reads by branch, how predictions are combined, in which U-Net.
+
+    `start` is the digest of the latents that its seed's noise is added to; empty where it starts from noise alone.
+    """
 
     seed: int
     branches: tuple[tuple[str, TextKey], ...]
     guide: Guide
     unet_override: str | None
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Batch:
         images: by plan name, the job of each of its N images.
         texts: what each key stands for.
         banks: by `Job.unet_override`.
+        starts: by `Job.start`, (C, h, w) latents.
         size: (H, W) of the images.
         latent_size: (h, w).
     """
@@ -62,6 +67,7 @@ class Batch:
     images: Mapping[str, tuple[int, ...]]
     texts: Mapping[TextKey, Conditioning]
     banks: Mapping[str | None, Bank]
+    starts: Mapping[str, Tensor]
     size: tuple[int, int]
     latent_size: tuple[int, int]
 
@@ -130,6 +136,7 @@ def collect(
     jobs: dict[Job, int] = {}
     images: dict[str, tuple[int, ...]] = {}
     texts: dict[TextKey, Conditioning] = {}
+    starts: dict[str, Tensor] = {}
     seen: dict[int, str] = {}  # by id, safe while the plans live: most rows share a few tensors
 
     def seen_digest(embeds: Tensor) -> str:
@@ -143,12 +150,22 @@ def collect(
         texts.setdefault(key, conditioning)
         return key
 
+    def start_keys(plan: Plan) -> list[str]:
+        rows = [] if plan.start is None else list(plan.start.latents)
+        starts.update(found := {digest(row): row for row in rows})
+        return list(found) * len(plan.options.seeds) if len(rows) == 1 else [digest(row) for row in rows]
+
     for name, plan in plans.items():
+        begin = start_keys(plan) or [""] * len(plan.options.seeds)
         keys = {branch: [key_of(c) for c in plan.branches[branch]] for branch in sorted(plan.branches)}
         images[name] = tuple(
             jobs.setdefault(
                 Job(
-                    seed, tuple((b, k[i if len(k) > 1 else 0]) for b, k in keys.items()), plan.guide, plan.unet_override
+                    seed,
+                    tuple((b, k[i if len(k) > 1 else 0]) for b, k in keys.items()),
+                    plan.guide,
+                    plan.unet_override,
+                    begin[i],
                 ),
                 len(jobs),
             )
@@ -159,7 +176,7 @@ def collect(
         read = dict.fromkeys(key for job in jobs if job.unet_override == override for _, key in job.branches)
         banks[override] = _bank(denoisers[override], {key: texts[key].prompt_embeds for key in read}, projections)
     options = next(iter(plans.values())).options
-    return Batch(tuple(jobs), images, texts, banks, (options.height, options.width), latent_size)
+    return Batch(tuple(jobs), images, texts, banks, starts, (options.height, options.width), latent_size)
 
 
 def usual_budget(device: torch.device) -> int:
@@ -171,9 +188,9 @@ def usual_budget(device: torch.device) -> int:
 
 
 def equal_starts(batch: Batch) -> list[int]:
-    """By job, the first job of its U-Net with the same seed: their latents are equal until their guides disagree."""
-    first: dict[tuple[int, str | None], int] = {}
-    return [first.setdefault((job.seed, job.unet_override), j) for j, job in enumerate(batch.jobs)]
+    """By job, the first job of its U-Net with the same seed and start: equal latents until their guides disagree."""
+    first: dict[tuple[int, str | None, str], int] = {}
+    return [first.setdefault((job.seed, job.unet_override, job.start), j) for j, job in enumerate(batch.jobs)]
 
 
 def still_equal(leads: Sequence[int], latents: Tensor) -> list[int]:
@@ -221,7 +238,7 @@ def lay_out(batch: Batch, leads: Sequence[int], memory_budget: int) -> tuple[lis
             for row in chunk:
                 row_of[row] = len(row_of)
             index = torch.tensor([j for j, _ in chunk], device=denoiser.device)
-            pooled = _pooled([batch.texts[key] for _, key in chunk], denoiser)
+            pooled = pooled_of([batch.texts[key] for _, key in chunk], denoiser)
             text_kv = _length_groups([key for _, key in chunk], bank)
             calls.append(Call(denoiser, index, text_kv, denoiser.conditions(len(chunk), pooled, batch.size)))
 
@@ -257,7 +274,7 @@ def _bank(denoiser: Denoiser, texts: Mapping[TextKey, Tensor], projections: Mapp
     return Bank(denoiser, found)
 
 
-def _pooled(texts: Sequence[Conditioning], denoiser: Denoiser) -> Tensor | None:
+def pooled_of(texts: Sequence[Conditioning], denoiser: Denoiser) -> Tensor | None:
     """(rows, P), or None where the denoiser reads none."""
     if not denoiser.pooled_width:
         return None

@@ -25,9 +25,19 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Generator, Tensor
 
-from livo.diffusion.attention import check_projection, cross_attention_layers, install
+from livo.diffusion.attention import KVGroup, check_projection, cross_attention_layers, install, project_texts
 from livo.diffusion.backbones import Backbone
-from livo.diffusion.batch import Batch, Call, GuideGroup, collect, equal_starts, lay_out, still_equal, usual_budget
+from livo.diffusion.batch import (
+    Batch,
+    Call,
+    GuideGroup,
+    collect,
+    equal_starts,
+    lay_out,
+    pooled_of,
+    still_equal,
+    usual_budget,
+)
 from livo.diffusion.denoisers import Denoiser, DenoiserNet, denoiser_of
 from livo.diffusion.flops import row_flop
 from livo.diffusion.latents import Arriving, decode, estimate_x0, initial_noise, latent_rgb, preview
@@ -186,6 +196,28 @@ class Engine:
         install(unet)
         self._denoisers[name] = denoiser_of(unet)
 
+    def predict_noise(
+        self, latents: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], unet_override: str | None = None
+    ) -> Tensor:
+        """One denoiser call as a plan's branch makes it, with gradients at the texts: for whoever attacks a method.
+
+        Args:
+            latents: (N, C, h, w) noisy, as a scheduler scaled them.
+            timesteps: (N,).
+            texts: N of one length and one projection.
+            unet_override: as in `Plan`.
+
+        Returns:
+            (N, C, h, w) noise predictions.
+        """
+        denoiser, projection = self._denoisers[unet_override], texts[0].projection
+        embeds = torch.stack([text.prompt_embeds for text in texts]).to(denoiser.device, denoiser.dtype)
+        weights = None if projection == "base" else self._projections[projection]
+        layers = project_texts(denoiser.net, denoiser.read(embeds), weights)
+        height, width = (side * self.backbone.vae_scale for side in latents.shape[-2:])
+        conditions = denoiser.conditions(len(texts), pooled_of(texts, denoiser), (height, width))
+        return denoiser(latents, timesteps, conditions, text_kv=(KVGroup(slice(0, len(texts)), layers),))
+
     def row_flop(self, options: SamplingOptions) -> int:
         """Floating point operations of one denoiser row at these options' size, under the longest text."""
         return row_flop(self.backbone.unet, *self._latent_size(options), self.backbone.text.max_length)
@@ -229,11 +261,15 @@ class Engine:
     ) -> Steps[Progress, None, None]:
         started = time.perf_counter()
         scheduler = self._scheduler(options)
-        timesteps, on_device = scheduler.timesteps, scheduler.timesteps.to(self.backbone.device)
+        skipped = _skipped(plans, options.num_inference_steps) * scheduler.order
+        if skipped and hasattr(scheduler, "set_begin_index"):  # the others find their step by its timestep
+            scheduler.set_begin_index(skipped)
+        timesteps = scheduler.timesteps[skipped:]
+        on_device = timesteps.to(self.backbone.device)
         times = [int(t) for t in timesteps.tolist()]
         alphas = scheduler.alphas_cumprod.tolist()
         batch = collect(plans, self._denoisers, self._projections, self._latent_size(options))
-        latents, generators = self._start(batch, scheduler, options)
+        latents, generators = self._start(batch, scheduler, timesteps[:1], options)
         leads, budget = equal_starts(batch), self.memory_budget
         calls, groups = lay_out(batch, leads, budget)
         memories: list[dict] = [{} for _ in groups]
@@ -286,11 +322,15 @@ class Engine:
 
     @torch.inference_mode()
     def _start(
-        self, batch: Batch, scheduler: SchedulerMixin, options: SamplingOptions
+        self, batch: Batch, scheduler: SchedulerMixin, first: Tensor, options: SamplingOptions
     ) -> tuple[Tensor, list[Generator]]:
         shape = (self.backbone.unet.config.in_channels, *self._latent_size(options))
         noise, generators = initial_noise([job.seed for job in batch.jobs], shape, self.backbone.dtype)
-        return noise.to(self.backbone.device) * scheduler.init_noise_sigma, generators
+        noise = noise.to(self.backbone.device)
+        if not batch.starts:
+            return noise * scheduler.init_noise_sigma, generators
+        starts = torch.stack([batch.starts[job.start].to(noise) for job in batch.jobs])
+        return scheduler.add_noise(starts, noise, first.repeat(len(starts))), generators
 
     @cached_property
     def _latent_rgb(self) -> Tensor:
@@ -308,6 +348,8 @@ class Engine:
             for key in ("num_inference_steps", "height", "width"):
                 if (value := getattr(plan.options, key)) != (wanted := getattr(first, key)):
                     raise ValueError(f"plans of one run share their {key}: {name!r} has {value}, not {wanted}")
+            if _strength(plan) != _strength(next(iter(plans.values()))):
+                raise ValueError(f"plans of one run start alike: {name!r} has another strength, or none")
             self._check_plan(name, plan)
         step = self.backbone.vae_scale * self.denoiser.patch
         for side, pixels in (("height", first.height), ("width", first.width)):
@@ -317,6 +359,18 @@ class Engine:
 
     def _check_plan(self, name: str, plan: Plan) -> None:
         width, pooled = self.denoiser.text_width, self.denoiser.pooled_width
+        if plan.start is not None:
+            wanted = (self.backbone.unet.config.in_channels, *self._latent_size(plan.options))
+            n, given = len(plan.start.latents), tuple(plan.start.latents.shape[1:])
+            if given != wanted or n not in (1, len(plan.options.seeds)):
+                raise ValueError(
+                    f"plan {name!r} starts from latents {(n, *given)}; wanted {wanted}, one or one per image"
+                )
+            if not 1 <= int(plan.options.num_inference_steps * plan.start.strength) <= plan.options.num_inference_steps:
+                raise ValueError(
+                    f"plan {name!r}: a strength of {plan.start.strength} runs no step of "
+                    f"{plan.options.num_inference_steps}, or too many: give a share up to 1 that runs one or more"
+                )
         if plan.unet_override not in self._denoisers:
             known = ", ".join(own for own in self._denoisers if own) or "none"
             raise ValueError(f"plan {name!r} wants U-Net {plan.unet_override!r}; there are: {known}")
@@ -344,6 +398,16 @@ class Engine:
                 if conditioning.projection not in ("base", *self._projections):
                     known = ", ".join(("base", *self._projections))
                     raise ValueError(f"plan {name!r} wants projection {conditioning.projection!r}; there are: {known}")
+
+
+def _strength(plan: Plan) -> float | None:
+    return None if plan.start is None else plan.start.strength
+
+
+def _skipped(plans: Mapping[str, Plan], num_steps: int) -> int:
+    """First steps that a run leaves out, because its plans start from pictures."""
+    strength = _strength(next(iter(plans.values())))
+    return 0 if strength is None else num_steps - int(num_steps * strength)
 
 
 def finished(last: Progress) -> dict[str, Tensor]:

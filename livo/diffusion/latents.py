@@ -84,6 +84,13 @@ def preview(x0: Tensor, rgb: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """(N, 3, H, W) uint8 -> (N, C, h, w) latents: the mode of the VAE's posterior, scaled as the denoiser reads it."""
+    weight = next(vae.parameters())
+    return vae.encode((images.float() / 127.5 - 1).to(weight)).latent_dist.mode() * vae.config.scaling_factor
+
+
+@torch.no_grad()
 def decode(vae: AutoencoderKL, latents: Tensor, memory_budget: int) -> Tensor:
     """(J, C, h, w) latents -> (J, 3, H, W) uint8 on the CPU, as many at a time as fit `memory_budget` bytes.
 

@@ -10,6 +10,7 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
+    StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
 )
 
@@ -19,7 +20,7 @@ from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
-from livo.types import Principle, SamplingOptions
+from livo.types import Principle, SamplingOptions, Start
 
 PROMPT = "a photo of a doctor"
 TOXIC = Principle("nudity", "nudity considered inappropriate", "toxicity", ("nudity",))
@@ -168,3 +169,26 @@ def test_images_are_the_pipelines(engine, tiny_folder, options):
     wanted = torch.from_numpy(theirs).permute(0, 3, 1, 2) * 255
     assert ours.dtype == torch.uint8 and wanted.std() > 5
     assert (ours - wanted).abs().max() <= 0.51, "rounded, not cut"
+
+
+@pytest.mark.parametrize("scheduler_class", SCHEDULERS_BY_NAME, ids=lambda kind: kind.__name__)
+def test_a_start_is_image_to_image(tiny_backbone64, tiny_folder, options, monkeypatch, scheduler_class):
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(tiny_folder, safety_checker=None, dtype=torch.float64)
+    pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    picture = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    theirs = pipe(
+        [PROMPT] * 3, image=picture, strength=0.6, num_inference_steps=7, guidance_scale=5.0, generator=generators(),
+        output_type="latent",
+    ).images  # fmt: skip
+    engine = Engine(tiny_backbone64, scheduler_class=scheduler_class)
+    plan = StableDiffusion(engine).plan(PROMPT, None, options(seeds=SEEDS, num_inference_steps=7))
+    plan = replace(plan, start=Start(picture, 0.6))
+    assert relative(final_latents(engine, plan, monkeypatch), theirs) < 1e-9
+    other = final_latents(engine, replace(plan, start=Start(picture[1:2], 0.6)), monkeypatch)
+    assert relative(other[1:2], theirs[1:2]) < 1e-9, "one picture serves all seeds"
+    assert relative(other, theirs) > 1e-2, "the picture must matter"
+    with pytest.raises(ValueError, match="runs no step"):
+        engine.generate({"plan": replace(plan, start=Start(picture, 0.1))})
+    with pytest.raises(ValueError, match="another strength"):
+        engine.generate({"plan": plan, "noise": replace(plan, start=None)})
