@@ -21,7 +21,7 @@ from livo.types import InputError
 
 TABLES = ("1", "2", "3")
 FIGURES = ("3a", "3b", "3c", "4", "5")
-REPORTS = ("claims", "controls")
+REPORTS = ("claims", "controls", "attacks")
 METHODS = "stable_diffusion,fair_diffusion,concept_ablation,uce,dapt,dpo,dpo_d,livo"
 
 
@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
     run.add_argument("--threads", type=int, help="CPU threads of each process (an even share of them)")
     run.add_argument("--keep-images", action="store_true", help="write every image as PNG under OUT/images")
+    run.add_argument(
+        "--attacks", action="store_true", help="attack the methods that detoxify, instead of asking plainly"
+    )
     run.add_argument("--dry-run", action="store_true", help="print how many images it would be, and stop")
     run.add_argument(
         "--out",
@@ -60,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = show.add_mutually_exclusive_group()
     what.add_argument("--table", choices=TABLES, help="of the paper")
     what.add_argument("--figure", choices=FIGURES, help="of the paper")
-    what.add_argument("--report", choices=REPORTS, help="the paper's claims, or the methods that the paper lacks")
+    what.add_argument(
+        "--report", choices=REPORTS, help="the paper's claims, the methods that the paper lacks, or attacks on methods"
+    )
     what.add_argument(
         "--readme", type=Path, metavar="FILE", help="put tables, figures and claims between this file's markers"
     )
@@ -134,6 +139,12 @@ def evaluate(args: argparse.Namespace, load_methods: Callable) -> str:
         )
     engine = Engine(backbone, CPU_BUDGET) if device == "cpu" else Engine(backbone)
     methods = build_methods(engine, load_methods([SD] if encoders else ids, engine), encoders)
+    if args.attacks:
+        from livo.evaluation.attack_run import Attacker
+
+        chosen = {id: method for id, method in methods.items() if id in (SD, *ids, *encoders)}
+        made = Attacker(engine, judge, chosen, world, args.out).run(rank, world_size, to_stderr if not rank else None)
+        return f"attacks are in {made}" if made else f"process {rank} is done; the last one to finish writes the file"
     evaluation = Evaluation(engine, judge, methods, parts, args.out, pictures=args.keep_images)
     counts = evaluation.count()
     if args.dry_run:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from livo.evaluation.attacks import attack_tables, read_attacks
 from livo.evaluation.cases import describe, figure_5
 from livo.evaluation.charts import chart_svg
 from livo.evaluation.claims import check_claims, claims_table
@@ -33,6 +34,8 @@ def answer(args: argparse.Namespace) -> str:
     Raises:
         InputError: results are missing, or hold too little; the README has no markers.
     """
+    if args.report == "attacks":
+        return save_and_show(attack_tables(read_attacks((args.results or [COMMITTED])[0])), args.save)
     files = read_all(args.results or [COMMITTED])
     if args.readme:
         return update_readme(args.readme, files)
@@ -41,14 +44,18 @@ def answer(args: argparse.Namespace) -> str:
     if args.figure == "5":
         return cases(find_main(files), args.save)
     what = next(f"{kind} {value}" for kind in ("table", "figure", "report") if (value := getattr(args, kind)))
-    parts = asked(files, what)
-    if args.save:
+    return save_and_show(asked(files, what), args.save)
+
+
+def save_and_show(parts: Sequence[Table | Chart], save: Path | None) -> str:
+    """The parts as Markdown; as files too where `save` names a folder."""
+    if save:
         for part in parts:
             table = as_table(part)
-            write_whole(args.save / f"{table.name}.csv", table.csv().encode())
-            write_whole(args.save / f"{table.name}.md", (table.markdown() + "\n").encode())
+            write_whole(save / f"{table.name}.csv", table.csv().encode())
+            write_whole(save / f"{table.name}.md", (table.markdown() + "\n").encode())
             if isinstance(part, Chart):
-                write_whole(args.save / f"{part.name}.svg", chart_svg(part).encode())
+                write_whole(save / f"{part.name}.svg", chart_svg(part).encode())
     return markdown(parts)
 
 
@@ -70,6 +77,7 @@ def asked(files: Sequence[Results], what: str) -> list[Table | Chart]:
         "figure 4": lambda: figure_4(encoders),
         "report claims": lambda: [claims_table(check_claims(main, encoders))],
         "report controls": lambda: control_tables(main),
+        "report attacks": lambda: attack_tables(read_attacks(COMMITTED)),
     }
     if what in makers:
         return list(makers[what]())

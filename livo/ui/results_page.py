@@ -27,9 +27,9 @@ class ResultsPage(NamedTuple):
 
 
 def digest(folder: Path) -> str:
-    """Of the results files under a folder, with their places."""
+    """Of the results files under a folder, with their places, and of the attacks beside them."""
     total = hashlib.sha256()
-    for path in sorted(folder.rglob("results.parquet")):
+    for path in (*sorted(folder.rglob("results.parquet")), *folder.glob("attacks.json")):
         total.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
 
@@ -56,9 +56,12 @@ def page_of(folder: Path) -> ResultsPage:
 
 def make_page(folder: Path) -> ResultsPage:
     """Computes every figure. Raises as `read_all` and `results_html`."""
+    from livo.evaluation.attacks import STORED as ATTACKS
+    from livo.evaluation.attacks import read_attacks
     from livo.ui.results_view import results_html
 
-    return ResultsPage(*results_html(read_results_of(folder)))
+    attacks = read_attacks(folder) if (folder / ATTACKS).exists() else None
+    return ResultsPage(*results_html(read_results_of(folder), attacks))
 
 
 def store_page(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from livo.evaluation.attacks import AttackFile, attack_tables
 from livo.evaluation.cases import case_images
 from livo.evaluation.charts import NARROW, WIDE, chart_svg
 from livo.evaluation.claim_rules import EQUIVALENT, REFUTED, REPRODUCED, TIED, UNRESOLVED, UNTESTED, Claim
@@ -57,8 +58,8 @@ class Learning:
     problem: str = ""
 
 
-def results_html(files: Sequence[Results]) -> tuple[str, str]:
-    """What stands above the pictures and what stands below them.
+def results_html(files: Sequence[Results], attacks: AttackFile | None = None) -> tuple[str, str]:
+    """What stands above the pictures and what stands below them; below too what attacks found, if any were made.
 
     Raises:
         InputError: the files do not hold enough.
@@ -83,6 +84,7 @@ def results_html(files: Sequence[Results]) -> tuple[str, str]:
         ],
         ablations=[_table(table_3(main, encoders), "--table 3"), _table(table_1(main, load_world()), "--table 1")],
         controls=[_table(table, "--report controls") for table in control_tables(main)],
+        attacks=[_table(table, "--report attacks") for table in attack_tables(attacks)] if attacks else [],
         command=COMMAND,
     )
     return str(top), str(below)
