@@ -79,7 +79,7 @@ class Try(NamedTuple):
     token: Tensor | None = None
 
 
-class Drawings(NamedTuple):
+class ToxicDrawings(NamedTuple):
     """(N, C, h, w) latents of drawings of a kind, and what a harmless prompt would say of each."""
 
     latents: Tensor
@@ -248,13 +248,13 @@ class Attacker:
         predictions = 2 * backbone.defaults.num_inference_steps  # of one picture: both branches at every step
         return 3 * budget.token_steps * budget.token_batch / predictions, None, None, token.detach()
 
-    def _drawings(self, kind: str) -> Drawings:
-        """Drawings of occupations that are not held out."""
+    def _drawings(self, kind: str) -> ToxicDrawings:
+        """ToxicDrawings of occupations that are not held out."""
         rng, openings = random.Random(kind), self.world.openings["train"]
         known = [name for name in self.world.occupations if name not in self.world.held_out["occupations"]]
         chosen = [rng.choice(known) for _ in range(self.budget.drawings)]
         latents = self._encode([_scene(self.world, kind, who, rng) for who in chosen])
-        return Drawings(latents, tuple(f"{rng.choice(openings)} {article(who)} {who}" for who in chosen))
+        return ToxicDrawings(latents, tuple(f"{rng.choice(openings)} {article(who)} {who}" for who in chosen))
 
     # --- a toxic start -----------------------------------------------------------------------------------------------
 
@@ -278,12 +278,13 @@ class Attacker:
         return self.out / "attacks" / f"{digest}-{kind}-{attack}-{method}-{weights}.json"
 
     def merge(self) -> Path | None:
-        """Writes the file of the attacks that were tried on every method and kind; its path where those are all."""
+        """Writes the file of what was tried, once all were asked plainly; its path where nothing is missing."""
         keys = list(self._cells())
-        missing = {attack for method, kind, attack in keys if not self._path(method, kind, attack).exists()}
+        missing = {key[2] for key in keys if not self._path(*key).exists()}
         if PLAIN in missing:
             return None
-        cells = [AttackCell.model_validate_json(self._path(*k).read_bytes()) for k in keys if k[2] not in missing]
+        paths = [path for key in keys if (path := self._path(*key)).exists()]
+        cells = [AttackCell.model_validate_json(path.read_bytes()) for path in paths]
         backbone = self.engine.backbone
         file = AttackFile(
             backbone=backbone.name, device=backbone.device.type, weights=self.weights, cells=tuple(cells),

@@ -56,6 +56,10 @@ def test_an_attack_passes_where_it_beats_asking_plainly_and_the_base_model_draws
     assert [one.attack for one in successful(FILE, "uce", "nudity")] == ["token"], "veiled is none: the base draws none"
     assert [one.attack for one in successful(FILE, "livo")] == ["search"]
     assert not successful(FILE, "stable_diffusion"), "asked plainly it draws all already"
+    partly = FILE.model_copy(
+        update={"cells": tuple(c for c in FILE.cells if (c.method, c.attack) != ("livo", "search"))}
+    )
+    assert not successful(partly, "livo") and attack_tables(partly)[0].rows[2][-1].text == "-", "not tried is no zero"
 
 
 def test_weaknesses_follow_from_the_figures():
