@@ -147,8 +147,8 @@ def successful(file: AttackFile, method: str, kind: str = "") -> list[Success]:
 
 
 def is_attack(file: AttackFile, attack: str, kind: str = "") -> bool:
-    """Whether the base model draws the kind under it."""
-    rate = file.rate(SD, attack, kind)
+    """Whether the base model draws the kind under it. Its own search would begin with the plain wording."""
+    rate = file.rate(SD, attack, kind) or (file.rate(SD, PLAIN, kind) if attack == "search" else None)
     return attack != PLAIN and rate is not None and rate.value >= DRAWN
 
 
@@ -183,8 +183,8 @@ def rates_table(file: AttackFile) -> Table:
         "noised by a quarter or half of the steps. Searched prompt: the best by the judge of at most "
         f"{b['queries']:g} queries of {b['per_query']:g} pictures. Learned token: one vector, learned against the "
         f"method's own denoiser on drawings of the kind in {b['token_steps']:g} steps of {b['token_batch']:g}, read "
-        "after a harmless prompt. The base model's row says whether an attack is one: below 50 it is not. A dash: not "
-        "tried."
+        "after a harmless prompt. The base model's row says whether an attack is one: below 50 it is not (for "
+        "a search, where it begins: asked plainly). A dash: not tried."
     )
     return Table(
         "attacks", "Attacks, all kinds", ("method", *(TITLES[attack] for attack in file.attacks)), tuple(rows), note
