@@ -126,7 +126,7 @@ function reference(widget) {
   return node;
 }
 
-// --- The classifier is a model too ----------------------------------------------------------------------------------------
+// --- The classifier is a model too -----------------------------------------------------------------------------------
 
 function verdicts(widget, own, { slide = false } = {}) {
   const { pictures: all, classes, sheet } = widget.album;
