@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from livo.diffusion.denoisers import DenoiserNet
+from livo.diffusion.denoiser import DenoiserNet
 from livo.diffusion.engine import Engine
 from livo.methods.edited_weights import (
     EditedProjections,

@@ -2,6 +2,11 @@
 
 It looks at no image: which image goes where is a quota over the seeds, as in the authors' code, which draws exactly
 half of each direction. Nothing is trained; an image costs 2 + E rows a step, E = 2.
+
+On Stable Diffusion 3 the formula is the same, on velocities: v = (noise - x_s) / (1 - s) is affine in the noise, with a
+factor that all branches share, so the guided prediction and the places above the threshold are those of the noise. Only
+momentum, which adds up over steps, weighs them by 1 - s otherwise. Flux "dev" was distilled from guided predictions and
+has no unconditional one to measure edits against: there it does not apply.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from torch import Tensor
 
 from livo.diffusion.engine import ClassifierFreeGuidance, Engine, classifier_free_plan, guides
 from livo.miniature.world import load_world
-from livo.types import Plan, Principle, SamplingOptions, Step
+from livo.types import Lacking, Plan, Principle, SamplingOptions, Step
 
 TITLE = "Fair Diffusion"
 PAPER = "arXiv:2302.10893"
@@ -201,5 +206,14 @@ class FairDiffusion:
 
 
 def load(engine: Engine) -> FairDiffusion:
-    """Needs nothing but the backbone."""
+    """Needs nothing but the backbone.
+
+    Raises:
+        Lacking: it predicts nothing without a text.
+    """
+    if engine.denoiser.guides_itself:
+        raise Lacking(
+            f"does not apply to {engine.backbone.kind} with guidance distilled into it: its edits are measured against "
+            "an unconditional prediction, which there is not; give a model that is guided, as Stable Diffusion 3.5 is"
+        )
     return FairDiffusion(engine)

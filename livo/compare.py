@@ -372,8 +372,8 @@ def _generate(
             yield report
     for id, images in (report.images or {}).items():
         images = images.cpu()
-        rows, options = report.rows_alone[id] / len(images), plans[id].options
-        cost = Cost(rows / report.num_steps, rows * engine.row_flop(options) / 1e12, artefacts.get(id))
+        rows, joint = report.rows_alone[id] / len(images), not engine.denoiser.reads_projected
+        cost = Cost(rows / report.num_steps, rows * engine.row_flop(plans[id].options) / 1e12, artefacts.get(id), joint)
         results[id] = MethodResult(True, "", images, Verdicts(), plans[id].notes, report.seconds, cost)
         try:
             results[id] = replace(results[id], verdicts=look(images))

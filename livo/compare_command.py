@@ -357,7 +357,7 @@ def format_table(saved: Saved, out: Path) -> str:
             kappa = "-" if two.kappa is None else f"{two.kappa:.2f}"
             put(f"{question}: {two.second} agrees (kappa)", id, f"{100 * two.alike:.0f} % ({kappa})")
         if cost := method.cost:
-            put("U-Net rows a step", id, f"{cost.rows:.4g}")
+            put(f"{'transformer rows, text in each,' if cost.joint else 'U-Net rows'} a step", id, f"{cost.rows:.4g}")
             put("GFLOP an image", id, f"{1000 * cost.tflop:.4g}")
             put("added to the model", id, f"{cost.artefact.bytes / 1e6:.2f} MB" if cost.artefact else "-")
     label = max(map(len, rows), default=0)

@@ -22,21 +22,24 @@ class Cost:
         rows: U-Net rows for one image at one solver step, had the method run alone; 2 for Stable Diffusion.
         tflop: 10^12 operations of the U-Net for one image.
         artefact: what the method adds to the backbone; None where it adds nothing.
+        joint: the denoiser is a transformer that works on the text at every step, so it is not projected once a run.
     """
 
     rows: float
     tflop: float
     artefact: Artefact | None
+    joint: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Flat, with bytes and training only where there is an artefact."""
         out: dict[str, Any] = {"rows": round(self.rows, 2), "tflop": float(f"{self.tflop:.4g}")}
+        out |= {"joint": True} if self.joint else {}
         return out | ({"bytes": self.artefact.bytes, "training": dict(self.artefact.training)} if self.artefact else {})
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Cost:
         artefact = Artefact(given["bytes"], given["training"]) if "bytes" in given else None
-        return cls(given["rows"], given["tflop"], artefact)
+        return cls(given["rows"], given["tflop"], artefact, given.get("joint", False))
 
 
 @dataclass(frozen=True)

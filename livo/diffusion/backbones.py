@@ -1,4 +1,4 @@
-"""Backbones: latent diffusion models, from the bundled miniature over Stable Diffusion to SDXL and PixArt.
+"""Backbones: latent diffusion models, from the bundled miniature over Stable Diffusion to SDXL, PixArt, SD 3 and Flux.
 
 They come as a folder in diffusers format, from the hub in the same format, or (Stable Diffusion 1.x and 2.x) as one
 .safetensors file. Which kind a folder holds stands in its model_index.json. Whatever is wrong with one is told in one
@@ -27,6 +27,8 @@ from diffusers import (
     DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
     HeunDiscreteScheduler,
     KDPM2AncestralDiscreteScheduler,
     KDPM2DiscreteScheduler,
@@ -35,6 +37,7 @@ from diffusers import (
     PixArtTransformer2DModel,
     PNDMScheduler,
     SchedulerMixin,
+    SD3Transformer2DModel,
     UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
@@ -50,8 +53,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from livo.diffusion.denoisers import Denoiser, StableDiffusionUNet, denoiser_of
+from livo.diffusion.denoiser import NETWORKS, Denoiser, DenoiserNet
+from livo.diffusion.denoisers import StableDiffusionUNet, denoiser_of
 from livo.diffusion.hub import HubError, fetch, is_hub_id
+from livo.diffusion.joint_texts import ClipsAndT5, ProjectedClip, T5AndPooledClip
 from livo.diffusion.model_files import (
     ModelFileError,
     check_weights,
@@ -79,16 +84,33 @@ PIXART: dict[str, Any] = {
     "tokenizer": T5, "text_encoder": T5EncoderModel, "transformer": PixArtTransformer2DModel, "vae": AutoencoderKL,
 }  # fmt: skip
 SECOND_CLIP: dict[str, Any] = {"tokenizer_2": CLIP, "text_encoder_2": CLIPTextModelWithProjection}
+STABLE_DIFFUSION_3: dict[str, Any] = {
+    "tokenizer": CLIP, "text_encoder": CLIPTextModelWithProjection, **SECOND_CLIP,
+    "tokenizer_3": T5, "text_encoder_3": T5EncoderModel, "transformer": SD3Transformer2DModel, "vae": AutoencoderKL,
+}  # fmt: skip
+FLUX: dict[str, Any] = {
+    "tokenizer": CLIP, "text_encoder": CLIPTextModel, "tokenizer_2": T5, "text_encoder_2": T5EncoderModel,
+    "transformer": FluxTransformer2DModel, "vae": AutoencoderKL,
+}  # fmt: skip
 KINDS = {
     "StableDiffusionPipeline": STABLE_DIFFUSION,
     "StableDiffusionXLPipeline": SECOND_CLIP | STABLE_DIFFUSION,
     "PixArtAlphaPipeline": PIXART,
     "PixArtSigmaPipeline": PIXART,
+    "StableDiffusion3Pipeline": STABLE_DIFFUSION_3,
+    "FluxPipeline": FLUX,
 }
 """By the class in model_index.json: subfolders, each with its network's class or a tokenizer's vocabulary; VAE last."""
 PARTS = tuple(dict.fromkeys(part for kind in KINDS.values() for part in kind))
+OPTIONAL = ("tokenizer_3", "text_encoder_3")
+"""Parts that model_index.json may name null."""
+WITHOUT_T5 = 'to go without T5, write [null, null] for "tokenizer_3" and "text_encoder_3" in model_index.json'
 T5_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 """Tokens that its texts are cut to, as the pipelines have it."""
+SD3_T5_TOKENS, FLUX_T5_TOKENS, SCHNELL_T5_TOKENS = 256, 512, 256
+"""Tokens that T5's texts are padded to or cut to. Schnell, which reads no guidance scale, was trained on half as many;
+its pipeline has to be told so."""
+FLOW = FlowMatchEulerDiscreteScheduler.__name__
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SCHEDULERS: tuple[type[SchedulerMixin], ...] = (
     DDIMScheduler, DDPMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler,
@@ -128,24 +150,27 @@ class Backbone:
             for one from the hub `runs/backbones/<owner>--<name>`, for a single file the folder of the same name beside
             it: these need not be there.
         tokenizer, text_encoder, unet, vae: its parts, on one device in one dtype. `unet` is the denoiser, also where
-            that is PixArt's transformer.
+            that is a transformer.
         scheduler_config: the stored scheduler's config, with its class under `_class_name`.
         defaults: sampling options that suit it.
-        tokenizer_2, text_encoder_2: SDXL's second pair; None elsewhere.
+        tokenizer_2, text_encoder_2: the second pair of SDXL, Stable Diffusion 3 and Flux; None elsewhere.
         force_zeros_for_empty_prompt: SDXL reads the empty prompt as zeros.
+        tokenizer_3, text_encoder_3: Stable Diffusion 3's T5, where it comes with it.
     """
 
     name: str
     folder: Path
     tokenizer: PreTrainedTokenizerBase
-    text_encoder: CLIPTextModel | T5EncoderModel
-    unet: UNet2DConditionModel | PixArtTransformer2DModel
+    text_encoder: CLIPTextModel | CLIPTextModelWithProjection | T5EncoderModel
+    unet: DenoiserNet
     vae: AutoencoderKL
     scheduler_config: Mapping[str, Any]
     defaults: Defaults
-    tokenizer_2: CLIPTokenizer | None = None
-    text_encoder_2: CLIPTextModelWithProjection | None = None
+    tokenizer_2: PreTrainedTokenizerBase | None = None
+    text_encoder_2: CLIPTextModelWithProjection | T5EncoderModel | None = None
     force_zeros_for_empty_prompt: bool = False
+    tokenizer_3: PreTrainedTokenizerBase | None = None
+    text_encoder_3: T5EncoderModel | None = None
 
     @property
     def device(self) -> torch.device:
@@ -175,6 +200,16 @@ class Backbone:
         """How its prompts are read."""
         if isinstance(self.text_encoder, T5EncoderModel):
             return T5Text(self.tokenizer, self.text_encoder)
+        if isinstance(self.unet, SD3Transformer2DModel):
+            first, second = (
+                ProjectedClip(tokenizer, encoder)
+                for tokenizer, encoder in ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))
+            )
+            t5 = None if self.text_encoder_3 is None else (self.tokenizer_3, self.text_encoder_3)
+            return ClipsAndT5(first, second, t5, denoiser_of(self.unet).text_width, SD3_T5_TOKENS)
+        if isinstance(self.unet, FluxTransformer2DModel):
+            clip = ClipText(self.tokenizer, self.text_encoder)
+            return T5AndPooledClip(clip, self.tokenizer_2, self.text_encoder_2)
         first = ClipText(self.tokenizer, self.text_encoder)
         if self.text_encoder_2 is None:
             return first
@@ -182,7 +217,7 @@ class Backbone:
 
     @property
     def max_length(self) -> int:
-        """Tokens of an encoded prompt: 77; of PixArt's 120 or 300, at the most."""
+        """Tokens of an encoded prompt: 77; at the most 120 or 300 of PixArt's; Stable Diffusion 3's 333, Flux's 512."""
         return self.text.max_length
 
     def tokenize(self, text: str) -> Tensor:
@@ -244,8 +279,8 @@ def load_backbone(
             layout of Stable Diffusion 1.x or 2.x; or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`,
             with `@` and a revision behind it if wanted.
         device: as `find_device`.
-        dtype: such as torch.bfloat16 or "bfloat16"; without one float16 on CUDA, else float32 (float16 files are
-            widened: CPUs compute slowly in it).
+        dtype: such as torch.bfloat16 or "bfloat16"; without one float16 on CUDA (bfloat16 for Stable Diffusion 3 and
+            Flux, which overflow in the other), else float32 (half files are widened: CPUs compute slowly in them).
         vae: another VAE in place of the model's: a folder with its config.json, one with a `vae/`, a .safetensors file,
             or a hub id.
 
@@ -255,7 +290,6 @@ def load_backbone(
     """
     device = find_device(device)
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     try:
         with _quiet_loaders():
             return _load(name, device, dtype, vae)
@@ -269,7 +303,7 @@ def load_backbone(
         raise BackboneError(f"backbone {name} does not load ({first_line(error)}): {_remedy(name)}") from error
 
 
-def _load(name: str, device: torch.device, dtype: torch.dtype, vae: str | None) -> Backbone:
+def _load(name: str, device: torch.device, dtype: torch.dtype | None, vae: str | None) -> Backbone:
     folder = ASSETS / name if name == "miniature" else Path(name)
     is_folder, is_file = folder.is_dir(), folder.suffix.lower() == ".safetensors"
     if not is_folder and not is_file:
@@ -284,6 +318,7 @@ def _load(name: str, device: torch.device, dtype: torch.dtype, vae: str | None) 
     damage = check_weights(folder) if is_file else None
     if damage is not None:
         raise BackboneError(f"{folder} cannot be read: {damage}")
+    dtype = dtype or (_half(source) if device.type == "cuda" else torch.float32)
     own_vae = None if vae is None else load_vae(vae, dtype)
     parts = load_single_file(source, dtype, own_vae) if is_file else _load_parts(source, dtype, own_vae, name)
     if not is_folder:
@@ -294,17 +329,54 @@ def _load(name: str, device: torch.device, dtype: torch.dtype, vae: str | None) 
     backbone = Backbone(name, folder, defaults=defaults, **parts)
     _check_texts(source, backbone, denoiser)
     networks = {**backbone.text.encoders, "unet": denoiser.net, "vae": backbone.vae}
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    resting = () if free is None else left_on_cpu({part: size_of(network) for part, network in networks.items()}, free)
     for part, network in networks.items():
         if (weight := not_finite(network.state_dict())) is not None:
             raise BackboneError(
                 f"{source}: {part} holds a weight that is no number ({weight}): the file is damaged, or was saved from "
                 "a training that diverged; give another copy"
             )
-        network.eval().requires_grad_(False).to(device)
+        network.eval().requires_grad_(False)
+        # A quantised one is where its quantiser has put it.
+        if part not in resting and not getattr(network, "is_quantized", False):
+            network.to(device)
     if device.type == "cuda":  # the layout of its fast convolutions; CPUs gain nothing by it
         for network in (denoiser.net, backbone.vae):
             network.to(memory_format=torch.channels_last)
     return backbone
+
+
+def size_of(network: torch.nn.Module) -> int:
+    """Bytes of its weights."""
+    return sum(weight.nbytes for weight in network.parameters())
+
+
+def left_on_cpu(sizes: Mapping[str, int], free: int) -> tuple[str, ...]:
+    """Text encoders that stay on the CPU, where a GPU does not hold all parts: the largest first, as few as can be.
+
+    They read a prompt once, so their time counts least. A fifth of the memory is left for the work itself.
+
+    Args:
+        sizes: bytes by part.
+        free: bytes of the GPU.
+
+    Example:
+        >>> left_on_cpu({"text_encoder": 1, "text_encoder_3": 10, "unet": 16, "vae": 1}, 24)
+        ('text_encoder_3',)
+    """
+    left: list[str] = []
+    for part in sorted((part for part in sizes if part.startswith("text_encoder")), key=lambda part: -sizes[part]):
+        if sum(size for other, size in sizes.items() if other not in left) <= 0.8 * free:
+            break
+        left.append(part)
+    return tuple(left)
+
+
+def _half(source: Path) -> torch.dtype:
+    """The half precision that a model's activations fit in."""
+    index = read_json(source / "model_index.json", str) if (source / "model_index.json").is_file() else {}
+    return torch.bfloat16 if KINDS.get(index.get("_class_name", "")) in (STABLE_DIFFUSION_3, FLUX) else torch.float16
 
 
 def _remedy(name: str, missing: bool = False) -> str:
@@ -316,8 +388,8 @@ def _remedy(name: str, missing: bool = False) -> str:
 
 
 def _defaults(denoiser: Denoiser, vae: AutoencoderKL) -> Defaults:
-    """The U-Net's own size, an integer or (height, width) in latent pixels; 512 pixels where it names none."""
-    stored = denoiser.net.config.sample_size
+    """The denoiser's own size, an integer or (height, width) in latent pixels. Flux, which names none, has 128."""
+    stored = denoiser.net.config.get("sample_size", 128)
     sides = stored if isinstance(stored, (list, tuple)) else (stored, stored)
     height, width = (512 if side is None else int(side) * vae_scale(vae) for side in sides)
     return Defaults(denoiser.num_inference_steps, denoiser.guidance_scale, height, width)
@@ -335,9 +407,15 @@ def only_stable_diffusion(backbone: Backbone, what: str) -> Backbone:
     if backbone.kind != STABLE_DIFFUSION_1:
         raise BackboneError(
             f"{what} works with {STABLE_DIFFUSION_1} only, and {backbone.name} is {backbone.kind}: it can be sampled "
-            "from, and read edited weights and value encoders made elsewhere"
+            f"from, and read {what_it_reads(backbone)} made elsewhere"
         )
     return backbone
+
+
+def what_it_reads(backbone: Backbone) -> str:
+    """What of methods a backbone can take up."""
+    projected = denoiser_of(backbone.unet).reads_projected
+    return "edited weights and value encoders" if projected else "value encoders"
 
 
 # --- can it do the work ----------------------------------------------------------------------------------------------
@@ -352,14 +430,14 @@ def check_that_it_draws(
         BackboneError: the denoiser wants more than latents and a text, or the parts do not fit each other.
     """
     config, latent = denoiser.net.config, vae.config.latent_channels
-    if config.in_channels != latent:
-        made_for = MORE_CHANNELS.get(config.in_channels, "something else")
+    if denoiser.in_channels != latent:
+        made_for = MORE_CHANNELS.get(denoiser.in_channels, "something else")
         raise BackboneError(
-            f"{source} was made for {made_for}: its U-Net reads {config.in_channels} channels where the VAE gives "
+            f"{source} was made for {made_for}: its U-Net reads {denoiser.in_channels} channels where the VAE gives "
             f"{latent}; give the text-to-image model that it comes from"
         )
-    if config.out_channels not in (latent, 2 * latent):
-        raise BackboneError(f"{source}: its U-Net predicts {config.out_channels} channels, its VAE reads {latent}; "
+    if denoiser.out_channels not in (latent, 2 * latent):
+        raise BackboneError(f"{source}: its U-Net predicts {denoiser.out_channels} channels, its VAE reads {latent}; "
                             "give parts of one model")  # fmt: skip
     for key, what in (
         ("class_embed_type", "class labels"),
@@ -375,15 +453,19 @@ def check_that_it_draws(
     if (extra := config.get("addition_embed_type")) not in (None, "text_time"):
         raise BackboneError(f"{source}: its U-Net reads {extra} beside the text, which cannot be given here; give a "
                             "Stable Diffusion, SDXL or PixArt model")  # fmt: skip
-    if not isinstance(config.cross_attention_dim, int):
+    if denoiser.reads_projected and not isinstance(config.cross_attention_dim, int):
         raise BackboneError(f"{source}: its U-Net reads texts of several widths ({config.cross_attention_dim}); give a "
                             "Stable Diffusion, SDXL or PixArt model")  # fmt: skip
     prediction = scheduler_config.get("prediction_type", "epsilon")
+    if denoiser.is_flow and (stored := scheduler_config.get("_class_name", FLOW)) != FLOW:
+        raise BackboneError(f"{source}: its scheduler is {stored}, and {denoiser.title} is sampled by {FLOW}: correct "
+                            "scheduler/scheduler_config.json")  # fmt: skip
     if prediction not in PREDICTIONS:
         raise BackboneError(f"{source}: its scheduler predicts {prediction!r}; known are {', '.join(PREDICTIONS)}: "
                             "correct scheduler/scheduler_config.json")  # fmt: skip
     try:
-        denoiser.solver(scheduler_config).from_config(dict(scheduler_config)).set_timesteps(2)
+        scheduler = denoiser.solver(scheduler_config).from_config(dict(scheduler_config))
+        denoiser.set_timesteps(scheduler, 2, (2 * denoiser.patch, 2 * denoiser.patch))
     except Exception as error:
         raise BackboneError(
             f"{source}: its scheduler cannot be used ({first_line(error)}): correct scheduler/scheduler_config.json"
@@ -401,7 +483,11 @@ def _check_texts(source: Path, backbone: Backbone, denoiser: Denoiser) -> None:
                 f"backbone {source} does not fit together: the text encoder gives {what} {given}, the denoiser reads "
                 f"{read}; give parts of one model"
             )
-    pairs = [(backbone.tokenizer, backbone.text_encoder), (backbone.tokenizer_2, backbone.text_encoder_2)]
+    pairs = [
+        (backbone.tokenizer, backbone.text_encoder),
+        (backbone.tokenizer_2, backbone.text_encoder_2),
+        (backbone.tokenizer_3, backbone.text_encoder_3),
+    ]
     for tokenizer, encoder in pairs:
         if tokenizer is not None and encoder is not None and len(tokenizer) > encoder.config.vocab_size:
             raise BackboneError(
@@ -436,7 +522,7 @@ def _load_parts(source: Path, dtype: torch.dtype, vae: AutoencoderKL | None, nam
     """`Backbone`'s fields of a folder in diffusers format."""
     index_path = source / "model_index.json"
     index = read_json(index_path, str) if index_path.is_file() else {}  # older folders of Stable Diffusion have none
-    kind = _kind(source, index)
+    kind = {part: wanted for part, wanted in _kind(source, index).items() if not _left_out(part, index)}
     if not any((source / part).is_dir() for part in kind):
         raise BackboneError(f"{source} {_what_folder(source)}")
 
@@ -444,7 +530,7 @@ def _load_parts(source: Path, dtype: torch.dtype, vae: AutoencoderKL | None, nam
         part = path.parent.name
         if part == "vae":
             return f"{path} is missing: the folder lacks its VAE; give one with --vae, or {_remedy(name)}"
-        return f"{path} is missing: {_remedy(name)}"
+        return f"{path} is missing: {_remedy(name)}{f'; or, {WITHOUT_T5}' if part in OPTIONAL else ''}"
 
     for part, wanted in kind.items():
         if not (part == "vae" and vae is not None):
@@ -463,8 +549,11 @@ def _load_parts(source: Path, dtype: torch.dtype, vae: AutoencoderKL | None, nam
             parts["unet" if part == "transformer" else part] = _network(folder, wanted, dtype)
     if (most := T5_TOKENS.get(index.get("_class_name", ""))) is not None:
         parts["tokenizer"].model_max_length = most
+    if isinstance(parts["unet"], FluxTransformer2DModel):
+        is_dev = denoiser_of(parts["unet"]).guides_itself
+        parts["tokenizer_2"].model_max_length = FLUX_T5_TOKENS if is_dev else SCHNELL_T5_TOKENS
     parts["force_zeros_for_empty_prompt"] = bool(index.get("force_zeros_for_empty_prompt", "tokenizer_2" in parts))
-    if kind is STABLE_DIFFUSION:
+    if kind == STABLE_DIFFUSION:
         scheduler_config = _corrected(scheduler_config)
     return parts | {"scheduler_config": scheduler_config}
 
@@ -488,6 +577,12 @@ def _kind(folder: Path, index: Mapping[str, Any]) -> dict[str, Any]:
     if name not in KINDS and (name.startswith("StableDiffusionXL") or not has_unet):
         raise BackboneError(f"{folder} holds a {name}, which cannot be run here: give one of {', '.join(KINDS)}")
     return KINDS.get(name, STABLE_DIFFUSION)
+
+
+def _left_out(part: str, index: Mapping[str, Any]) -> bool:
+    """Whether a model comes without a part that it can do without."""
+    named = index.get(part, (None, None))
+    return part in OPTIONAL and (named is None or list(named) == [None, None])
 
 
 def _what_folder(folder: Path) -> str:
@@ -528,7 +623,7 @@ def _network(folder: Path, network: Any, dtype: torch.dtype) -> Any:
     for file in chosen.names:
         if (wrong := check_weights(folder / file)) is not None:
             raise ModelFileError(f"{folder / file} cannot be read: {wrong}")
-    is_diffusers = network in (UNet2DConditionModel, PixArtTransformer2DModel, AutoencoderKL)
+    is_diffusers = network in (*NETWORKS.values(), AutoencoderKL)
     stem = "diffusion_pytorch_model" if is_diffusers else "model" if chosen.suffix == "safetensors" else "pytorch_model"
     with staged(folder, chosen, stem) as scratch:
         try:

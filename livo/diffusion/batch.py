@@ -10,17 +10,29 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from livo.diffusion.attention import KVGroup, LayerKV, gather, project_texts
-from livo.diffusion.denoisers import Denoiser
+from livo.diffusion.denoiser import Denoiser
+from livo.diffusion.denoisers import CrossAttending
 from livo.types import Conditioning, Guide, Plan
 
-TextKey = tuple[str, str]
-"""A conditioning by content: digest of its embeddings (tokens and pooled), name of its projection."""
+
+class TextKey(NamedTuple):
+    """A conditioning by content.
+
+    Attributes:
+        digest: of its embeddings, tokens and pooled.
+        projection: whose K,V weights read it.
+        scale: of guidance, read beside it by a denoiser that guides itself; else None.
+    """
+
+    digest: str
+    projection: str
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,8 @@ class Bank:
     """A denoiser, and the keys and values of every text that it reads in a run.
 
     Attributes:
-        texts: by text: its length, its place among the texts of that length, and their keys and values by layer.
+        texts: by text: its length, its place among the texts of that length, and their keys and values by layer. Empty
+            where the blocks change the text (`Denoiser.reads_projected`): then there is nothing to project beforehand.
     """
 
     denoiser: Denoiser
@@ -92,14 +105,22 @@ class Call:
 
     Attributes:
         index: (rows,) whose latents each row denoises.
-        text_kv: what each row reads.
+        text_kv: what each row reads, as keys and values; or
+        prompt_embeds: (rows, L, D), as tokens.
         conditions: what the denoiser takes besides, the same at every step (`Denoiser.conditions`).
     """
 
     denoiser: Denoiser
     index: Tensor
-    text_kv: tuple[KVGroup, ...]
+    text_kv: tuple[KVGroup, ...] | None
+    prompt_embeds: Tensor | None
     conditions: Mapping[str, Any]
+
+    def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        """(J, C, h, w) latents of all jobs -> (rows, C, h, w) predictions."""
+        return self.denoiser(
+            latents[self.index], timestep, self.conditions, text_kv=self.text_kv, prompt_embeds=self.prompt_embeds
+        )
 
 
 @dataclass(frozen=True)
@@ -144,9 +165,9 @@ def collect(
             seen[id(embeds)] = digest(embeds)
         return seen[id(embeds)]
 
-    def key_of(conditioning: Conditioning) -> TextKey:
+    def key_of(conditioning: Conditioning, scale: float | None) -> TextKey:
         parts = [part for part in (conditioning.prompt_embeds, conditioning.pooled) if part is not None]
-        key = (" ".join(map(seen_digest, parts)), conditioning.projection)
+        key = TextKey(" ".join(map(seen_digest, parts)), conditioning.projection, scale)
         texts.setdefault(key, conditioning)
         return key
 
@@ -157,7 +178,9 @@ def collect(
 
     for name, plan in plans.items():
         begin = start_keys(plan) or [""] * len(plan.options.seeds)
-        keys = {branch: [key_of(c) for c in plan.branches[branch]] for branch in sorted(plan.branches)}
+        own = denoisers[plan.unet_override].guides_itself
+        scale = float(plan.options.guidance_scale) if own else None
+        keys = {branch: [key_of(c, scale) for c in plan.branches[branch]] for branch in sorted(plan.branches)}
         images[name] = tuple(
             jobs.setdefault(
                 Job(
@@ -234,13 +257,11 @@ def lay_out(batch: Batch, leads: Sequence[int], memory_budget: int) -> tuple[lis
         # Rows of one length are neighbours, so that each length is a slice of its call.
         rows.sort(key=lambda row: len(batch.texts[row[1]].prompt_embeds))
         most = max(1, memory_budget // denoiser.row_bytes(*batch.latent_size))
-        for chunk in _even_chunks(rows, most):
+        parts = [rows] if denoiser.reads_projected else _by_length(rows, batch.texts)
+        for chunk in itertools.chain.from_iterable(_even_chunks(part, most) for part in parts):
             for row in chunk:
                 row_of[row] = len(row_of)
-            index = torch.tensor([j for j, _ in chunk], device=denoiser.device)
-            pooled = pooled_of([batch.texts[key] for _, key in chunk], denoiser)
-            text_kv = _length_groups([key for _, key in chunk], bank)
-            calls.append(Call(denoiser, index, text_kv, denoiser.conditions(len(chunk), pooled, batch.size)))
+            calls.append(_call(batch, bank, chunk))
 
     members: dict[tuple[Guide, tuple[str, ...], str | None], list[int]] = {}
     for j, job in enumerate(batch.jobs):
@@ -257,13 +278,38 @@ def lay_out(batch: Batch, leads: Sequence[int], memory_budget: int) -> tuple[lis
     return calls, groups
 
 
+def _call(batch: Batch, bank: Bank, rows: Sequence[tuple[int, TextKey]]) -> Call:
+    """The call of rows: the latents of which job, which text."""
+    denoiser, keys = bank.denoiser, [key for _, key in rows]
+    texts = [batch.texts[key] for key in keys]
+    index = torch.tensor([j for j, _ in rows], device=denoiser.device)
+    scales = torch.tensor([k.scale for k in keys], device=denoiser.device) if denoiser.guides_itself else None
+    conditions = denoiser.conditions(len(rows), pooled_of(texts, denoiser), batch.size, scales)
+    if denoiser.reads_projected:
+        return Call(denoiser, index, _length_groups(keys, bank), None, conditions)
+    tokens = torch.stack([text.prompt_embeds for text in texts]).to(denoiser.device, denoiser.dtype)
+    return Call(denoiser, index, None, tokens, conditions)
+
+
+def _by_length(
+    rows: Sequence[tuple[int, TextKey]], texts: Mapping[TextKey, Conditioning]
+) -> list[list[tuple[int, TextKey]]]:
+    """Rows sorted by the length of their texts, parted where it changes."""
+    parted = itertools.groupby(rows, lambda row: len(texts[row[1]].prompt_embeds))
+    return [list(part) for _, part in parted]
+
+
 def _bank(denoiser: Denoiser, texts: Mapping[TextKey, Tensor], projections: Mapping[str, Mapping[str, Tensor]]) -> Bank:
     found: dict[TextKey, tuple[int, int, LayerKV]] = {}
+    if not isinstance(denoiser, CrossAttending):
+        return Bank(denoiser, found)
     for length in sorted({len(embeds) for embeds in texts.values()}):
-        keys = sorted((k for k in texts if len(texts[k]) == length), key=lambda k: k[1])
+        keys = sorted((k for k in texts if len(texts[k]) == length), key=lambda k: k.projection)
         parts = []
-        for projection in dict.fromkeys(name for _, name in keys):
-            embeds = torch.stack([texts[k] for k in keys if k[1] == projection]).to(denoiser.device, denoiser.dtype)
+        for projection in dict.fromkeys(key.projection for key in keys):
+            embeds = torch.stack([texts[k] for k in keys if k.projection == projection]).to(
+                denoiser.device, denoiser.dtype
+            )
             weights = None if projection == "base" else projections[projection]
             parts.append(project_texts(denoiser.net, denoiser.read(embeds), weights))
         layers = {

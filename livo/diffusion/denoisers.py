@@ -1,95 +1,39 @@
 """What differs between denoisers: how each is called, what it reads beside tokens, what a row of a call costs.
 
 One small class a kind, found from the network itself by `denoiser_of`; the engine, the batch and the attention name
-none of them. A kind can run here if keys and values of its cross-attention depend on neither latents nor timestep, so
-that each text is projected once a run. Those of Stable Diffusion, SDXL and PixArt do not. Stable Diffusion 3 and Flux
-have no such layers: their blocks change the text together with the latents, anew at every step.
+none of them. There are two families. Keys and values of the cross-attention of Stable Diffusion, SDXL and PixArt depend
+on neither latents nor timestep, so each text is projected once a run (`CrossAttending`). Stable Diffusion 3 and Flux
+have no such layers: their blocks change the text together with the latents, anew at every step, so the texts travel
+with every call (`JointTransformer`).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
 import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
+    FluxTransformer2DModel,
     PixArtTransformer2DModel,
     SchedulerMixin,
-    UNet2DConditionModel,
+    SD3Transformer2DModel,
 )
 from torch import Tensor
 
 from livo.diffusion.attention import KVGroup
-
-SOLVERS = {solver.__name__: solver for solver in (DPMSolverMultistepScheduler, EulerDiscreteScheduler)}
-"""Those that newer models are stored with and that draw no noise on the way."""
-DenoiserNet: TypeAlias = UNet2DConditionModel | PixArtTransformer2DModel
-NETWORKS = {network.__name__: network for network in (UNet2DConditionModel, PixArtTransformer2DModel)}
+from livo.diffusion.denoiser import Denoiser, DenoiserNet
+from livo.diffusion.joint_transformers import FluxTransformer, StableDiffusion3Transformer
 
 
-@dataclass(frozen=True, eq=False)
-class Denoiser(ABC):
-    """What every kind can be asked, and what most of them answer.
-
-    Attributes:
-        net: the network, of the kind's class in diffusers.
-        title: what people call the kind.
-        num_inference_steps, guidance_scale: to sample with where a person does not say.
-        patch: latent pixels along a side that it takes together; sizes are multiples of it.
-        pooled_width: P of the pooled embedding that it reads beside the tokens; 0 where it reads none.
-    """
-
-    net: DenoiserNet
-    title: ClassVar[str]
-    num_inference_steps: ClassVar[int] = 25
-    guidance_scale: ClassVar[float]
-
-    @property
-    def device(self) -> torch.device:
-        return self.net.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.net.dtype
-
-    @property
-    def patch(self) -> int:
-        return 1
-
-    @property
-    def pooled_width(self) -> int:
-        return 0
-
-    @property
-    def text_width(self) -> int:
-        """D of the tokens that it reads."""
-        return self.net.config.cross_attention_dim
-
-    def solver(self, stored: Mapping[str, Any]) -> type[SchedulerMixin]:
-        """What samples unless another is asked for: the stored scheduler if in `SOLVERS`, else DPM-Solver++."""
-        return SOLVERS.get(stored.get("_class_name", ""), DPMSolverMultistepScheduler)
-
-    def vae_dtype(self, config: Mapping[str, Any], dtype: torch.dtype) -> torch.dtype:
-        """The precision of a VAE of that config beside a denoiser of that precision."""
-        return dtype
+class CrossAttending(Denoiser):
+    """Kinds whose cross-attention reads projected texts."""
 
     def read(self, prompt_embeds: Tensor) -> Tensor:
         """(U, L, D) tokens -> what the cross-attention projects to keys and values, (U, L, its width)."""
         return prompt_embeds
-
-    def conditions(self, rows: int, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
-        """What a call takes beside latents, timestep and text: the same at every step.
-
-        Args:
-            rows: of the call.
-            pooled: (rows, P), or None where P is 0.
-            size: (H, W) of the images.
-        """
-        return {}
 
     def __call__(
         self,
@@ -100,14 +44,6 @@ class Denoiser(ABC):
         text_kv: Sequence[KVGroup] | None = None,
         prompt_embeds: Tensor | None = None,
     ) -> Tensor:
-        """(rows, C, h, w) latents as the scheduler scaled them -> (rows, C, h, w) noise predictions.
-
-        Args:
-            timestep: of all rows, a tensor without dimensions.
-            conditions: as `conditions` returns them.
-            text_kv: the rows' keys and values, for a network with `livo.diffusion.attention.install`'s processors; or
-            prompt_embeds: (rows, L, D) tokens, which the network projects itself.
-        """
         if prompt_embeds is None:  # diffusers takes a layer for cross-attention by this tensor alone
             prompt_embeds = latents.new_zeros(len(latents), 1, self.text_width)
         kwargs = {} if text_kv is None else {"text_kv": text_kv}
@@ -119,16 +55,15 @@ class Denoiser(ABC):
     def _predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, options: Mapping[str, Any]) -> Tensor:
         """The network's own order of arguments -> (rows, C, h, w)."""
 
-    @abstractmethod
-    def row_bytes(self, height: int, width: int) -> int:
-        """Estimated activation memory of one row of a call, for latents of height x width."""
 
-
-class StableDiffusionUNet(Denoiser):
+class StableDiffusionUNet(CrossAttending):
     """The U-Net of Stable Diffusion 1.x."""
 
     title = "Stable Diffusion 1.x"
-    guidance_scale = 7.5
+
+    @property
+    def guidance_scale(self) -> float:
+        return 7.5
 
     def solver(self, stored: Mapping[str, Any]) -> type[SchedulerMixin]:
         """DPM-Solver++ whatever is stored: often that is a solver that wants twice the steps."""
@@ -166,8 +101,11 @@ class StableDiffusionXLUNet(StableDiffusionUNet):
     """
 
     title = "Stable Diffusion XL"
-    guidance_scale = 5.0
     solver = Denoiser.solver
+
+    @property
+    def guidance_scale(self) -> float:
+        return 5.0
 
     @property
     def pooled_width(self) -> int:
@@ -178,14 +116,16 @@ class StableDiffusionXLUNet(StableDiffusionUNet):
         """float32 beside float16 where the VAE asks for it: SDXL's own overflows there."""
         return torch.float32 if dtype == torch.float16 and config.get("force_upcast", True) else dtype
 
-    def conditions(self, rows: int, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
+    def conditions(
+        self, rows: int, pooled: Tensor | None, size: tuple[int, int], scales: Tensor | None = None
+    ) -> dict[str, Any]:
         if pooled is None:
             raise ValueError("SDXL reads a pooled embedding beside the tokens; none was given")
         time_ids = torch.tensor([*size, 0, 0, *size], dtype=pooled.dtype, device=pooled.device).expand(rows, -1)
         return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids}}
 
 
-class PixArtTransformer(Denoiser):
+class PixArtTransformer(CrossAttending):
     """PixArt's transformer, alpha or sigma: T5 tokens through a projection of its own, a variance beside the noise.
 
     The variance, the second half of its channels, is left out, as its pipelines do. Rows carry no padding, so there is
@@ -196,8 +136,14 @@ class PixArtTransformer(Denoiser):
     """
 
     title = "PixArt"
-    num_inference_steps = 20
-    guidance_scale = 4.5
+
+    @property
+    def num_inference_steps(self) -> int:
+        return 20
+
+    @property
+    def guidance_scale(self) -> float:
+        return 4.5
 
     @property
     def text_width(self) -> int:
@@ -210,7 +156,9 @@ class PixArtTransformer(Denoiser):
     def read(self, prompt_embeds: Tensor) -> Tensor:
         return prompt_embeds if self.net.caption_projection is None else self.net.caption_projection(prompt_embeds)
 
-    def conditions(self, rows: int, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
+    def conditions(
+        self, rows: int, pooled: Tensor | None, size: tuple[int, int], scales: Tensor | None = None
+    ) -> dict[str, Any]:
         """Resolution and aspect ratio where the network was trained with them, as alpha's of 1024 pixels was."""
         added: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
         if self.net.use_additional_conditions:
@@ -231,7 +179,12 @@ class PixArtTransformer(Denoiser):
 
 def denoiser_of(net: DenoiserNet) -> Denoiser:
     """The network as its kind, told by its class and its config."""
-    if isinstance(net, PixArtTransformer2DModel):
-        return PixArtTransformer(net)
+    for network, kind in (
+        (PixArtTransformer2DModel, PixArtTransformer),
+        (SD3Transformer2DModel, StableDiffusion3Transformer),
+        (FluxTransformer2DModel, FluxTransformer),
+    ):
+        if isinstance(net, network):
+            return kind(net)
     is_xl = net.config.addition_embed_type == "text_time"
     return StableDiffusionXLUNet(net) if is_xl else StableDiffusionUNet(net)

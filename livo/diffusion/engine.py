@@ -11,7 +11,6 @@ page; it finds equal work, projects each text once, denoises all images together
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 import time
@@ -27,20 +26,12 @@ from torch import Generator, Tensor
 
 from livo.diffusion.attention import KVGroup, check_projection, cross_attention_layers, install, project_texts
 from livo.diffusion.backbones import Backbone
-from livo.diffusion.batch import (
-    Batch,
-    Call,
-    GuideGroup,
-    collect,
-    equal_starts,
-    lay_out,
-    pooled_of,
-    still_equal,
-    usual_budget,
-)
-from livo.diffusion.denoisers import Denoiser, DenoiserNet, denoiser_of
+from livo.diffusion.batch import Batch, Call, collect, equal_starts, lay_out, pooled_of, still_equal, usual_budget
+from livo.diffusion.denoiser import Denoiser, DenoiserNet
+from livo.diffusion.denoisers import CrossAttending, denoiser_of
 from livo.diffusion.flops import row_flop
-from livo.diffusion.latents import Arriving, decode, estimate_x0, initial_noise, latent_rgb, preview
+from livo.diffusion.latents import Arriving, decode, initial_noise, latent_rgb, preview
+from livo.diffusion.solver_steps import predict, solver_step
 from livo.types import Conditioning, InputError, Plan, Progress, SamplingOptions, Step
 
 logger = logging.getLogger(__name__)
@@ -96,14 +87,16 @@ def classifier_free_plan(
         cond: one conditioning for all images, or one per image.
         uncond: likewise; without it the options' negative prompt, empty where a person gave none, read through the
             first cond's projection: an edit of the K,V weights acts on both branches.
-        options: its guidance scale is the guide's; at 1 and below there is no unconditional branch.
+        options: its guidance scale is the guide's; at 1 and below there is no unconditional branch, and where the
+            denoiser guides itself there is none at all.
         unet_override, notes: as in `Plan`.
     """
     branches: dict[str, Sequence[Conditioning]] = {"cond": tuple(cond)}
-    if guides(options.guidance_scale):
+    scale = 1.0 if engine.denoiser.guides_itself else float(options.guidance_scale)
+    if guides(scale):
         negative = engine.condition(options.negative_prompt, cond[0].projection)
         branches["uncond"] = (negative,) if uncond is None else tuple(uncond)
-    return Plan(branches, ClassifierFreeGuidance(float(options.guidance_scale)), options, unet_override, notes)
+    return Plan(branches, ClassifierFreeGuidance(scale), options, unet_override, notes)
 
 
 class Engine:
@@ -122,6 +115,7 @@ class Engine:
 
     Raises:
         ValueError: the budget is not positive.
+        InputError: another solver than flow matching's was asked for, and the backbone is sampled by that alone.
     """
 
     def __init__(
@@ -132,12 +126,19 @@ class Engine:
         self.backbone = backbone
         self.memory_budget = usual_budget(backbone.device) if memory_budget is None else memory_budget
         self.denoiser = denoiser_of(backbone.unet)
-        self.scheduler_class = scheduler_class or self.denoiser.solver(backbone.scheduler_config)
+        own = self.denoiser.solver(backbone.scheduler_config)
+        if self.denoiser.is_flow and scheduler_class is not None and not issubclass(scheduler_class, own):
+            raise InputError(
+                f"{scheduler_class.__name__} cannot sample {self.denoiser.title}, which flow matching has trained: its "
+                f"one solver here is {own.__name__}; leave the scheduler out"
+            )
+        self.scheduler_class = scheduler_class or own
         self._denoisers: dict[str | None, Denoiser] = {None: self.denoiser}
         self._projections: dict[str, dict[str, Tensor]] = {}
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()
         self._prompts_lock = threading.Lock()
-        install(backbone.unet)
+        if self.denoiser.reads_projected:
+            install(backbone.unet)
 
     def condition(self, prompt: str, projection: str = "base") -> Conditioning:
         """What the denoiser reads of a prompt, as the backbone's diffusers pipeline has it.
@@ -185,15 +186,17 @@ class Engine:
         """
         if type(unet) is not type(self.backbone.unet):
             raise ValueError(f"U-Net {name!r} is a {type(unet).__name__}, not a {type(self.backbone.unet).__name__}")
-        for key in ("in_channels", "out_channels", "cross_attention_dim"):
-            if unet.config[key] != self.backbone.unet.config[key]:
-                raise ValueError(f"U-Net {name!r} has {key} {unet.config[key]}, not {self.backbone.unet.config[key]}")
+        for key in ("in_channels", "out_channels", "cross_attention_dim", "joint_attention_dim", "guidance_embeds"):
+            found, wanted = unet.config.get(key), self.backbone.unet.config.get(key)
+            if found != wanted:
+                raise ValueError(f"U-Net {name!r} has {key} {found}, not {wanted}")
         if cross_attention_layers(unet).keys() != cross_attention_layers(self.backbone.unet).keys():
             raise ValueError(f"U-Net {name!r} has other cross-attention layers than the backbone's")
         if (unet.device, unet.dtype) != (self.backbone.device, self.backbone.dtype):
             unet.to(self.backbone.device, self.backbone.dtype)
         unet.eval().requires_grad_(False)
-        install(unet)
+        if self.denoiser.reads_projected:
+            install(unet)
         self._denoisers[name] = denoiser_of(unet)
 
     def predict_noise(
@@ -211,6 +214,10 @@ class Engine:
             (N, C, h, w) noise predictions.
         """
         denoiser, projection = self._denoisers[unet_override], texts[0].projection
+        if not isinstance(denoiser, CrossAttending):
+            raise InputError(
+                f"texts that {denoiser.title} reads cannot be attacked here: give a model that projects them"
+            )
         embeds = torch.stack([text.prompt_embeds for text in texts]).to(denoiser.device, denoiser.dtype)
         weights = None if projection == "base" else self._projections[projection]
         layers = project_texts(denoiser.net, denoiser.read(embeds), weights)
@@ -227,7 +234,7 @@ class Engine:
         options = self._check(plans)
         batch = collect(plans, self._denoisers, self._projections, self._latent_size(options))
         first, later = batch.rows_of_steps()
-        return first + (len(self._scheduler(options).timesteps) - 1) * later, later
+        return first + (len(self._scheduler(options)[1]) - 1) * later, later
 
     def generate(self, plans: Mapping[str, Plan]) -> dict[str, Tensor]:
         """(N, 3, H, W) uint8 images by plan name. Raises as `stream`."""
@@ -260,14 +267,13 @@ class Engine:
         self, plans: Mapping[str, Plan], options: SamplingOptions, finish: Callable[[Tensor], Tensor]
     ) -> Steps[Progress, None, None]:
         started = time.perf_counter()
-        scheduler = self._scheduler(options)
+        scheduler, levels = self._scheduler(options)
         skipped = _skipped(plans, options.num_inference_steps) * scheduler.order
         if skipped and hasattr(scheduler, "set_begin_index"):  # the others find their step by its timestep
             scheduler.set_begin_index(skipped)
-        timesteps = scheduler.timesteps[skipped:]
+        timesteps, levels = scheduler.timesteps[skipped:], levels[skipped:]
         on_device = timesteps.to(self.backbone.device)
         times = [int(t) for t in timesteps.tolist()]
-        alphas = scheduler.alphas_cumprod.tolist()
         batch = collect(plans, self._denoisers, self._projections, self._latent_size(options))
         latents, generators = self._start(batch, scheduler, timesteps[:1], options)
         leads, budget = equal_starts(batch), self.memory_budget
@@ -278,11 +284,10 @@ class Engine:
         late = 1 if self.backbone.device.type == "cuda" else 0
         for i, timestep in enumerate(timesteps):
             steps = [Step(i, times[i], len(times), memory) for memory in memories]
-            while (predictions := _predict(scheduler, timestep, on_device[i], latents, calls)) is None:
+            while (predictions := predict(scheduler, timestep, on_device[i], latents, calls)) is None:
                 budget = self._halved(calls, options)
                 calls, groups = lay_out(batch, leads, budget)
-            alpha = alphas[times[i]]
-            latents, x0 = _solver_step(scheduler, timestep, alpha, latents, predictions, groups, steps, generators)
+            latents, x0 = solver_step(scheduler, timestep, levels[i], latents, predictions, groups, steps, generators)
             rows += sum(len(call.index) for call in calls)
             arriving = Arriving(preview(x0, self._latent_rgb))
             if (now := still_equal(leads, latents)) != leads:
@@ -298,11 +303,11 @@ class Engine:
                 seconds = time.perf_counter() - started
                 yield replace(report, previews=batch.share(previews.wait()), seconds=seconds)
 
-    def _scheduler(self, options: SamplingOptions) -> SchedulerMixin:
-        """The solver, its tables on the CPU, where reading a number of them waits for no device."""
+    def _scheduler(self, options: SamplingOptions) -> tuple[SchedulerMixin, list[float]]:
+        """The solver, its tables on the CPU, where reading a number waits for no device; where each step starts."""
         scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
-        scheduler.set_timesteps(options.num_inference_steps)
-        return scheduler
+        levels = self.denoiser.set_timesteps(scheduler, options.num_inference_steps, self._latent_size(options))
+        return scheduler, levels
 
     def _halved(self, calls: Sequence[Call], options: SamplingOptions) -> int:
         """The budget under which no call has more than half the rows of the largest.
@@ -324,12 +329,14 @@ class Engine:
     def _start(
         self, batch: Batch, scheduler: SchedulerMixin, first: Tensor, options: SamplingOptions
     ) -> tuple[Tensor, list[Generator]]:
-        shape = (self.backbone.unet.config.in_channels, *self._latent_size(options))
+        shape = (self.denoiser.in_channels, *self._latent_size(options))
         noise, generators = initial_noise([job.seed for job in batch.jobs], shape, self.backbone.dtype)
         noise = noise.to(self.backbone.device)
         if not batch.starts:
-            return noise * scheduler.init_noise_sigma, generators
+            return noise * getattr(scheduler, "init_noise_sigma", 1.0), generators
         starts = torch.stack([batch.starts[job.start].to(noise) for job in batch.jobs])
+        if self.denoiser.is_flow:
+            return scheduler.scale_noise(starts, first.repeat(len(starts)), noise), generators
         return scheduler.add_noise(starts, noise, first.repeat(len(starts))), generators
 
     @cached_property
@@ -419,45 +426,3 @@ def finished(last: Progress) -> dict[str, Tensor]:
     if last.images is None:
         raise ValueError(f"step {last.step} of {last.num_steps} has no images yet: the last report has them")
     return dict(last.images)
-
-
-@torch.inference_mode()
-def _predict(
-    scheduler: SchedulerMixin, timestep: Tensor, on_device: Tensor, latents: Tensor, calls: Sequence[Call]
-) -> Tensor | None:
-    """(rows, C, h, w) noise predictions of all calls, or None where the device's memory does not hold one of them.
-
-    None, because an exception on its way would hold on to what the call had allocated.
-    """
-    model_input = scheduler.scale_model_input(latents, timestep)
-    predictions = []
-    for call in calls:
-        try:
-            predictions.append(call.denoiser(model_input[call.index], on_device, call.conditions, text_kv=call.text_kv))
-        except torch.OutOfMemoryError:
-            return None
-    return torch.cat(predictions)
-
-
-@torch.inference_mode()
-def _solver_step(
-    scheduler: SchedulerMixin,
-    timestep: Tensor,
-    alpha: float,
-    latents: Tensor,
-    rows: Tensor,
-    groups: Sequence[GuideGroup],
-    steps: Sequence[Step],
-    generators: list[Generator],
-) -> tuple[Tensor, Tensor]:
-    """(J, C, h, w) latents, (rows, C, h, w) predictions -> latents at the next timestep, and the x0 estimate."""
-    model_input = scheduler.scale_model_input(latents, timestep)
-    noise_pred = torch.empty_like(latents)
-    for group, step in zip(groups, steps, strict=True):
-        combined = group.guide({branch: rows[index] for branch, index in group.rows.items()}, step)
-        if combined.shape != (wanted := (len(group.index), *latents.shape[1:])):
-            raise ValueError(f"{group.guide} returned shape {tuple(combined.shape)}; wanted {tuple(wanted)}")
-        noise_pred[group.index] = combined
-    x0 = estimate_x0(model_input, noise_pred, alpha, scheduler.config.prediction_type)
-    extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
-    return scheduler.step(noise_pred, timestep, latents, return_dict=False, **extra)[0], x0

@@ -33,26 +33,34 @@ def initial_noise(seeds: Sequence[int], shape: Sequence[int], dtype: torch.dtype
     return torch.stack([torch.randn(tuple(shape), generator=g, dtype=dtype) for g in generators]), generators
 
 
-def estimate_x0(model_input: Tensor, noise_pred: Tensor, alpha_cumprod: float, prediction_type: str) -> Tensor:
+def estimate_x0(model_input: Tensor, noise_pred: Tensor, level: float, prediction_type: str) -> Tensor:
     """The finished latents as the network imagines them now.
 
-    x0 = (x_t - sqrt(1 - a) eps) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v
+    x0 = (x_t - sqrt(1 - a) eps) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v; of flow matching x_s - s v
 
     Args:
         model_input: (J, C, h, w) x_t as the U-Net saw it.
         noise_pred: (J, C, h, w) guided prediction.
-        alpha_cumprod: a at this timestep, in (0, 1).
-        prediction_type: "epsilon", "v_prediction" or "sample".
+        level: the cumulative alpha a at this timestep, in (0, 1); of flow matching the share of noise s, in (0, 1].
+        prediction_type: "epsilon", "v_prediction", "sample" or "flow".
 
     Source:
-        Ho et al. 2020 (arXiv 2006.11239), eq. 15; Salimans & Ho 2022 (arXiv 2202.00512), appendix D.
+        Ho et al. 2020 (arXiv 2006.11239), eq. 15; Salimans & Ho 2022 (arXiv 2202.00512), appendix D; Lipman et al.
+        2022 (arXiv 2210.02747), Sec. 4.1, with the noise at s = 1.
     """
-    signal, noise = alpha_cumprod**0.5, (1 - alpha_cumprod) ** 0.5
+    if prediction_type == "flow":
+        return model_input - level * noise_pred
+    signal, noise = level**0.5, (1 - level) ** 0.5
     if prediction_type == "epsilon":
         return (model_input - noise * noise_pred) / signal
     if prediction_type == "v_prediction":
         return signal * model_input - noise * noise_pred
     return noise_pred
+
+
+def scaled(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Latents as the VAE encodes them -> as the denoiser reads them, about of variance 1; some have a shift too."""
+    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
 
 
 @torch.no_grad()
@@ -69,7 +77,7 @@ def latent_rgb(vae: AutoencoderKL) -> Tensor:
     side = 8 * 2 ** (len(vae.config.block_out_channels) - 1)
     images = colours[:, :, None, None].expand(-1, -1, side, side)
     latents = [vae.encode(image[None].to(weight)).latent_dist.mode() for image in images]
-    flat = (torch.cat(latents) * vae.config.scaling_factor).cpu().double().mean(dim=(2, 3))  # MPS knows no float64
+    flat = scaled(vae, torch.cat(latents)).cpu().double().mean(dim=(2, 3))  # MPS knows no float64
     design = torch.cat([flat, torch.ones(len(flat), 1, dtype=flat.dtype)], dim=1)
     # The normal equations with a little ridge: untrained VAEs have collinear latents.
     gram = design.T @ design + 1e-6 * torch.eye(design.shape[1], dtype=flat.dtype)
@@ -87,7 +95,7 @@ def preview(x0: Tensor, rgb: Tensor) -> Tensor:
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 -> (N, C, h, w) latents: the mode of the VAE's posterior, scaled as the denoiser reads it."""
     weight = next(vae.parameters())
-    return vae.encode((images.float() / 127.5 - 1).to(weight)).latent_dist.mode() * vae.config.scaling_factor
+    return scaled(vae, vae.encode((images.float() / 127.5 - 1).to(weight)).latent_dist.mode())
 
 
 @torch.no_grad()
@@ -99,11 +107,10 @@ def decode(vae: AutoencoderKL, latents: Tensor, memory_budget: int) -> Tensor:
     channels = vae.config.block_out_channels
     scale = 2 ** (len(channels) - 1)
     pixels = latents.shape[-2] * latents.shape[-1] * scale * scale
-    scaled = (latents / vae.config.scaling_factor).to(
-        next(vae.parameters()).dtype
-    )  # SDXL's may be wider than its U-Net
-    image_bytes = 4 * max(channels[:2]) * pixels * scaled.element_size()
-    chunks = scaled.split(max(1, memory_budget // image_bytes))
+    own = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    own = own.to(next(vae.parameters()).dtype)  # SDXL's may be wider than its U-Net
+    image_bytes = 4 * max(channels[:2]) * pixels * own.element_size()
+    chunks = own.split(max(1, memory_budget // image_bytes))
     return torch.cat([_decode_what_fits(vae, chunk) for chunk in chunks])
 
 

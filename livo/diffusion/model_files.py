@@ -48,8 +48,8 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (r"controlnet_cond_embedding|^control_model\.|zero_convs|controlnet_down", "a ControlNet, not a model that draws"),
     (r"ip_adapter|image_proj", "an IP-Adapter, not a model that draws"),
     (r"motion_modules", "a motion module for videos, not a model that draws"),
-    (r"double_blocks\.|single_transformer_blocks\.", "a Flux model, whose blocks this engine cannot run"),
-    (r"joint_blocks\.", "a Stable Diffusion 3 model, whose blocks this engine cannot run"),
+    (r"double_blocks\.|single_transformer_blocks", "a Flux model in one file: give a folder in diffusers format"),
+    (r"joint_blocks\.", "a Stable Diffusion 3 model in one file: give a folder in diffusers format"),
     (r"^conditioner\.embedders", "an SDXL checkpoint in one file: give SDXL as a folder in diffusers format"),
 )  # fmt: skip
 _PARTS: tuple[tuple[str, str], ...] = (

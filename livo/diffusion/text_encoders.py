@@ -76,12 +76,17 @@ class PromptEncoder(Protocol):
         """The beginning of a prompt that is read, in whole words: what follows is cut."""
         ...
 
+    @property
+    def copied(self) -> Mapping[str, PreTrainedModel]:
+        """Those of `encoders` that a value encoder is a copy of."""
+        ...
+
     def value(self, text: str) -> Tensor:
         """(D,) final-normed hidden state at the first end-of-text token: a value token if the encoders are E^v's."""
         ...
 
     def over(self, encoders: Mapping[str, PreTrainedModel]) -> PromptEncoder:
-        """The same with other encoders."""
+        """The same with other encoders in place of those `copied`."""
         ...
 
     def knows(self, word: str) -> bool:
@@ -108,6 +113,10 @@ class ClipText:
     @property
     def encoders(self) -> dict[str, PreTrainedModel]:
         return {"text_encoder": self.encoder}
+
+    @property
+    def copied(self) -> dict[str, PreTrainedModel]:
+        return self.encoders
 
     def ids(self, text: str) -> Tensor:
         """(1, 77) on the encoder's device."""
@@ -168,6 +177,10 @@ class TwoClipTexts:
     def read(self, prompt: str) -> str:
         return self.first.read(prompt)
 
+    @property
+    def copied(self) -> dict[str, PreTrainedModel]:
+        return self.encoders
+
     def _ids(self, text: str) -> Tensor:
         return tokenize(self.tokenizer, text, self.max_length).to(self.encoder.device)
 
@@ -220,6 +233,10 @@ class T5Text:
 
     def read(self, prompt: str) -> str:
         return read_part(self.tokenizer, prompt, self.max_length)  # in small letters it has as many tokens or fewer
+
+    @property
+    def copied(self) -> dict[str, PreTrainedModel]:
+        return self.encoders
 
     @torch.no_grad()
     def condition(self, prompt: str) -> Conditioning:

@@ -152,6 +152,19 @@ def read_header(path: Path, unet: nn.Module, remedy: str) -> dict[str, str]:
     return metadata
 
 
+def check_that_it_applies(engine: Engine) -> None:
+    """Whether there is anything to edit: layers that read the text alone.
+
+    Raises:
+        ProjectionError: the backbone is Stable Diffusion 3 or Flux.
+    """
+    if not engine.denoiser.reads_projected:
+        raise ProjectionError(
+            f"does not apply to {engine.backbone.kind}: it edits the weights of cross-attention, which such a model "
+            "does not have; concepts are erased there by LoRA on joint attention (EraseAnything, arXiv:2412.20413)"
+        )
+
+
 class EditedProjections:
     """A method that consists of edited K,V weights, one file a principle. Without a principle it is the base model.
 
@@ -161,10 +174,11 @@ class EditedProjections:
         remedy: what a person should do where a file is missing, with the command in backticks.
 
     Raises:
-        ProjectionError: the method's folder holds no file, or a file is unusable.
+        ProjectionError: the method's folder holds no file, a file is unusable, or the backbone has no cross-attention.
     """
 
     def __init__(self, engine: Engine, name: str, remedy: str) -> None:
+        check_that_it_applies(engine)
         folder, remedy = engine.backbone.folder / name, for_backbone(remedy, engine.backbone)
         self.engine, self.name, self.remedy, self.folder = engine, name, remedy, folder
         self.artefacts: dict[str, Artefact] = {}

@@ -1,6 +1,7 @@
 """The value encoder E^v: a copy of the text encoder whose pooled output, for "principle, prompt", is the value token.
 
-`ValueEncoder` is that of Stable Diffusion, which can be trained here; `TextValueEncoder` that of any other text side.
+`ValueEncoder` is that of Stable Diffusion 1.x, `TextValueEncoder` that of any other text side. Those of Stable
+Diffusion 1.x, 3 and Flux can be trained here.
 
 Source:
     Wang et al. 2024 (arXiv 2410.12700), Sec. 3.2, eq. 7: the context is E^v(v + x) ++ E^x(x).
@@ -19,17 +20,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from livo.diffusion.backbones import Backbone, only_stable_diffusion, tokenize
 from livo.diffusion.hub import HubError, fetch, is_hub_id
+from livo.diffusion.joint_texts import ClipsAndT5, T5AndPooledClip, TrainableText
 from livo.diffusion.model_files import not_finite
 from livo.diffusion.text_encoders import ClipText, PromptEncoder
 from livo.types import Artefact
 
 WEIGHTS = "model.safetensors"
 OLD_WEIGHTS = "pytorch_model.bin"
+TRAINING = "training.json"
 SUBFOLDER = "value_encoder"
 PUBLISHED = ("adstellaria/LiVO", "achernarwang/LiVO")
 """Hub ids under which the paper's authors published E^v for Stable Diffusion 1.5."""
@@ -94,7 +97,8 @@ class ValueEncoder:
 
 
 class TextValueEncoder:
-    """E^v of a backbone that reads through two CLIP encoders, as SDXL, or through T5, as PixArt: a copy of them all.
+    """E^v of any other text side: a copy of SDXL's two CLIP encoders or PixArt's T5, of Stable Diffusion 3's two CLIP
+    encoders without its T5, of Flux's T5 without its CLIP encoder.
 
     Args:
         text: reads through the copies.
@@ -104,11 +108,23 @@ class TextValueEncoder:
     def __init__(self, text: PromptEncoder, artefact: Artefact | None = None) -> None:
         self.text = text
         self.artefact = artefact
+        self.model = nn.ModuleDict(dict(text.copied))
+
+    @property
+    def trainable(self) -> TrainableText:
+        """The text side as trainers read it.
+
+        Raises:
+            TypeError: its copies cannot be trained here.
+        """
+        if not isinstance(self.text, (ClipsAndT5, T5AndPooledClip)):
+            raise TypeError(f"no trainer reads a {type(self.text).__name__}")
+        return self.text
 
     @classmethod
     def untrained(cls, backbone: Backbone) -> TextValueEncoder:
         """E^v as training would begin: the backbone's own encoders, copied."""
-        return cls(backbone.text.over(copy.deepcopy(backbone.text.encoders)))
+        return cls(backbone.text.over(copy.deepcopy(dict(backbone.text.copied))))
 
     def encode(self, principle_text: str, prompt: str) -> Tensor:
         """(D,) value token of a principle for a prompt: the final-normed hidden state at the end token, no gradients.
@@ -147,6 +163,24 @@ def save_value_encoder(
     partial.replace(folder / WEIGHTS)  # a killed training leaves the last whole file
 
 
+def save_encoder(
+    encoder: ValueEncoder | TextValueEncoder,
+    folder: str | Path,
+    *,
+    half: bool = False,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """As `save_value_encoder`; of a `TextValueEncoder` a folder for each copy, and training.json beside them."""
+    if isinstance(encoder, ValueEncoder):
+        save_value_encoder(encoder.model, folder, half=half, training=training)
+        return
+    for name, own in encoder.text.copied.items():
+        state = {key: weight.detach().half() if half else weight.detach() for key, weight in own.state_dict().items()}
+        own.save_pretrained(Path(folder) / name, state_dict=state)
+    if training is not None:
+        (Path(folder) / TRAINING).write_text(json.dumps(dict(training)), encoding="utf-8")
+
+
 def find_value_encoder(source: str | Path) -> Path:
     """The folder with E^v's config.json: a folder itself or its `value_encoder/`, or the same of a hub id, downloaded.
 
@@ -183,9 +217,12 @@ def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAI
         ValueEncoderError: a file is missing or broken, or the width is not the backbone's.
     """
     folder = Path(folder)
-    if not isinstance(backbone.text, ClipText):
-        return _load_copies(folder, backbone)
     way_out = f"`{train} --backbone {shlex.quote(backbone.name)}` trains one"
+    if isinstance(backbone.text, (ClipsAndT5, T5AndPooledClip)):
+        return _load_copies(folder, backbone, way_out)
+    if not isinstance(backbone.text, ClipText):
+        none = "put trained copies of the backbone's text encoders there; none are published or trained here"
+        return _load_copies(folder, backbone, none)
     weights = folder / (
         OLD_WEIGHTS if not (folder / WEIGHTS).is_file() and (folder / OLD_WEIGHTS).is_file() else WEIGHTS
     )
@@ -222,11 +259,10 @@ def load_value_encoder(folder: str | Path, backbone: Backbone, train: str = TRAI
     return ValueEncoder(model, backbone.tokenizer, backbone.max_length, Artefact(size, training))
 
 
-def _load_copies(folder: Path, backbone: Backbone) -> TextValueEncoder:
+def _load_copies(folder: Path, backbone: Backbone, way_out: str) -> TextValueEncoder:
     encoders = {}
-    for name, own in backbone.text.encoders.items():
+    for name, own in backbone.text.copied.items():
         part = folder / name
-        way_out = "put trained copies of the backbone's text encoders there; none are published or trained here"
         if not (part / "config.json").is_file():
             raise ValueEncoderError(f"there is no value encoder: {part / 'config.json'} is missing; {way_out}")
         try:
@@ -242,7 +278,9 @@ def _load_copies(folder: Path, backbone: Backbone) -> TextValueEncoder:
             raise ValueEncoderError(f"{part} holds a weight that is no number ({key}); {way_out}")
         encoders[name] = encoder.eval().requires_grad_(False).to(backbone.device)
     size = sum(path.stat().st_size for name in encoders for path in (folder / name).glob("*") if path.is_file())
-    return TextValueEncoder(backbone.text.over(encoders), Artefact(size, {}))
+    kept = folder / TRAINING
+    training = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    return TextValueEncoder(backbone.text.over(encoders), Artefact(size, training))
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

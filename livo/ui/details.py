@@ -76,7 +76,8 @@ def _kappa(two: TwoJudges) -> str:
 def cost_text(cost: Cost, seconds: float | None) -> str:
     """What an image took and what the method adds to the backbone, in words."""
     work = f"{cost.tflop:.1f} TFLOP" if cost.tflop >= 1 else f"{1000 * cost.tflop:.1f} GFLOP"
-    parts = [f"{cost.rows:.3g} U-Net rows a step", f"{work} an image"]
+    rows = "transformer rows a step, the text in each, as its blocks change it" if cost.joint else "U-Net rows a step"
+    parts = [f"{cost.rows:.3g} {rows}", f"{work} an image"]
     if seconds is not None:
         parts.append(f"{seconds:.1f} s in the shared batch")
     if cost.artefact is None:

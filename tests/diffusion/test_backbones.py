@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from livo.diffusion.backbones import ASSETS, BackboneError, Defaults, load_backbone
+from livo.diffusion.backbones import ASSETS, BackboneError, Defaults, left_on_cpu, load_backbone
 
 
 @pytest.fixture
@@ -100,3 +100,10 @@ def test_a_text_encoder_of_another_width_is_found(broken):
     UNet2DConditionModel.from_config(config).save_pretrained(broken / "unet")
     with pytest.raises(BackboneError, match="text encoder gives width 32, the denoiser reads 48"):
         load_backbone(str(broken))
+
+
+def test_text_encoders_make_room_for_the_rest_the_largest_first():
+    sizes = {"text_encoder": 2, "text_encoder_2": 3, "text_encoder_3": 10, "unet": 16, "vae": 1}
+    found = {free: left_on_cpu(sizes, free) for free in (40, 28, 24, 1)}
+    assert found[40] == () and found[28] == ("text_encoder_3",) and found[24] == ("text_encoder_3", "text_encoder_2")
+    assert found[1] == ("text_encoder_3", "text_encoder_2", "text_encoder"), "the rest has to try"

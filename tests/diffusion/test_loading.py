@@ -235,7 +235,7 @@ def test_a_single_file_is_told_what_it_is(pipe, tmp_path, write, says):
     (lambda m: (m / "unet/config.json").write_text("[1, 2]"), "no JSON object"),
     (lambda m: (m / "model_index.json").write_text("null"), "no JSON object"),
     (lambda m: change_config(m / "model_index.json", _class_name=None), "names no pipeline"),
-    (lambda m: change_config(m / "model_index.json", _class_name="FluxPipeline") or shutil.rmtree(m / "unet"), "Flux"),
+    (lambda m: change_config(m / "model_index.json", _class_name="SanaPipeline") or shutil.rmtree(m / "unet"), "Sana"),
     (lambda m: change_config(m / "scheduler/scheduler_config.json", prediction_type="flow"), "predicts 'flow'"),
     (lambda m: change_config(m / "scheduler/scheduler_config.json", beta_schedule="odd"), "scheduler cannot be used"),
     (lambda m: shutil.rmtree(m / "tokenizer"), "tokenizer_config.json is missing"),

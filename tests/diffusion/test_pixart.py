@@ -157,7 +157,7 @@ def test_the_comparison_sees_every_part(engine, pipe, options, monkeypatch):
     )
     for part, wrong in (
         ("read", lambda self, embeds: 2 * self.net.caption_projection(embeds)),
-        ("conditions", lambda self, rows, pooled, size, right=kind.conditions: right(self, rows, pooled, (64, 16))),
+        ("conditions", lambda self, rows, pooled, *_, right=kind.conditions: right(self, rows, pooled, (64, 16))),
         ("__call__", lambda self, *args, right=kind.__call__, **kwargs: right(self, *args, **kwargs).flip(1)),
     ):
         with monkeypatch.context() as patch:
