@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from livo.classifiers.judge import JudgeError, load_judge
 from livo.command_line import add_fields, read_fields
 from livo.diffusion.backbones import Backbone, BackboneError, load_backbone, only_stable_diffusion
+from livo.diffusion.denoisers import denoiser_of
 from livo.diffusion.engine import Engine
-from livo.methods.value_encoder import save_value_encoder
+from livo.methods.value_encoder import save_encoder
 from livo.miniature.world import load_world
 from livo.principles import load_principles
 from livo.types import InputError
@@ -143,7 +144,8 @@ def _train(
         project_dir=args.work,
     )  # fmt: skip
     backbone = load_backbone(args.backbone, accelerator.device, PRECISIONS[args.mixed_precision])
-    only_stable_diffusion(backbone, "training a value encoder")
+    if not denoiser_of(backbone.unet).is_flow:
+        only_stable_diffusion(backbone, "training a value encoder")
     main = accelerator.is_main_process
     if args.data:
         data = folder_data(backbone, args.data, shown=main)
@@ -166,7 +168,7 @@ def _train(
         "command": _command(args, parser),
     }
     out = args.out or backbone.folder / name
-    save_value_encoder(encoder.model, out, half=True, training=training)
+    save_encoder(encoder, out, half=True, training=training)
     print(f"written to {out}")
 
 

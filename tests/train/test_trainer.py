@@ -19,10 +19,11 @@ from livo.miniature.world import load_world
 from livo.principles import load_principles
 from livo.types import InputError
 from train.loop import train
+from train.preference.activity import Activity
 from train.preference.drawn_pairs import PairMaker
 from train.preference.losses import dpo_d_loss, dpo_loss, livo_loss, livo_loss_without_margin
 from train.preference.pairs import drawn_pairs
-from train.preference.step import Activity, draw_for
+from train.preference.step import draw_for
 from train.preference.trainer import RuntimeOptions, Training, TrainingConfig, deal, train_value_encoder
 
 WORLD = load_world()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from livo.diffusion.attention import KVGroup, LayerKV, gather, install, project_texts
+from livo.diffusion.attention import KVGroup, gather, install, project_texts
 from livo.diffusion.backbones import Backbone, tokenize
+from livo.diffusion.denoisers import denoiser_of
+from livo.diffusion.latents import scaled
 from livo.methods.value_encoder import value_text
+from train.edits.training import noise_schedule
 from train.miniature.data import to_model_range
+from train.preference.activity import Activity
 from train.preference.chunks import Chunks, ReferenceCache
 from train.preference.losses import PreferenceLoss
 from train.preference.pairs import PreferenceRow, PreferenceSet
@@ -100,32 +105,6 @@ def loss_gradients(
     return losses.detach(), by_w, by_l
 
 
-class Activity:
-    """Share of the pictures whose loss still has a gradient, as a running mean: it decides whether to look first.
-
-    Looking costs one forward pass of all rows and saves the pass with gradients, about 2.1 forward passes, of those
-    past their margins; it pays below an active share of about one half.
-    """
-
-    PAYS_BELOW = 0.5
-
-    def __init__(self) -> None:
-        self.share = 1.0
-
-    def update(self, active: float) -> None:
-        self.share += 0.1 * (active - self.share)
-
-    @property
-    def look_first(self) -> bool:
-        return self.share < self.PAYS_BELOW
-
-    def state_dict(self) -> dict[str, float]:
-        return {"share": self.share}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.share = state["share"]
-
-
 class Pooled(nn.Module):
     """E^v as data-parallel training wraps it: (B, L) ids -> (B, D) value tokens."""
 
@@ -143,7 +122,6 @@ class StepContext:
 
     Attributes:
         pooled: E^v, perhaps wrapped by `accelerator.prepare`.
-        alphas: (1000,) cumulative.
         micro_batch: pairs whose U-Net rows take one pass together; 0 is all.
     """
 
@@ -152,10 +130,14 @@ class StepContext:
     pooled: nn.Module
     loss: PreferenceLoss
     accelerator: Accelerator
-    alphas: Tensor
     latent_shape: tuple[int, int, int]
     seed: int
     micro_batch: int
+
+    @cached_property
+    def alphas(self) -> Tensor:
+        """(1000,) cumulative."""
+        return noise_schedule(self.backbone)
 
     def tokens(self, rows: Sequence[PreferenceRow], *, cut: bool) -> Tensor:
         """(B, D) value tokens with gradients.
@@ -175,7 +157,7 @@ class StepContext:
         """(N, 2 C, h, w) moments, (N, C, h, w) noise -> scaled latents; diffusers' posterior, its clamp included."""
         mean, log_variance = moments.to(self.backbone.device).chunk(2, dim=1)
         std = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
-        return (mean + std * posterior.to(mean)) * self.backbone.vae.config.scaling_factor
+        return scaled(self.backbone.vae, mean + std * posterior.to(mean))
 
 
 @torch.no_grad()
@@ -184,6 +166,10 @@ def image_moments(backbone: Backbone, images: Tensor) -> Tensor:
     vae, x = backbone.vae, to_model_range(images).to(backbone.device, backbone.dtype)
     moments = vae.encoder(x)
     return moments if vae.quant_conv is None else vae.quant_conv(moments)
+
+
+Texts = Any
+"""What the denoiser reads of texts: keys and values by layer, or tokens (`FlowStep`)."""
 
 
 class FastStep:
@@ -203,7 +189,8 @@ class FastStep:
             self.references = ReferenceCache(references, len(context.data.rows), self.reference_errors)
         self._moments_whole = False
         self._embeds: dict[str, Tensor] = {}
-        install(context.backbone.unet)
+        if denoiser_of(context.backbone.unet).reads_projected:
+            install(context.backbone.unet)
 
     def prepare(self, draws: Iterable[int]) -> None:
         """What rows with these draws read and nobody has computed yet, whichever process has it. All meet here."""
@@ -226,7 +213,13 @@ class FastStep:
         return torch.stack([self._embeds[p] for p in prompts])
 
     def noised(self, indices: Sequence[int], draws: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """(2 B, C, h, w) noisy latents, y_w first, their noise, and (2 B,) timesteps."""
+        """(2 B, C, h, w) noisy latents, y_w first, what is to be predicted, their noise, and (2 B,) timesteps."""
+        latents, noise, found = self.pictures(indices, draws)
+        t = torch.tensor([f.t for f in found], device=latents.device).repeat(2)
+        return add_noise(self.s.alphas, latents, noise, t), noise, t
+
+    def pictures(self, indices: Sequence[int], draws: Sequence[int]) -> tuple[Tensor, Tensor, list[Draw]]:
+        """(2 B, C, h, w) latents, y_w first, their noise, and the draws."""
         rows = [self.s.data.rows[i] for i in indices]
         found = [
             draw_for(row, i, d, self.s.seed, self.s.latent_shape)
@@ -234,29 +227,33 @@ class FastStep:
         ]
         posterior = torch.cat([torch.stack([f.posterior[side] for f in found]) for side in (0, 1)])
         latents = self.s.latents(self.moments.rows([r.winner for r in rows] + [f.loser for f in found]), posterior)
-        noise = torch.stack([f.noise for f in found]).repeat(2, 1, 1, 1).to(latents)
-        t = torch.tensor([f.t for f in found], device=latents.device).repeat(2)
-        return add_noise(self.s.alphas, latents, noise, t), noise, t
+        return latents, torch.stack([f.noise for f in found]).repeat(2, 1, 1, 1).to(latents), found
 
-    def errors(self, noisy: Tensor, noise: Tensor, t: Tensor, groups: Sequence[KVGroup]) -> Tensor:
-        """(N,) errors of one U-Net call whose texts are given as keys and values."""
+    def value_tokens(self, rows: Sequence[PreferenceRow]) -> Tensor:
+        """(B, D) value tokens with gradients."""
+        return self.s.tokens(rows, cut=True)
+
+    def errors(self, noisy: Tensor, target: Tensor, t: Tensor, texts: Sequence[tuple[Texts, Tensor]]) -> Tensor:
+        """(N,) errors of one U-Net call; for each pair of texts and (n,) index the next n rows read the texts named."""
+        groups, first = [], 0
+        for layers, index in texts:
+            groups.append(KVGroup(slice(first, first + len(index)), gather(layers, index)))
+            first += len(index)
         mark = noisy.new_zeros(len(noisy), 1, 1)
         predicted = self.s.backbone.unet(noisy, t, mark, cross_attention_kwargs={"text_kv": tuple(groups)}).sample
-        return (wide(predicted) - wide(noise)).square().mean((1, 2, 3))
+        return (wide(predicted) - wide(target)).square().mean((1, 2, 3))
 
     @torch.no_grad()
     def reference_errors(self, indices: Sequence[int], draws: Sequence[int]) -> Tensor:
         """(B, 2) errors of the reference on y_w and y_l; one forward pass."""
-        noisy, noise, t = self.noised(indices, draws)
-        layers = project_texts(self.s.backbone.unet, self.embeds([self.s.data.rows[i].prompt for i in indices]), None)
+        noisy, target, t = self.noised(indices, draws)
         index = torch.arange(len(indices), device=noisy.device).repeat(2)
-        group = KVGroup(slice(0, len(noisy)), gather(layers, index))
-        return self.errors(noisy, noise, t, [group]).view(2, -1).T
+        return self.errors(noisy, target, t, [(self.plain(indices), index)]).view(2, -1).T
 
     def __call__(self, indices: Sequence[int], draws: Sequence[int]) -> Errors:
         """One pass over B rows, each with its draw; adds the mean loss's gradient to E^v's parameters."""
         rows = [self.s.data.rows[i] for i in indices]
-        tokens = self.s.tokens(rows, cut=True)
+        tokens = self.value_tokens(rows)
         at_tokens = tokens.detach().requires_grad_()
         known = None if self.references is None else self.references(indices, draws).to(tokens)
         size = self.s.micro_batch or len(rows)
@@ -277,52 +274,50 @@ class FastStep:
         scaler = getattr(self.s.accelerator, "scaler", None)
         return 1.0 if scaler is None else scaler.get_scale()
 
-    def _texts(self, indices: Sequence[int], at_tokens: Tensor) -> tuple[LayerKV, LayerKV]:
-        """Keys and values of the prompts, and of value token + prompt."""
-        unet = self.s.backbone.unet
-        with torch.no_grad():
-            plain = project_texts(unet, self.embeds([self.s.data.rows[i].prompt for i in indices]), None)
-        first = project_texts(unet, at_tokens[:, None].to(self.s.backbone.dtype), None)
-        steered: LayerKV = {
+    @torch.no_grad()
+    def plain(self, indices: Sequence[int]) -> Texts:
+        """Of the rows' prompts."""
+        return project_texts(self.s.backbone.unet, self.embeds([self.s.data.rows[i].prompt for i in indices]), None)
+
+    def steered(self, plain: Texts, at_tokens: Tensor) -> Texts:
+        """Of value token + prompt."""
+        first = project_texts(self.s.backbone.unet, at_tokens[:, None].to(self.s.backbone.dtype), None)
+        return {
             name: (torch.cat([first[name][0], k], dim=2), torch.cat([first[name][1], v], dim=2))
             for name, (k, v) in plain.items()
         }
-        return plain, steered
 
     def _all_rows(
         self, indices: Sequence[int], draws: Sequence[int], at_tokens: Tensor, known: Tensor | None, count: int
     ) -> Errors:
-        noisy, noise, t = self.noised(indices, draws)
+        noisy, target, t = self.noised(indices, draws)
         if known is None:
             known = self.reference_errors(indices, draws)
-        _, steered = self._texts(indices, at_tokens)
         index = torch.arange(len(indices), device=noisy.device).repeat(2)
-        found = self.errors(noisy, noise, t, [KVGroup(slice(0, len(noisy)), gather(steered, index))])
+        found = self.errors(noisy, target, t, [(self.steered(self.plain(indices), at_tokens), index)])
         return self._descend(found, known, count)
 
     def _look_first(
         self, indices: Sequence[int], draws: Sequence[int], at_tokens: Tensor, known: Tensor | None, count: int
     ) -> Errors:
-        noisy, noise, t = self.noised(indices, draws)
-        plain, steered = self._texts(indices, at_tokens)
+        noisy, target, t = self.noised(indices, draws)
+        plain = self.plain(indices)
+        steered = self.steered(plain, at_tokens)
         n, index = len(noisy), torch.arange(len(indices), device=noisy.device).repeat(2)
         with torch.no_grad():
-            groups = [KVGroup(slice(0, n), gather(steered, index))]
             if known is None:
-                groups.append(KVGroup(slice(n, 2 * n), gather(plain, index)))
-                twice = noisy.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1), t.repeat(2)
-                both = self.errors(*twice, groups)
+                twice = noisy.repeat(2, 1, 1, 1), target.repeat(2, 1, 1, 1), t.repeat(2)
+                both = self.errors(*twice, [(steered, index), (plain, index)])
                 seen, known = both[:n], both[n:].view(2, -1).T
             else:
-                seen = self.errors(noisy, noise, t, groups)
+                seen = self.errors(noisy, target, t, [(steered, index)])
         (mse_w, mse_l), (ref_w, ref_l) = seen.view(2, -1), known.T
         losses, by_w, by_l = loss_gradients(self.s.loss, mse_w, ref_w, mse_l, ref_l)
         gradients = torch.cat([by_w, by_l])
         active = gradients.nonzero()[:, 0]
         self.activity.update(len(active) / n)
         if len(active):
-            group = KVGroup(slice(0, len(active)), gather(steered, index[active]))
-            again = self.errors(noisy[active], noise[active], t[active], [group])
+            again = self.errors(noisy[active], target[active], t[active], [(steered, index[active])])
             ((gradients[active] * again).sum() * (self._scale() / count)).backward()
         return Errors(mse_w, ref_w, mse_l, ref_l, losses)
 

@@ -21,18 +21,20 @@ from accelerate import Accelerator
 from PIL import Image
 
 from livo.diffusion.backbones import Backbone
+from livo.diffusion.denoisers import denoiser_of
 from livo.diffusion.engine import Engine
 from livo.methods.livo import LiVO
-from livo.methods.value_encoder import ValueEncoder, save_value_encoder
+from livo.methods.value_encoder import TextValueEncoder, ValueEncoder, save_encoder
 from livo.principles import find_principle
 from livo.runs import weights_digest
 from livo.types import InputError, SamplingOptions
-from train.edits.training import noise_schedule
 from train.loop import train
+from train.preference.activity import Activity
 from train.preference.chunks import Chunks
+from train.preference.flow_step import FlowStep, ValueTokens
 from train.preference.losses import PreferenceLoss, livo_loss
 from train.preference.pairs import PreferenceSet
-from train.preference.step import Activity, FastStep, OfficialStep, Pooled, Step, StepContext, image_moments, numbers_of
+from train.preference.step import FastStep, OfficialStep, Pooled, Step, StepContext, image_moments, numbers_of
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Training:
         loss: of `train/preference/losses.py`, or a `functools.partial` of one with other constants.
 
     Raises:
-        InputError: the pairs of a step cannot be dealt evenly, or the backbone does not predict noise.
+        InputError: the pairs of a step cannot be dealt evenly, or the backbone predicts neither noise nor velocities.
     """
 
     def __init__(
@@ -173,36 +175,52 @@ class Training:
             raise InputError(
                 f"backbone {backbone.name} predicts {predicts!r}: value encoders are trained on predicted noise"
             )
+        if config.official and denoiser_of(backbone.unet).is_flow:
+            raise InputError(f"the official trainer knows no {backbone.kind}: leave --official out")
         self.name: str = getattr(loss, "func", loss).__name__
         self.facts: dict[str, Any] = {
             "loss": self.name,
             "constants": constants(loss),
             "config": asdict(config),
-            "backbone": weights_digest(backbone.text_encoder, backbone.unet, backbone.vae),
+            "backbone": weights_digest(*backbone.text.encoders.values(), backbone.unet, backbone.vae),
             "precision": str(backbone.dtype).removeprefix("torch."),
             "data": data.digest,
         }
         self.work = work
         self.folder = work / f"{self.name}-{_digest(self.facts)}"
         torch.manual_seed(config.seed)
-        self.encoder = ValueEncoder.untrained(backbone)
-        self.encoder.model.to(torch.promote_types(backbone.dtype, torch.float32)).train().requires_grad_(True)
+        self.encoder: ValueEncoder | TextValueEncoder
+        if denoiser_of(backbone.unet).is_flow:
+            self.encoder = TextValueEncoder.untrained(backbone)
+        else:
+            self.encoder = ValueEncoder.untrained(backbone)
+        self.encoder.model.to(torch.promote_types(backbone.dtype, torch.float32)).requires_grad_(True)
+        for name, parameter in self.encoder.model.named_parameters():
+            if "text_projection" in name:  # no token comes through it, and processes wait for every gradient
+                parameter.requires_grad_(False)
+        self._learn()
         if self.runtime.gradient_checkpointing:
             backbone.unet.enable_gradient_checkpointing()
         optimizer = torch.optim.AdamW(
             self.encoder.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        pooled, self.optimizer = self.accelerator.prepare(Pooled(self.encoder.model), optimizer)
+        wrapped = (
+            ValueTokens(self.encoder) if isinstance(self.encoder, TextValueEncoder) else Pooled(self.encoder.model)
+        )
+        pooled, self.optimizer = self.accelerator.prepare(wrapped, optimizer)
         self.activity = Activity()
         self._forward_backward = self._make_step(pooled)
+
+    def _learn(self) -> None:
+        """T5 would drop activations by chance in training mode; what a step sees depends on the seed alone."""
+        self.encoder.model.train(isinstance(self.encoder, ValueEncoder))
 
     def _make_step(self, pooled: torch.nn.Module) -> Step:
         backbone, data = self.backbone, self.data
         height, width = data.pictures([data.rows[0].winner]).shape[2:]
-        shape = (backbone.unet.config.in_channels, height // backbone.vae_scale, width // backbone.vae_scale)
+        shape = (denoiser_of(backbone.unet).in_channels, height // backbone.vae_scale, width // backbone.vae_scale)
         context = StepContext(
-            backbone, data, pooled, self.loss, self.accelerator, noise_schedule(backbone), shape, self.config.seed,
-            self.runtime.micro_batch,
+            backbone, data, pooled, self.loss, self.accelerator, shape, self.config.seed, self.runtime.micro_batch,
         )  # fmt: skip
         if self.config.official:
             return OfficialStep(context)
@@ -213,8 +231,11 @@ class Training:
             lambda first, end: image_moments(backbone, data.pictures(range(first, end))),
             16,
         )
-        references = self.work / f"references-{_digest(same | {'seed': self.config.seed})}"
-        return FastStep(context, moments, references if self.config.num_draws else None, self.activity)
+        kept = self.work / f"references-{_digest(same | {'seed': self.config.seed})}"
+        references = kept if self.config.num_draws else None
+        if isinstance(self.encoder, TextValueEncoder):
+            return FlowStep(context, self.encoder.trainable, moments, references, self.activity)
+        return FastStep(context, moments, references, self.activity)
 
     def _prepare(self, step: int) -> None:
         count, batch = len(self.data.rows), self.config.batch_size
@@ -245,7 +266,7 @@ class Training:
         """Checkpoints and validation pictures after `done` steps."""
         runtime = self.runtime
         if runtime.checkpoint_every and done % runtime.checkpoint_every == 0:
-            save_value_encoder(self.encoder.model, self.folder / "checkpoints" / f"{done:06d}", half=True)
+            save_encoder(self.encoder, self.folder / "checkpoints" / f"{done:06d}", half=True)
             for old in sorted((self.folder / "checkpoints").iterdir())[: -runtime.keep]:
                 shutil.rmtree(old)
         if runtime.validate_every and runtime.validation and done % runtime.validate_every == 0:
@@ -264,7 +285,7 @@ class Training:
         method = LiVO(engine, self.encoder, mixing_rate=1.0)
         plans = {p: method.plan(p, find_principle(v), options) for p, v in self.runtime.validation}
         pictures = engine.generate(plans)
-        self.encoder.model.train()
+        self._learn()
         return list(pictures.values())
 
     def run(self) -> list[dict[str, float]]:
@@ -298,7 +319,7 @@ def train_value_encoder(
     loss: PreferenceLoss = livo_loss,
     runtime: RuntimeOptions | None = None,
     accelerator: Accelerator | None = None,
-) -> tuple[ValueEncoder, list[dict[str, float]]]:
+) -> tuple[ValueEncoder | TextValueEncoder, list[dict[str, float]]]:
     """A `Training` run to its end: the trained encoder, and the log."""
     training = Training(backbone, data, config, work, loss, runtime, accelerator)
     log = training.run()
