@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -72,6 +79,13 @@ class Device(TorchDispatchMode):
     def __post_init__(self) -> None:
         super().__init__()
         self._tensors: Counter[int] = Counter()
+        self._weights: set[int] = set()
+
+    def leave_out(self, *networks: torch.nn.Module) -> None:
+        """Views of their weights are no bytes beside the weights."""
+        for network in networks:
+            for tensor in (*network.parameters(), *network.buffers()):
+                self._weights.add(tensor.untyped_storage()._cdata)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if (
@@ -99,6 +113,8 @@ class Device(TorchDispatchMode):
     def _count(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
+        if key in self._weights:
+            return
         self._tensors[key] += 1
         if self._tensors[key] == 1:
             self.alive += size
@@ -219,3 +235,75 @@ def test_waiting_for_the_device_is_seen(device):
         assert not device.waits and device.operators > before
         tensor.cpu()
     assert device.waits == {"aten::_to_copy": 1} and device.alive <= tensor.nbytes
+
+
+class FlowSolver(FlowMatchEulerDiscreteScheduler):
+    """Flow matching's Euler steps whose own tables are numbers."""
+
+    @classmethod
+    def from_config(cls, config, **kwargs):
+        with unset_fake_temporarily():
+            return super().from_config(config, **kwargs)
+
+    def set_timesteps(self, *args, **kwargs):
+        with unset_fake_temporarily():
+            super().set_timesteps(*args, **kwargs)
+
+
+LARGE = {"num_layers": 2, "num_attention_heads": 38, "caption_projection_dim": 2432, "pos_embed_max_size": 192,
+         "qk_norm": "rms_norm"}  # fmt: skip
+DEV = {"guidance_embeds": True, "num_layers": 1, "num_single_layers": 1}
+"""At their real widths; blocks keep nothing, so that two of them take as much memory beside the weights as all."""
+
+
+@pytest.mark.parametrize(("network", "config", "length", "row"), [
+    pytest.param(SD3Transformer2DModel, LARGE, 333, 0.46, id="sd3.5-large"),
+    pytest.param(FluxTransformer2DModel, DEV, 512, 0.58, id="flux-dev"),
+])  # fmt: skip
+def test_joint_attention_at_1024_pixels(device, network, config, length, row):
+    """Stable Diffusion and LiVO, and Fair Diffusion where the model does not guide itself, one picture each."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            with torch.device("cuda"):
+                net = network(**config).eval()
+                vae = AutoencoderKL(**SD15_VAE | {"latent_channels": 16}, shift_factor=0.06).eval()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        stored = {"shift": 3.0}
+        backbone = Backbone("fake", None, None, None, net, vae, stored, Defaults(STEPS, 4.5, 1024, 1024))
+        engine = Engine(backbone, scheduler_class=FlowSolver)
+        width, pooled = engine.denoiser.text_width, engine.denoiser.pooled_width
+
+        def text(length: int) -> Conditioning:
+            like = {"device": "cuda", "dtype": torch.bfloat16}
+            return Conditioning(torch.empty(length, width, **like), pooled=torch.empty(pooled, **like))
+
+        options, prompt = SamplingOptions((0,), STEPS, 4.5, 1024, 1024), text(length)
+        plans = {"sd": {"cond": (prompt,)}, "livo": {"cond": (text(length + 1),)}}
+        guide = ClassifierFreeGuidance(1.0)
+        if not engine.denoiser.guides_itself:
+            empty, guide = text(length), ClassifierFreeGuidance(4.5)
+            for branches in plans.values():
+                branches["uncond"] = (empty,)
+        made = {name: Plan(branches, guide, options) for name, branches in plans.items()}
+        if not engine.denoiser.guides_itself:
+            concepts = (Concept("toward", 4.0, 0.95, 1), Concept("away", 4.0, 0.95, 1, reverse=True))
+            branches = {**plans["sd"], "toward": (text(length),), "away": (text(length),)}
+            made["fair"] = Plan(branches, SemanticGuidance(4.5, concepts, 0.5, 0.6), options)
+        calls = []
+        net.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+        one = Plan({"cond": (prompt,)}, ClassifierFreeGuidance(1.0), options)
+        device.leave_out(net, vae)
+        with device:
+            device.peak = start = device.alive
+            engine.sample({"one": one})
+            alone = device.peak - start
+            calls.clear()
+            device.peak = device.alive
+            latents = engine.sample(made)
+    estimate = engine.denoiser.row_bytes(128, 128)
+    assert 0.5 * estimate < alone < 1.1 * estimate and abs(estimate / GIB - row) < 0.01
+    shared, apart = (1, 1) if engine.denoiser.guides_itself else (4, 7)
+    assert calls == [shared, 1, apart, 1, apart, 1], "a call a length; rows are shared while latents are one"
+    assert {tuple(made.shape) for made in latents.values()} == {(1, 16, 128, 128)}
