@@ -201,12 +201,12 @@ class Backbone:
         if isinstance(self.text_encoder, T5EncoderModel):
             return T5Text(self.tokenizer, self.text_encoder)
         if isinstance(self.unet, SD3Transformer2DModel):
-            first, second = (
-                ProjectedClip(tokenizer, encoder)
-                for tokenizer, encoder in ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))
+            clips = (
+                ProjectedClip(self.tokenizer, self.text_encoder),
+                ProjectedClip(self.tokenizer_2, self.text_encoder_2),
             )
             t5 = None if self.text_encoder_3 is None else (self.tokenizer_3, self.text_encoder_3)
-            return ClipsAndT5(first, second, t5, denoiser_of(self.unet).text_width, SD3_T5_TOKENS)
+            return ClipsAndT5(*clips, t5, denoiser_of(self.unet).text_width, SD3_T5_TOKENS)
         if isinstance(self.unet, FluxTransformer2DModel):
             clip = ClipText(self.tokenizer, self.text_encoder)
             return T5AndPooledClip(clip, self.tokenizer_2, self.text_encoder_2)

@@ -160,7 +160,7 @@ class FluxTransformer(JointTransformer):
         assert prompt_embeds is not None
         rows, channels, height, width = latents.shape
         down, right = height // 2, width // 2
-        like = {"device": latents.device, "dtype": latents.dtype}
+        like: dict[str, Any] = {"device": latents.device, "dtype": latents.dtype}
         places = torch.zeros(down, right, 3, **like)
         places[..., 1] = torch.arange(down, **like)[:, None]
         places[..., 2] = torch.arange(right, **like)

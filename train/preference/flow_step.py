@@ -35,7 +35,7 @@ class ValueTokens(nn.Module):
 
     def __init__(self, encoder: TextValueEncoder) -> None:
         super().__init__()
-        self.model, self._text = encoder.model, encoder.text
+        self.model, self._text = encoder.model, encoder.trainable
 
     def forward(self, *ids: Tensor) -> Tensor:
         return self._text.values(*ids)
