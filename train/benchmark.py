@@ -72,7 +72,7 @@ def gradient(training: Training) -> Tensor:
     training.optimizer.zero_grad(set_to_none=True)
     training._prepare(0)
     training._forward_backward(*deal(0, training.config, len(training.data.rows)))
-    return torch.cat([p.grad.flatten() for p in training.encoder.model.parameters()])
+    return torch.cat([p.grad.flatten() for p in training.encoder.model.parameters() if p.grad is not None])
 
 
 def measure(backbone: Backbone, data: PreferenceSet, batch: int, turns: int, work: Path) -> dict[str, Any]:
