@@ -15,6 +15,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
+    StableDiffusion3Img2ImgPipeline,
     StableDiffusion3Pipeline,
 )
 from plans import PROMPT, state_hash
@@ -27,7 +28,7 @@ from livo.diffusion.backbones import BackboneError, Defaults, load_backbone
 from livo.diffusion.engine import Engine
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import TextValueEncoder, value_text
-from livo.types import InputError, Step
+from livo.types import InputError, Start, Step
 from livo.ui.compare_tab import Form, run_comparison
 from livo.ui.workbench import load_workbench
 
@@ -71,6 +72,22 @@ def test_the_plain_plan_is_the_pipeline(engine, pipe, options, prompt):
     assert laws.apart(engine.sample({"sd": laws.plain(engine, ask, prompt)})["sd"], expected) < 1e-4
     images = engine.generate({"sd": laws.plain(engine, ask, prompt)})["sd"].int()
     assert (images - laws.sampled(pipe, ask, images=True, prompt=prompt).int()).abs().max() <= 1
+
+
+def test_a_start_is_image_to_image(engine, folder, options):
+    pipe = StableDiffusion3Img2ImgPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    ask = options(seeds=(3, 1), num_inference_steps=5)
+    picture = torch.randn(2, engine.backbone.unet.config.in_channels, 8, 8, generator=torch.Generator().manual_seed(5))
+    theirs = pipe(
+        [PROMPT] * 2, image=picture, strength=0.6, num_inference_steps=5, guidance_scale=ask.guidance_scale,
+        height=ask.height, width=ask.width, output_type="latent",
+        generator=[torch.Generator().manual_seed(seed) for seed in ask.seeds],
+    ).images  # fmt: skip
+    plan = dataclasses.replace(laws.plain(engine, ask), start=Start(picture, 0.6))
+    assert laws.apart(engine.sample({"sd": plan})["sd"], theirs) < 1e-4
+    other = dataclasses.replace(plan, start=Start(-picture, 0.6))
+    assert laws.apart(engine.sample({"sd": other})["sd"], theirs) > 1e-2, "the picture must matter"
 
 
 def test_35_without_t5_is_its_pipeline(tmp_path, options):
