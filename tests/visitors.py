@@ -199,9 +199,10 @@ class Visitor:
 
     def refused(self, kind: str, answer: httpx.Response) -> None:
         """An answer other than 200 must say why."""
-        with contextlib.suppress(ValueError):
-            if answer.status_code in (400, 404, 422, 500, 503) and (detail := answer.json().get("detail")):
-                self.diary.note(kind, MESSAGE, str(detail))
+        with contextlib.suppress(ValueError, KeyError):
+            said = answer.json()
+            if answer.status_code in (400, 404, 422, 429, 500, 503) and (text := said.get("detail") or said["message"]):
+                self.diary.note(kind, MESSAGE, str(text))
                 return
         self.diary.note(kind, NOTHING, f"{answer.status_code} {answer.text}")
 

@@ -271,7 +271,8 @@ class Engine:
         skipped = _skipped(plans, options.num_inference_steps) * scheduler.order
         if skipped and hasattr(scheduler, "set_begin_index"):  # the others find their step by its timestep
             scheduler.set_begin_index(skipped)
-        timesteps, levels = scheduler.timesteps[skipped:], levels[skipped:]
+        # Sliced only where something is left out: all of them are known without asking a device, a part may not be.
+        timesteps, levels = scheduler.timesteps[skipped:] if skipped else scheduler.timesteps, levels[skipped:]
         on_device = timesteps.to(self.backbone.device)
         times = [int(t) for t in timesteps.tolist()]
         batch = collect(plans, self._denoisers, self._projections, self._latent_size(options))

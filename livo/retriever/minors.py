@@ -54,7 +54,7 @@ def check_minors(prompt: str) -> None:
 
     Example:
         >>> check_minors("a child at the beach")
-        >>> check_minors("a s3xy schoolgirl")
+        >>> check_minors("a s3xy schoolgirl")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         livo.types.InputError: nothing is drawn for this prompt, here or anywhere with LiVO: ...
     """

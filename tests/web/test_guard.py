@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -79,6 +81,12 @@ def test_large_and_slow_bodies_end_here(monkeypatch: pytest.MonkeyPatch) -> None
     assert client(LAN).post("/study/x", headers={"content-length": "-5"}).status_code == 413
 
 
+def finish(work: Coroutine[Any, Any, None]) -> None:
+    """In a thread: a browser test before this one leaves its event loop in the main thread."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
+
+
 def test_a_body_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "BODY_SECONDS", 0.2)
     sent: list[dict[str, Any]] = []
@@ -94,7 +102,7 @@ def test_a_body_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPat
         "scheme": "http", "server": ("localhost", 80), "client": ("127.0.0.1", 5), "http_version": "1.1",
     }  # fmt: skip
     app = Guard(Starlette(routes=[Mount("/study", routes=[Route("/x", echo, methods=["POST"])])]), LAN)
-    asyncio.run(asyncio.wait_for(app(scope, receive, send), 5))
+    finish(asyncio.wait_for(app(scope, receive, send), 5))
     assert sent[0]["status"] == 408
 
 
@@ -199,5 +207,5 @@ def test_websockets_are_closed() -> None:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(app({"type": "websocket"}, None, send))
+    finish(app({"type": "websocket"}, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
