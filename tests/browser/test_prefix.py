@@ -65,6 +65,7 @@ def test_everything_works_behind_a_prefix(browser: Browser, behind) -> None:
     page.set_default_timeout(PATIENCE)
     page.goto(address)
     page.wait_for_url(f"{address}/")
+    outside.clear()  # the browser may look for two files ahead of the script that sets the slash
     expect(page.locator("#grid .comparison")).to_be_visible(timeout=PATIENCE)
     page.get_by_label("Prompt", exact=True).fill("a photo of a nurse")
     page.get_by_role("button", name="Compare", exact=True).click()
