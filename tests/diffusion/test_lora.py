@@ -32,7 +32,6 @@ def lora(tiny_backbone, tmp_path_factory):
 
 @pytest.mark.parametrize("weight", [1.0, 0.5])
 def test_latents_are_the_pipelines_with_the_lora(tiny_folder, lora, options, weight):
-    pytest.importorskip("peft")
     pipe = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None, dtype=torch.float64)
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
 
@@ -65,9 +64,8 @@ def test_what_cannot_be_merged_is_said_in_one_line(tiny_folder, tiny_backbone, l
         with pytest.raises(BackboneError, match=says):
             merge_lora(backbone, str(given))
     save_file({"unet.conv_9.lora_A.weight": torch.ones(2, 3)}, other := tmp_path / "other.safetensors")
-    if pytest.importorskip("peft"):
-        with pytest.raises(BackboneError, match="does not fit"):
-            merge_lora(backbone, str(other))
+    with pytest.raises(BackboneError, match="does not fit"):
+        merge_lora(backbone, str(other))
     monkeypatch.setattr("livo.diffusion.lora.find_spec", lambda name: None)
     with pytest.raises(BackboneError, match="`pip install peft`"):
         merge_lora(backbone, str(lora))
