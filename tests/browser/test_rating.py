@@ -84,6 +84,20 @@ def begin(browser: Browser, study: Open, **context) -> tuple[Page, str]:
     return page, code
 
 
+def ready(page: Page) -> None:
+    """Answers open once the picture is there."""
+    expect(page.locator(".panel fieldset:not([disabled])")).to_have_count(1, timeout=PATIENCE)
+
+
+def stored(study: Open, code: str, before: int) -> list[str]:
+    """The kinds of what this rater gave after the first `before` events, once something came and nothing more does."""
+    until = time.monotonic() + PATIENCE / 1000
+    while len(study.answers(code)) == before and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(0.7)  # twice what a bounce lasts
+    return [event.kind for event in study.answers(code)[before:]]
+
+
 def answer(page: Page) -> str:
     """One step by keyboard; what was on the screen."""
     if page.locator(".feedback").count():
@@ -93,11 +107,11 @@ def answer(page: Page) -> str:
         page.keyboard.press("Enter")
         return "break"
     pair = page.locator(".pairs").count()
-    expect(page.locator(".panel fieldset:not([disabled])")).to_have_count(1, timeout=PATIENCE)
+    ready(page)
     if page.locator("#unseen").count():
         page.keyboard.press("r")
         expect(page.locator("#unseen")).to_have_count(0, timeout=PATIENCE)
-        expect(page.locator(".panel fieldset:not([disabled])")).to_have_count(1, timeout=PATIENCE)
+        ready(page)
     settled = page.locator("main").inner_html()
     page.keyboard.press("a" if pair else "1")
     page.keyboard.press("Enter")
@@ -263,11 +277,12 @@ def test_answers_wait_out_a_lost_network_and_a_double_click_is_one_answer(browse
     page, code = begin(browser, study)
     past_training(page)
     before = len(study.answers(code))
+    ready(page)
     page.context.set_offline(True)
-    for _ in range(2):
+    for _ in range(2):  # two questions about the picture that is there
+        ready(page)
         page.keyboard.press("1")
         page.keyboard.press("Enter")
-        time.sleep(0.2)
     expect(page.locator("#banner")).to_contain_text("wait in this browser", timeout=PATIENCE)
     assert len(study.answers(code)) == before
     page.context.set_offline(False)
@@ -280,13 +295,12 @@ def test_answers_wait_out_a_lost_network_and_a_double_click_is_one_answer(browse
     expect(page.locator("#banner")).to_contain_text("wait in this browser", timeout=PATIENCE)
     expect(page.locator("#banner")).to_be_hidden(timeout=PATIENCE)
     assert len(study.answers(code)) == before + 3
-    before += 1
-    page.locator(".option").first.click()
-    page.get_by_role("button", name="Save").dblclick()
-    time.sleep(0.5)
-    assert len(study.answers(code)) == before + 3
+    ready(page)
     page.keyboard.press("Enter")
     expect(page.locator("#why")).to_contain_text("Choose an answer first")
+    page.locator(".option").first.click()
+    page.get_by_role("button", name="Save").dblclick()
+    assert stored(study, code, before + 3) == ["answer"]
 
 
 def test_a_session_goes_on_after_a_kill_and_after_a_refresh(browser, study):
@@ -294,6 +308,7 @@ def test_a_session_goes_on_after_a_kill_and_after_a_refresh(browser, study):
     past_training(page)
     answer(page)
     expect(page.locator("#receipt")).to_contain_text("Saved", timeout=PATIENCE)
+    ready(page)
     study.server.kill()
     page.keyboard.press("1")
     page.keyboard.press("Enter")
@@ -376,7 +391,7 @@ def test_organising_pause_and_withdraw(browser, study):
     page = visit(browser, f"{study.base}organise#{study.folder.organiser_key}")
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
-    time.sleep(0.6)
+    ready(rater)
     rater.keyboard.press("1")
     rater.keyboard.press("Enter")
     expect(rater.locator("#banner")).to_contain_text("paused", timeout=PATIENCE)
@@ -389,6 +404,7 @@ def test_organising_pause_and_withdraw(browser, study):
     row.get_by_role("button", name="Withdraw").click()
     page.get_by_role("button", name="Set aside").click()
     expect(row).to_contain_text("withdrawn", timeout=PATIENCE)
+    ready(rater)
     rater.keyboard.press("1")
     rater.keyboard.press("Enter")
     expect(rater.get_by_role("heading", name="You have withdrawn")).to_be_visible(timeout=PATIENCE)
@@ -447,16 +463,15 @@ def test_a_picture_that_does_not_come_is_not_rated_and_is_offered_again(browser,
 def test_a_double_click_is_one_act(browser, study):
     page, code = begin(browser, study)
     past_training(page)
-    expect(page.locator(".panel fieldset:not([disabled])")).to_have_count(1, timeout=PATIENCE)
+    ready(page)
     before = len(study.answers(code))
     page.get_by_role("button", name="Skip").dblclick()
-    page.wait_for_timeout(1_500)
-    assert [event.kind for event in study.answers(code)[before:]] == ["skip"]
+    assert stored(study, code, before) == ["skip"]
     answer(page)
-    page.wait_for_timeout(1_000)
+    assert stored(study, code, before + 1) == ["answer"]
+    ready(page)
     page.get_by_role("button", name="Undo").dblclick()
-    page.wait_for_timeout(1_500)
-    assert [event.kind for event in study.answers(code)[before:]] == ["skip", "answer", "undo"]
+    assert stored(study, code, before + 2) == ["undo"]
 
 
 # --- one link for all ------------------------------------------------------------------------------------------------
@@ -526,11 +541,6 @@ def test_people_who_are_sent_by_prolific(browser, recruited):
     assert first.errors == second.errors == again.errors == []
 
 
-def ready(page: Page) -> None:
-    """Answers open once the picture is there."""
-    expect(page.locator(".panel fieldset:not([disabled])")).to_have_count(1, timeout=PATIENCE)
-
-
 def test_two_tabs_of_one_link_lose_nothing_and_say_so(browser, study):
     page, code = begin(browser, study)
     past_training(page)
@@ -545,6 +555,7 @@ def test_two_tabs_of_one_link_lose_nothing_and_say_so(browser, study):
     before = len(study.answers(code))
     page.context.set_offline(True)
     for tab in (page, other):  # what one waits for does not write over what the other does
+        ready(tab)
         tab.keyboard.press("1")
         tab.keyboard.press("Enter")
         expect(tab.locator("#banner")).to_contain_text("wait in this browser", timeout=PATIENCE)

@@ -395,6 +395,7 @@ async function place(trial, side, covered, picture, frame, again = () => restage
     images.delete(imageName(trial, side, covered));
     frame.replaceChildren(el("div", { class: "failed", role: "alert" },
       el("p", {}, t("image.failed", { name: "" })), button(t("image.retry"), again, "main")));
+    addEventListener("online", () => frame.isConnected && again(), { once: true });
     return false;
   }
 }
