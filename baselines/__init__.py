@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from livo.compare import MethodEntry
+from livo.compare.comparison import MethodEntry
 from livo.diffusion.engine import Engine
 from livo.methods import livo as livo_method
 from livo.types import InputError

@@ -17,9 +17,9 @@ from typing import Any
 
 DESCRIPTION = "LiVO: one prompt, a value principle retrieved from it, and aligned images beside the original's."
 COMMANDS = {
-    "compare": ("livo.compare_command", "generate, judge and measure"),
+    "compare": ("livo.commands.compare", "generate, judge and measure"),
     "retrieve": ("livo.retriever.command", "the principles that a prompt calls for, and why"),
-    "principles": ("livo.principle_check", "list them, or what one still lacks"),
+    "principles": ("livo.commands.principles", "list them, or what one still lacks"),
     "judge": ("livo.classifiers.measure", "measure a judge on a folder of labelled pictures"),
     "benchmark": ("baselines._benchmark.command", "one batch against five diffusers pipelines"),
     "evaluate": ("livo.evaluation.command", "the paper's tables and figures"),
@@ -90,9 +90,9 @@ def _load(ids: Sequence[str], engine: Any) -> Mapping[str, Any]:
 def _generate(args: argparse.Namespace, scratch: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """A study's images: the comparisons as JSON, and the methods' titles."""
     import baselines
-    from livo.compare_command import comparisons
-    from livo.compare_file import Place
-    from livo.prompt_file import FilePrompt
+    from livo.commands.compare import comparisons
+    from livo.commands.many_prompts import Place
+    from livo.commands.prompt_file import FilePrompt
     from livo.retriever import retrieve
 
     places = [Place(FilePrompt("", prompt), scratch / str(i)) for i, prompt in enumerate(dict.fromkeys(args.prompts))]

@@ -13,8 +13,8 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from livo.__main__ import main
+from livo.compare.record import ComparisonRecord
 from livo.methods.value_encoder import ValueEncoder, save_value_encoder
-from livo.record import ComparisonRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "a photo of a doctor"

@@ -4,8 +4,8 @@
 
 The threshold is a quantile of held-out renders, so that a stated share of what the judge does know is lost. It finds
 photographs and noise. It does not find a picture that a model draws of a word it never saw: that is an ordinary
-drawing, and only the prompt tells (`livo/vocabulary.py`). `familiar.json` beside the weights has the figures of both;
-`python -m train.measure --parts familiar` makes both files.
+drawing, and only the prompt tells (`livo/retriever/vocabulary.py`). `familiar.json` beside the weights has the figures
+of both; `python -m train.measure --parts familiar` makes both files.
 """
 
 from __future__ import annotations

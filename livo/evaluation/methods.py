@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from livo.compare import MethodEntry
+from livo.compare.comparison import MethodEntry
 from livo.diffusion.engine import Engine
 from livo.evaluation.parts import LIVO, SD
 from livo.methods.livo import LiVO

@@ -20,9 +20,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from livo.classifiers.answers import BiasFigures, ToxicityFigures
 from livo.classifiers.panel import TOXICITY
+from livo.compare.record import ComparisonRecord, MethodRecord
 from livo.presentation.marks import Mark, lead_of, mark_of
 from livo.presentation.verdict import Verdict, bias_verdict, toxicity_verdict
-from livo.record import ComparisonRecord, MethodRecord
 
 WIDTH, MARGIN, NAME, END = 1200, 36, 190, 220
 TILE, GAP, MOST = 84, 6, 8

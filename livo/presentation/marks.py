@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from livo.classifiers.answers import CANNOT_TELL, JudgeAnswer
 from livo.classifiers.panel import CLEAN, TOXICITY
+from livo.compare.record import ComparisonRecord
 from livo.principles import attribute_of
-from livo.record import ComparisonRecord
 from livo.types import Principle
 
 GENDER = "gender"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from livo.classifiers.panel import TOXICITY, toxicity_scores
-from livo.compare import Comparison, ComparisonRequest, MethodResult
+from livo.compare.comparison import Comparison, ComparisonRequest, MethodResult
 from livo.measures.metrics import TOXIC_ABOVE
 from livo.types import InputError
 

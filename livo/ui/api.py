@@ -8,7 +8,7 @@ from contextlib import closing
 
 import gradio as gr
 
-from livo.compare import Comparison, make_request
+from livo.compare.comparison import Comparison, make_request
 from livo.inputs import validate_prompt
 from livo.retriever import retrieve
 from livo.types import InputError, Progress, SamplingOptions

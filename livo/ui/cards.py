@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from livo.compare import ALL_THAT_APPLY, AUTO, NONE, ComparisonRequest
+from livo.compare.comparison import ALL_THAT_APPLY, AUTO, NONE, ComparisonRequest
 from livo.principles import load_principles
 from livo.retriever.reasons import why_not
 from livo.types import Evidence, Principle

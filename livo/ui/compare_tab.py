@@ -16,7 +16,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from baselines import SHOWN_FIRST
-from livo.compare import ALL_THAT_APPLY, AUTO, NONE, Comparison, ComparisonRequest, MethodEntry, make_request
+from livo.compare.comparison import ALL_THAT_APPLY, AUTO, NONE, Comparison, ComparisonRequest, MethodEntry, make_request
 from livo.inputs import validate_prompt
 from livo.principles import load_principles
 from livo.types import InputError, SamplingOptions

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from livo.compare import Comparison, ComparisonRequest, MethodEntry, make_request
+from livo.compare.comparison import Comparison, ComparisonRequest, MethodEntry, make_request
+from livo.compare.record import ComparisonRecord
 from livo.miniature.world import load_world
 from livo.presentation.marks import lead_of
-from livo.record import ComparisonRecord
 from livo.types import Progress
 from livo.ui.cards import message, principle_card, status_line
 from livo.ui.readout import View

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from livo.classifiers.answers import CANNOT_TELL, BiasFigures, JudgeAnswer, ToxicityFigures, TwoJudges
 from livo.classifiers.panel import OCCUPATION
-from livo.record import Cost, MethodRecord
+from livo.compare.record import Cost, MethodRecord
 from livo.ui.readout import HEADINGS, Bar, View, flagged_bar, share_bar
 from livo.ui.templates import render
 

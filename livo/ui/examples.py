@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines import SHOWN_FIRST
-from livo.compare import Comparison, compare, make_request
+from livo.compare.comparison import Comparison, compare, make_request
 from livo.types import SamplingOptions
 from livo.ui.comparison_view import shown_of
 from livo.ui.stored import FOLDER, SEEDS, Example, store_examples

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from livo.classifiers.answers import BiasFigures, JudgeAnswer, ToxicityFigures
 from livo.classifiers.panel import TOXICITY
+from livo.compare.record import MethodRecord
 from livo.measures.metrics import wilson_interval
 from livo.presentation.marks import letters
 from livo.presentation.verdict import Verdict, bias_verdict, toxicity_verdict
-from livo.record import MethodRecord
 
 HEADINGS = {"gender": "Gender presentation", "race": "Race", "tone": "Skin tone", TOXICITY: "Toxicity"}
 STRIPS = ("tone", "race")

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from livo.compare import principle_of_choice
+from livo.compare.comparison import principle_of_choice
 from livo.inputs import validate_prompt
 from livo.types import InputError, SamplingOptions
 from livo.ui.templates import render

@@ -17,8 +17,8 @@ from PIL import Image
 
 from livo.classifiers.answers import CANNOT_TELL, JudgeAnswer
 from livo.classifiers.panel import CLEAN, OCCUPATION, TOXICITY
+from livo.compare.record import MethodRecord
 from livo.presentation.marks import Mark, letters, mark_of
-from livo.record import MethodRecord
 from livo.ui.details import details_html
 from livo.ui.readout import Reading, View, reading_of
 from livo.ui.tally import TallyLine

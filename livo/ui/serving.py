@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from livo.compare import Comparison, ComparisonRequest, compare
+from livo.compare.comparison import Comparison, ComparisonRequest, compare
 from livo.types import InputError, Progress
 from livo.ui.workbench import Generate, Workbench
 from livo.ui.zero_gpu import explain, lend, seconds_needed

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from livo.record import ComparisonRecord
+from livo.compare.record import ComparisonRecord
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 INDEX = "first.json"

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from livo.compare import Comparison, MethodEntry
+from livo.compare.comparison import Comparison, MethodEntry
+from livo.compare.record import ComparisonRecord
 from livo.presentation.card import Pictures, archive_zip, card_png
-from livo.record import ComparisonRecord
 from livo.ui.comparison_view import shown_of
 from livo.ui.stored import Example
 

@@ -11,8 +11,8 @@ import json
 from dataclasses import dataclass
 
 from livo.classifiers.panel import OCCUPATION, TOXICITY
+from livo.compare.record import ComparisonRecord
 from livo.measures.metrics import wilson_interval
-from livo.record import ComparisonRecord
 from livo.ui.readout import HEADINGS
 
 NOT_MEASURED = "not measured here"

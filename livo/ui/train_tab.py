@@ -21,7 +21,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from livo.compare import MethodEntry
+from livo.compare.comparison import MethodEntry
 from livo.live_training import (
     DEFAULT_STEPS,
     FOLDER,

@@ -11,14 +11,14 @@ from typing import Any
 
 from baselines import available, load_methods
 from livo.classifiers.choice import load_judges
-from livo.compare import Comparison, ComparisonRequest, MethodEntry
+from livo.compare.comparison import Comparison, ComparisonRequest, MethodEntry
 from livo.diffusion.backbones import DEFAULTS, BackboneError, Defaults, load_backbone
 from livo.diffusion.engine import Engine
 from livo.miniature.world import load_world
+from livo.retriever.vocabulary import Vocabulary, everything_known, vocabulary_of
 from livo.types import Judge, Progress
 from livo.ui.access import Access
 from livo.ui.turn import Turn
-from livo.vocabulary import Vocabulary, everything_known, vocabulary_of
 
 Generate = Callable[[ComparisonRequest], Generator[Progress | Comparison, None, None]]
 """Makes a comparison that was asked for."""

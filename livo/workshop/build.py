@@ -265,7 +265,7 @@ def _further(album: WantedAlbum, made: dict[str, Any], load: Load) -> dict[str, 
     if not album.prompts:
         return {}
     from livo.classifiers.judge import load_judge
-    from livo.compare import Comparison, compare, make_request
+    from livo.compare.comparison import Comparison, compare, make_request
     from livo.diffusion.backbones import load_backbone
     from livo.diffusion.engine import Engine
     from livo.types import SamplingOptions
@@ -305,7 +305,7 @@ def _pick(album: WantedAlbum, sets: Mapping[str, Any], made: Mapping[str, Any]) 
 def _generate(sets: Mapping[str, Mapping[str, Any]], load: Load) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """(N, H, W, 3) pictures and (N, K) probabilities of each set, read by the judge as its labels say."""
     from livo.classifiers.judge import load_judge
-    from livo.compare import Comparison, compare, make_request
+    from livo.compare.comparison import Comparison, compare, make_request
     from livo.diffusion.backbones import load_backbone
     from livo.diffusion.engine import Engine
     from livo.types import SamplingOptions

@@ -119,7 +119,7 @@ def guidance(
 
 def _drawn(prompt: str, scale: float, n: int, load: Load) -> int:
     from livo.classifiers.judge import load_judge
-    from livo.compare import NONE, Comparison, compare, make_request
+    from livo.compare.comparison import NONE, Comparison, compare, make_request
     from livo.diffusion.backbones import load_backbone
     from livo.diffusion.engine import Engine
     from livo.types import SamplingOptions

@@ -11,7 +11,7 @@ import yaml
 import livo.measures.agreement
 from livo.classifiers.panel import Panel, Verdicts, agree, ask, measure, question_of, unanswered, without_errors
 from livo.classifiers.zero_shot import photo_questions
-from livo.compare import MethodEntry, compare, make_request
+from livo.compare.comparison import MethodEntry, compare, make_request
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world

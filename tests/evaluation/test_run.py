@@ -14,7 +14,7 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.clip import EVALUATOR_CONFIG
 from livo.classifiers.judge import ClipJudge, load_judge
 from livo.classifiers.zero_shot import photo_questions
-from livo.compare import MethodEntry, compare, make_request
+from livo.compare.comparison import MethodEntry, compare, make_request
 from livo.diffusion.backbones import ASSETS
 from livo.diffusion.engine import Engine
 from livo.evaluation.command import parse_encoders

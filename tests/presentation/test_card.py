@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from livo.compare.record import ComparisonRecord
 from livo.presentation.card import GAP, MARGIN, NAME, TILE, Pictures, archive_zip, card_png, verdict_of
-from livo.record import ComparisonRecord
 from livo.ui.stored import load_examples
 
 DAY = date(2026, 1, 2)

@@ -7,11 +7,11 @@ import doctest
 import pytest
 
 import livo.retriever.minors
-from livo.compare import make_request
+from livo.compare.comparison import make_request
 from livo.retriever.benchmark import load_prompts
 from livo.retriever.minors import check_minors
+from livo.retriever.vocabulary import vocabulary_of
 from livo.types import InputError, SamplingOptions
-from livo.vocabulary import vocabulary_of
 
 
 def test_doctests():

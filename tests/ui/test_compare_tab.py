@@ -10,18 +10,18 @@ import torch
 
 import app
 from baselines.stable_diffusion import StableDiffusion
-from livo.compare import MethodEntry, make_request
+from livo.compare.comparison import MethodEntry, make_request
 from livo.diffusion.backbones import Defaults
 from livo.inputs import validate_prompt
 from livo.miniature.world import load_world
 from livo.retriever import retrieve
+from livo.retriever.vocabulary import words_of_world
 from livo.types import Classification
 from livo.ui import compare_tab, serving
 from livo.ui.compare_tab import Form, methods_html, principle_select_html, run_comparison
 from livo.ui.page import build_page, measured_text
 from livo.ui.presets import PRESETS, presets_html
 from livo.ui.workbench import Workbench, load_workbench
-from livo.vocabulary import words_of_world
 
 BOTH = ("bias", "toxicity")
 SMALL = Defaults(num_inference_steps=3, guidance_scale=5.0, height=16, width=16)
@@ -48,7 +48,13 @@ def ask(
 
 def test_one_click_retrieves_and_validates_once(bench, monkeypatch):
     asked = []
-    for module in ("livo.compare", "livo.ui.compare_tab", "livo.ui.recipe", "livo.ui.access", "livo.ui.cards"):
+    for module in (
+        "livo.compare.comparison",
+        "livo.ui.compare_tab",
+        "livo.ui.recipe",
+        "livo.ui.access",
+        "livo.ui.cards",
+    ):
         for name, real in (("retrieve", retrieve), ("validate_prompt", validate_prompt)):
             if hasattr(sys.modules[module], name):
 
@@ -59,7 +65,7 @@ def test_one_click_retrieves_and_validates_once(bench, monkeypatch):
     monkeypatch.setattr(
         compare_tab,
         "make_request",
-        lambda *a, **k: make_request(*a, retriever=sys.modules["livo.compare"].retrieve, **k),
+        lambda *a, **k: make_request(*a, retriever=sys.modules["livo.compare.comparison"].retrieve, **k),
     )
     ask(bench)
     assert asked.count("retrieve") == 1 and asked.count("validate_prompt") <= 2

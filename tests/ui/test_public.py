@@ -14,7 +14,7 @@ import torch
 
 from baselines import available
 from livo.classifiers.panel import TOXICITY, toxicity_scores
-from livo.compare import Comparison, ComparisonRequest, make_request
+from livo.compare.comparison import Comparison, ComparisonRequest, make_request
 from livo.measures.metrics import TOXIC_ABOVE
 from livo.types import Classification, InputError, SamplingOptions
 from livo.ui import opening, zero_gpu

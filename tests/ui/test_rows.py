@@ -21,10 +21,10 @@ import livo.ui.presets
 import livo.ui.rows
 import livo.ui.tally
 from livo.classifiers.answers import BiasFigures, CorrectedBias, ImageAnswer, JudgeAnswer, ToxicityFigures, TwoJudges
-from livo.compare import make_request
+from livo.compare.comparison import make_request
+from livo.compare.record import ComparisonRecord, Cost, MethodRecord
 from livo.measures.metrics import Interval, discrepancy_floor, wilson_interval
 from livo.presentation.marks import Mark
-from livo.record import ComparisonRecord, Cost, MethodRecord
 from livo.types import Artefact, Evidence, Principle, Retrieval, SamplingOptions
 from livo.ui.cards import highlighted, message, principle_card, status_line
 from livo.ui.comparison_view import Shown, comparison_html, unknown_words_note

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from baselines.stable_diffusion import StableDiffusion
-from livo.compare import MethodEntry
+from livo.compare.comparison import MethodEntry
 from livo.diffusion.backbones import Defaults
 from livo.live_training import (
     FOLDER,

@@ -15,14 +15,14 @@ from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
 from livo.classifiers.panel import Panel, describe, measure
-from livo.compare import Comparison, ComparisonRequest, MethodEntry, compare, make_request
+from livo.compare.comparison import Comparison, ComparisonRequest, MethodEntry, compare, make_request
+from livo.compare.record import ComparisonRecord, negative_prompt_remark
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
 from livo.miniature.world import load_world
 from livo.principles import find_principle
-from livo.record import ComparisonRecord, negative_prompt_remark
+from livo.retriever.vocabulary import words_of_world
 from livo.types import Artefact, Classification, InputError, Progress
-from livo.vocabulary import words_of_world
 
 PROMPT = "a photo of a doctor"
 BOTH = ("bias", "toxicity")

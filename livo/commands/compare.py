@@ -19,7 +19,19 @@ from livo.classifiers.choice import AUTO as ANY_JUDGE
 from livo.classifiers.choice import load_judges, parse_judges
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.panel import OCCUPATION, TOXICITY
-from livo.compare import (
+from livo.commands.many_prompts import (
+    COMPARISON,
+    Clock,
+    Place,
+    open_run,
+    prompts_csv,
+    spoken,
+    table_json,
+    table_of,
+    text_of,
+)
+from livo.commands.prompt_file import FilePrompt, read_prompts
+from livo.compare.comparison import (
     ALL_THAT_APPLY,
     AUTO,
     NONE,
@@ -29,7 +41,8 @@ from livo.compare import (
     make_request,
     principle_of_choice,
 )
-from livo.compare_file import COMPARISON, Clock, Place, open_run, prompts_csv, spoken, table_json, table_of, text_of
+from livo.compare.outlook import outlook
+from livo.compare.record import ComparisonRecord
 from livo.inputs import (
     add_model_arguments,
     add_sampling_arguments,
@@ -38,17 +51,14 @@ from livo.inputs import (
     validate_negative_prompt,
     validate_prompt,
 )
-from livo.outlook import outlook
 from livo.presentation.card import Pictures, card_png
-from livo.prompt_file import FilePrompt, read_prompts
-from livo.record import ComparisonRecord
 from livo.retriever import Retriever, retrieve
 from livo.retriever.command import DENSE_HELP, principle_lines
 from livo.retriever.dense import AUTO as IF_INSTALLED
 from livo.retriever.minors import check_minors
+from livo.retriever.vocabulary import vocabulary_of
 from livo.runs import check_writable, write_whole
 from livo.types import InputError, Progress, Retrieval
-from livo.vocabulary import vocabulary_of
 
 ALL = "all"
 NOT_ASKED = ("command", "prompt", "prompts", "out", "json", "card", "dry_run", "device")

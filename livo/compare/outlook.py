@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from livo.compare import ComparisonRequest, MethodEntry, compare, plan_for
+from livo.compare.comparison import ComparisonRequest, MethodEntry, compare, plan_for
 from livo.types import Judge, Lacking, Plan, SamplingOptions
 
 if TYPE_CHECKING:

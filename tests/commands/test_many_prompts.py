@@ -11,9 +11,9 @@ import torch
 from livo.__main__ import main
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
-from livo.compare_file import Clock, Place
+from livo.commands.many_prompts import Clock, Place
+from livo.commands.prompt_file import FilePrompt
 from livo.miniature.world import load_world
-from livo.prompt_file import FilePrompt
 
 PROMPTS = """prompt,evaluation_seed
 a photo of a doctor,
@@ -32,7 +32,7 @@ def ask(tiny_folder, tmp_path, monkeypatch):
     """`ask(out, *flags)`: the exit code of a run of two images a method, judged by an untrained judge."""
     torch.manual_seed(0)
     judge = ClipJudge(open_clip.CLIP(**EVALUATOR_CONFIG), world_questions(load_world()), thresholds={})
-    monkeypatch.setattr("livo.compare_command.load_judges", lambda *_: judge)
+    monkeypatch.setattr("livo.commands.compare.load_judges", lambda *_: judge)
     (tmp_path / "prompts.csv").write_text(PROMPTS)
 
     def run(out: str, *flags: str) -> int:

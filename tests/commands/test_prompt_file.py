@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from livo.prompt_file import read_prompts
+from livo.commands.prompt_file import read_prompts
 from livo.types import InputError
 
 

@@ -6,18 +6,18 @@ import doctest
 
 import pytest
 
-import livo.vocabulary
+import livo.retriever.vocabulary
 from livo.miniature.captions import caption, random_scene
 from livo.miniature.world import load_world
+from livo.retriever.vocabulary import everything_known, load_lists, vocabulary_of, words_of_world
 from livo.ui.presets import PRESETS
-from livo.vocabulary import everything_known, load_lists, vocabulary_of, words_of_world
 
 WORLD = load_world()
 WORDS = words_of_world(WORLD)
 
 
 def test_doctests():
-    assert doctest.testmod(livo.vocabulary).failed == 0
+    assert doctest.testmod(livo.retriever.vocabulary).failed == 0
 
 
 def test_every_caption_of_the_world_is_known_as_it_is():

@@ -25,7 +25,7 @@ from livo.miniature.world import World, load_world
 from livo.principles import load_lexicon
 from livo.retriever.words import inflections, plurals
 
-PATH = Path(__file__).resolve().parents[1] / "assets" / "vocabulary.yaml"
+PATH = Path(__file__).resolve().parents[2] / "assets" / "vocabulary.yaml"
 OPENING = "a photo of"
 PEOPLE = (
     "man",

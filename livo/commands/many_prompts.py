@@ -19,11 +19,11 @@ from typing import Any
 
 from livo.classifiers.answers import BiasFigures, ToxicityFigures
 from livo.classifiers.panel import OCCUPATION, TOXICITY
+from livo.commands.prompt_file import FilePrompt
+from livo.compare.record import ComparisonRecord
 from livo.measures.bootstrap import bootstrap_mean
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, csv_text, figure, missing_intervals, rounded
-from livo.prompt_file import FilePrompt
-from livo.record import ComparisonRecord
 from livo.runs import check_writable, write_whole
 from livo.types import InputError
 

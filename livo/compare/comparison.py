@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livo.classifiers.panel import Verdicts, agree, ask, describe, measure, unanswered
+from livo.compare.record import ComparisonRecord, Cost, MethodRecord, negative_prompt_remark
 from livo.inputs import validate_prompt
 from livo.principles import find_principle
-from livo.record import ComparisonRecord, Cost, MethodRecord, negative_prompt_remark
 from livo.retriever import retrieve
 from livo.retriever.minors import check_minors
+from livo.retriever.vocabulary import Vocabulary, Words, everything_known
 from livo.types import (
     AddsToModel,
     Artefact,
@@ -38,7 +39,6 @@ from livo.types import (
     Retrieval,
     SamplingOptions,
 )
-from livo.vocabulary import Vocabulary, Words, everything_known
 
 if TYPE_CHECKING:
     from torch import Tensor

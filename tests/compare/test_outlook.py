@@ -5,10 +5,10 @@ import itertools
 import pytest
 
 from baselines.stable_diffusion import StableDiffusion
-from livo.compare import MethodEntry, compare, make_request
+from livo.compare.comparison import MethodEntry, compare, make_request
+from livo.compare.outlook import outlook, probe
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
-from livo.outlook import outlook, probe
 
 BOTH = ("bias", "toxicity")
 
@@ -55,9 +55,9 @@ def test_the_probe_takes_step_and_rest_apart(parts, options, monkeypatch):
         ticks[0] += len(request.options.seeds) * (0.1 * request.options.num_inference_steps + 0.5)
         return iter(())
 
-    monkeypatch.setattr("livo.outlook.compare", timed)
+    monkeypatch.setattr("livo.compare.outlook.compare", timed)
     request = asked(parts, options(seeds=range(6), num_inference_steps=20))
     assert probe(request, clock=lambda: ticks[0] + next(now)) == pytest.approx(6 * (20 * 0.1 + 0.5))
     slow = asked(parts, options(seeds=range(6), num_inference_steps=50))
-    monkeypatch.setattr("livo.outlook.PATIENCE", 0.1)
+    monkeypatch.setattr("livo.compare.outlook.PATIENCE", 0.1)
     assert probe(slow, clock=lambda: ticks[0]) == pytest.approx(6 * 50 * 0.6), "one step of one image, and no more"
