@@ -340,6 +340,8 @@ def compare(
                 f"{len(principles)} principles at once: {' and '.join(all_at_once) or 'no method here'} applies them "
                 f"all, every other method '{principles[0].text}' alone, if any"
             )
+        if engine.backbone.sampled_as:
+            remarks.append(engine.backbone.sampled_as)
         if options.negative_prompt:
             remarks.append(negative_prompt_remark({entries[id].title: plan for id, plan in plans.items()}))
         if unknown := request.words.unknown:

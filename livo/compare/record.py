@@ -180,7 +180,10 @@ def negative_prompt_remark(plans: Mapping[str, Plan]) -> str:
     """
     uses = {title: plan.branches["uncond"][0] for title, plan in plans.items() if "uncond" in plan.branches}
     if not uses:
-        return "the negative prompt has no effect: guidance acts above a scale of 1"
+        return (
+            "the negative prompt has no effect: no method here is guided away from anything (guidance acts above a "
+            "scale of 1, and a model that reads the scale guides itself)"
+        )
     edited = [title for title, cond in uses.items() if cond.projection != "base"]
     pushed = [title for title in uses if len(plans[title].branches) > 2]
     said = f"the negative prompt stands in place of the empty prompt for {', '.join(uses)}"

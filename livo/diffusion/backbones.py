@@ -53,7 +53,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from livo.diffusion.denoiser import NETWORKS, Denoiser, DenoiserNet
+from livo.diffusion.denoiser import NETWORKS, Denoiser, DenoiserNet, few_step_solver
 from livo.diffusion.denoisers import StableDiffusionUNet, denoiser_of
 from livo.diffusion.hub import HubError, fetch, is_hub_id
 from livo.diffusion.joint_texts import ClipsAndT5, ProjectedClip, T5AndPooledClip
@@ -94,6 +94,7 @@ FLUX: dict[str, Any] = {
 }  # fmt: skip
 KINDS = {
     "StableDiffusionPipeline": STABLE_DIFFUSION,
+    "LatentConsistencyModelPipeline": STABLE_DIFFUSION,
     "StableDiffusionXLPipeline": SECOND_CLIP | STABLE_DIFFUSION,
     "PixArtAlphaPipeline": PIXART,
     "PixArtSigmaPipeline": PIXART,
@@ -110,6 +111,8 @@ T5_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 SD3_T5_TOKENS, FLUX_T5_TOKENS, SCHNELL_T5_TOKENS = 256, 512, 256
 """Tokens that T5's texts are padded to or cut to. Schnell, which reads no guidance scale, was trained on half as many;
 its pipeline has to be told so."""
+FEW_STEPS = 4
+"""Of models that were distilled to make pictures in one to eight."""
 FLOW = FlowMatchEulerDiscreteScheduler.__name__
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SCHEDULERS: tuple[type[SchedulerMixin], ...] = (
@@ -189,6 +192,18 @@ class Backbone:
         title, denoiser = denoiser_of(self.unet).title, denoiser_of(self.unet)
         is_2 = denoiser.text_width == 1024 or self.scheduler_config.get("prediction_type") == "v_prediction"
         return STABLE_DIFFUSION_2 if title == STABLE_DIFFUSION_1 and is_2 else title
+
+    @property
+    def sampled_as(self) -> str:
+        """Of a model that was distilled for a few steps, how it is sampled unless asked otherwise; else empty."""
+        if (solver := few_step_solver(self.scheduler_config)) is None:
+            return ""
+        d, reads = self.defaults, denoiser_of(self.unet).guides_itself
+        guidance = f"a guidance scale of {d.guidance_scale:g}, which the network reads" if reads else "no guidance"
+        return (
+            f"this model was made for few steps, as its scheduler's config says: unless asked otherwise it is sampled "
+            f"in {d.num_inference_steps} steps by {solver.__name__} with {guidance}"
+        )
 
     @property
     def vae_scale(self) -> int:
@@ -325,7 +340,7 @@ def _load(name: str, device: torch.device, dtype: torch.dtype | None, vae: str |
         folder = folder.with_suffix("") if is_file else DOWNLOADED / name.partition("@")[0].replace("/", "--")
     denoiser = denoiser_of(parts["unet"])
     check_that_it_draws(source, denoiser, parts["vae"], parts["scheduler_config"])
-    defaults = DEFAULTS.get(name) or _defaults(denoiser, parts["vae"])
+    defaults = DEFAULTS.get(name) or _defaults(denoiser, parts["vae"], parts["scheduler_config"])
     backbone = Backbone(name, folder, defaults=defaults, **parts)
     _check_texts(source, backbone, denoiser)
     networks = {**backbone.text.encoders, "unet": denoiser.net, "vae": backbone.vae}
@@ -387,11 +402,16 @@ def _remedy(name: str, missing: bool = False) -> str:
     return f"copy {name} again"
 
 
-def _defaults(denoiser: Denoiser, vae: AutoencoderKL) -> Defaults:
-    """The denoiser's own size, an integer or (height, width) in latent pixels. Flux, which names none, has 128."""
+def _defaults(denoiser: Denoiser, vae: AutoencoderKL, scheduler_config: Mapping[str, Any]) -> Defaults:
+    """The denoiser's own size, an integer or (height, width) in latent pixels. Flux, which names none, has 128.
+
+    Models of a few steps were made to be sampled without guidance, unless they read its scale.
+    """
     stored = denoiser.net.config.get("sample_size", 128)
     sides = stored if isinstance(stored, (list, tuple)) else (stored, stored)
     height, width = (512 if side is None else int(side) * vae_scale(vae) for side in sides)
+    if few_step_solver(scheduler_config) is not None:
+        return Defaults(FEW_STEPS, denoiser.guidance_scale if denoiser.guides_itself else 0.0, height, width)
     return Defaults(denoiser.num_inference_steps, denoiser.guidance_scale, height, width)
 
 
@@ -443,7 +463,6 @@ def check_that_it_draws(
         ("class_embed_type", "class labels"),
         ("num_class_embeds", "class labels"),
         ("encoder_hid_dim_type", "embeddings of pictures"),
-        ("time_cond_proj_dim", "a guidance scale"),
     ):
         if config.get(key) is not None and isinstance(denoiser.net, UNet2DConditionModel):
             raise BackboneError(

@@ -10,8 +10,10 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FluxTransformer2DModel,
+    LCMScheduler,
     PixArtTransformer2DModel,
     SchedulerMixin,
     SD3Transformer2DModel,
@@ -23,6 +25,7 @@ from livo.diffusion.attention import KVGroup
 
 SOLVERS = {solver.__name__: solver for solver in (DPMSolverMultistepScheduler, EulerDiscreteScheduler)}
 """Those that newer models are stored with and that draw no noise on the way."""
+TURBO_SOLVERS = {solver.__name__: solver for solver in (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler)}
 DenoiserNet: TypeAlias = (
     UNet2DConditionModel | PixArtTransformer2DModel | SD3Transformer2DModel | FluxTransformer2DModel
 )
@@ -30,6 +33,24 @@ NETWORKS = {
     network.__name__: network
     for network in (UNet2DConditionModel, PixArtTransformer2DModel, SD3Transformer2DModel, FluxTransformer2DModel)
 }
+
+
+def few_step_solver(stored: Mapping[str, Any]) -> type[SchedulerMixin] | None:
+    """The solver of a model that was distilled to make pictures in a few steps; None of any other model.
+
+    Its scheduler's config is all that tells. Consistency models are stored with LCMScheduler. Turbo and Lightning
+    models are stored with Euler steps from the very last timestep on ("trailing"), as are models of zero terminal
+    signal-to-noise ratio, which say so (`rescale_betas_zero_snr`).
+
+    Example:
+        >>> few_step_solver({"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}).__name__
+        'EulerDiscreteScheduler'
+    """
+    name = stored.get("_class_name", "")
+    if name == LCMScheduler.__name__:
+        return LCMScheduler
+    is_turbo = stored.get("timestep_spacing") == "trailing" and not stored.get("rescale_betas_zero_snr")
+    return TURBO_SOLVERS.get(name) if is_turbo else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +119,9 @@ class Denoiser(ABC):
         return self.net.config.cross_attention_dim
 
     def solver(self, stored: Mapping[str, Any]) -> type[SchedulerMixin]:
-        """What samples unless another is asked for: the stored scheduler if in `SOLVERS`, else DPM-Solver++."""
-        return SOLVERS.get(stored.get("_class_name", ""), DPMSolverMultistepScheduler)
+        """What samples unless another is asked for: that of a few steps, the stored one if in `SOLVERS`, else
+        DPM-Solver++."""
+        return few_step_solver(stored) or SOLVERS.get(stored.get("_class_name", ""), DPMSolverMultistepScheduler)
 
     def set_timesteps(self, scheduler: SchedulerMixin, num_steps: int, latent_size: tuple[int, int]) -> list[float]:
         """Plans the steps of a run for latents of (h, w).

@@ -9,6 +9,7 @@ with every call (`JointTransformer`).
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from diffusers import (
 from torch import Tensor
 
 from livo.diffusion.attention import KVGroup
-from livo.diffusion.denoiser import Denoiser, DenoiserNet
+from livo.diffusion.denoiser import Denoiser, DenoiserNet, few_step_solver
 from livo.diffusion.joint_transformers import FluxTransformer, StableDiffusion3Transformer
 
 
@@ -56,18 +57,44 @@ class CrossAttending(Denoiser):
         """The network's own order of arguments -> (rows, C, h, w)."""
 
 
+def guidance_embedding(scales: Tensor, width: int) -> Tensor:
+    """(rows,) guidance scales -> (rows, width): sines and cosines of 1000 (scale - 1) at falling frequencies.
+
+    Source:
+        Luo et al. 2023 (arXiv 2310.04378), Sec. 4.1, as diffusers' LatentConsistencyModelPipeline has it.
+    """
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half, device=scales.device) * -(math.log(10_000.0) / (half - 1)))
+    angles = (scales.float() - 1)[:, None] * 1000.0 * frequencies
+    embedded = torch.cat([angles.sin(), angles.cos()], dim=1)
+    return torch.nn.functional.pad(embedded, (0, width % 2))
+
+
 class StableDiffusionUNet(CrossAttending):
-    """The U-Net of Stable Diffusion 1.x."""
+    """The U-Net of Stable Diffusion 1.x and 2.x, and of latent consistency models, which read the guidance scale."""
 
     title = "Stable Diffusion 1.x"
 
     @property
     def guidance_scale(self) -> float:
-        return 7.5
+        return 8.5 if self.guides_itself else 7.5
+
+    @property
+    def guides_itself(self) -> bool:
+        return self.net.config.time_cond_proj_dim is not None
 
     def solver(self, stored: Mapping[str, Any]) -> type[SchedulerMixin]:
-        """DPM-Solver++ whatever is stored: often that is a solver that wants twice the steps."""
-        return DPMSolverMultistepScheduler
+        """DPM-Solver++ but for models of a few steps: what is stored often is a solver that wants twice the steps."""
+        return few_step_solver(stored) or DPMSolverMultistepScheduler
+
+    def conditions(
+        self, rows: int, pooled: Tensor | None, size: tuple[int, int], scales: Tensor | None = None
+    ) -> dict[str, Any]:
+        if not self.guides_itself:
+            return {}
+        scales = torch.ones(rows, device=self.device) if scales is None else scales
+        embedded = guidance_embedding(scales, self.net.config.time_cond_proj_dim)
+        return {"timestep_cond": embedded.to(self.device, self.dtype)}
 
     def _predict(self, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, options: Mapping[str, Any]) -> Tensor:
         return self.net(latents, timestep, prompt_embeds, **options)[0]
@@ -105,7 +132,7 @@ class StableDiffusionXLUNet(StableDiffusionUNet):
 
     @property
     def guidance_scale(self) -> float:
-        return 5.0
+        return 8.0 if self.guides_itself else 5.0
 
     @property
     def pooled_width(self) -> int:
@@ -122,7 +149,8 @@ class StableDiffusionXLUNet(StableDiffusionUNet):
         if pooled is None:
             raise ValueError("SDXL reads a pooled embedding beside the tokens; none was given")
         time_ids = torch.tensor([*size, 0, 0, *size], dtype=pooled.dtype, device=pooled.device).expand(rows, -1)
-        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids}}
+        added = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids}}
+        return super().conditions(rows, pooled, size, scales) | added
 
 
 class PixArtTransformer(CrossAttending):

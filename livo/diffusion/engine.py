@@ -186,7 +186,8 @@ class Engine:
         """
         if type(unet) is not type(self.backbone.unet):
             raise ValueError(f"U-Net {name!r} is a {type(unet).__name__}, not a {type(self.backbone.unet).__name__}")
-        for key in ("in_channels", "out_channels", "cross_attention_dim", "joint_attention_dim", "guidance_embeds"):
+        for key in ("in_channels", "out_channels", "cross_attention_dim", "joint_attention_dim", "guidance_embeds",
+                    "time_cond_proj_dim"):  # fmt: skip
             found, wanted = unet.config.get(key), self.backbone.unet.config.get(key)
             if found != wanted:
                 raise ValueError(f"U-Net {name!r} has {key} {found}, not {wanted}")
@@ -251,7 +252,7 @@ class Engine:
             plans: by a name of the caller's choice. All have the same steps, height and width.
 
         Raises:
-            InputError: a size that the backbone cannot make.
+            InputError: a size that the backbone cannot make, or a number of steps that its solver cannot run.
             ValueError: no plan, plans that cannot run together, or a plan that names something unknown.
         """
         # A quarter: decoding is one short moment, and must not be the peak of a run over large pictures.
@@ -307,7 +308,13 @@ class Engine:
     def _scheduler(self, options: SamplingOptions) -> tuple[SchedulerMixin, list[float]]:
         """The solver, its tables on the CPU, where reading a number waits for no device; where each step starts."""
         scheduler = self.scheduler_class.from_config(dict(self.backbone.scheduler_config))
-        levels = self.denoiser.set_timesteps(scheduler, options.num_inference_steps, self._latent_size(options))
+        try:
+            levels = self.denoiser.set_timesteps(scheduler, options.num_inference_steps, self._latent_size(options))
+        except (ValueError, IndexError) as error:
+            raise InputError(
+                f"{self.scheduler_class.__name__} cannot run {options.num_inference_steps} steps of "
+                f"{self.backbone.name}: give fewer, such as {self.backbone.defaults.num_inference_steps}"
+            ) from error
         return scheduler, levels
 
     def _halved(self, calls: Sequence[Call], options: SamplingOptions) -> int:
@@ -363,6 +370,7 @@ class Engine:
         for side, pixels in (("height", first.height), ("width", first.width)):
             if pixels <= 0 or pixels % step:
                 raise InputError(f"a {side} of {pixels} pixels cannot be made: give a positive multiple of {step}")
+        self._scheduler(first)
         return first
 
     def _check_plan(self, name: str, plan: Plan) -> None:
