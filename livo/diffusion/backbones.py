@@ -65,6 +65,7 @@ from livo.diffusion.model_files import (
     hub_files,
     listing,
     not_finite,
+    other_work,
     read_json,
     staged,
 )
@@ -121,8 +122,6 @@ SCHEDULERS: tuple[type[SchedulerMixin], ...] = (
     KDPM2DiscreteScheduler, LCMScheduler, LMSDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler,
 )  # fmt: skip
 """Those that `--scheduler` takes; each is held against diffusers' pipeline."""
-MORE_CHANNELS = {9: "inpainting", 8: "editing pictures", 7: "enlarging pictures", 5: "depth maps"}
-"""What U-Nets with so many input channels were made for."""
 STABLE_DIFFUSION_1, STABLE_DIFFUSION_2 = StableDiffusionUNet.title, "Stable Diffusion 2.x"
 
 
@@ -451,11 +450,7 @@ def check_that_it_draws(
     """
     config, latent = denoiser.net.config, vae.config.latent_channels
     if denoiser.in_channels != latent:
-        made_for = MORE_CHANNELS.get(denoiser.in_channels, "something else")
-        raise BackboneError(
-            f"{source} was made for {made_for}: its U-Net reads {denoiser.in_channels} channels where the VAE gives "
-            f"{latent}; give the text-to-image model that it comes from"
-        )
+        raise BackboneError(f"{source} {other_work(denoiser.in_channels, latent)}")
     if denoiser.out_channels not in (latent, 2 * latent):
         raise BackboneError(f"{source}: its U-Net predicts {denoiser.out_channels} channels, its VAE reads {latent}; "
                             "give parts of one model")  # fmt: skip

@@ -62,6 +62,10 @@ _PARTS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 
+MORE_CHANNELS = {9: "inpainting", 8: "editing pictures", 7: "enlarging pictures", 5: "depth maps"}
+"""What U-Nets with so many input channels were made for."""
+
+
 class ModelFileError(ValueError):
     """A file or folder is no model that can be read; the message says what it is, and the way out."""
 
@@ -113,6 +117,14 @@ def kind_of_weights(keys: Collection[str]) -> str | None:
         if keys and sum(bool(re.search(pattern, key)) for key in keys) > 0.9 * len(keys):
             return what
     return None
+
+
+def other_work(in_channels: int, latent_channels: int) -> str:
+    """What a U-Net was made for that reads other channels than the VAE gives, and the way out."""
+    return (
+        f"was made for {MORE_CHANNELS.get(in_channels, 'something else')}: its U-Net reads {in_channels} channels "
+        f"where the VAE gives {latent_channels}; give the text-to-image model that it comes from"
+    )
 
 
 # --- which files -----------------------------------------------------------------------------------------------------
