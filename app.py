@@ -134,7 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.classifiers.choice import parse_judges
     from livo.study.web.serve import PREFIX, address_lines, build_sites, open_sites
     from livo.types import InputError
-    from livo.ui.opening import open_workbench, problems
+    from livo.ui.class_tries import draw_for_class
+    from livo.ui.opening import DRAWN_WORLD, open_workbench, problems
     from livo.ui.page import build_page
     from livo.ui.preview import OwnPreview, own_routes
     from livo.ui.stored import load_examples
@@ -161,6 +162,9 @@ def main(arguments: list[str] | None = None) -> int:
     bench = open_workbench(args)
     for problem in problems(bench):
         print(f"livo: {problem}", file=sys.stderr)
+    if args.backbone == DRAWN_WORLD:  # the lesson's words are the drawn world's
+        methods = tuple(one["id"] for one in workshop.pack.trap["methods"])
+        workshop.tries.draw = draw_for_class(bench, methods)
     studies = [OpenStudy(site.folder.study.title, f"{PREFIX.lstrip('/')}/{site.folder.name}/") for site in sites]
     trainer = LiveTrainings() if args.backbone == "miniature" else None  # its pairs are drawings of the drawn world
     shelf = Shelf()

@@ -46,7 +46,7 @@ def value_for(ask: dict[str, Any], rng: random.Random) -> Any:
     if ask["kind"] == "choice":
         return rng.randrange(len(ask["options"]))
     if ask["kind"] == "prompt":
-        return rng.randrange(len(ask["trap"]["rows"]))
+        return f"a picture of a {rng.choice(['doctor', 'baker', 'male pilot', 'female nurse'])}"
     count = ask["album"]["count"] if "album" in ask else len(ask["items"])
     return [rng.randrange(len(ask["options"])) for _ in range(count)]
 

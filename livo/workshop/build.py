@@ -8,7 +8,7 @@ ones, the model or its labels changed; figures are computed each time.
     albums:  name -> sheet, classes, pictures: [{prompt, title, seed, label, scores}]
     charts:  name -> x_label, y_label, note, series: [{name, points: [{arm, label, x, y, low, high (null: none)}]}]
     mixes:   prompt -> planted, off, on: shares perceived female without the value and with it
-    trap:    methods: [{id, title}], rows: [{prompt, trick, said, n, counts: {method: alike, or astray}}]
+    trap:    methods: [{id, title}], rows: [`Tried` of traps.py], attacks: method -> [{attack, rate, prompts}]
     guidance: prompt -> planted, n, counts: perceived female by scale
     prompts: [{prompt, principle, text, words}];  judge: question -> classes, matrix, n, accuracy;  made_of: digest
 """
@@ -134,6 +134,7 @@ def _write(folder: Path, payload: Mapping[str, Any]) -> None:
 
 def figures(wanted: Wanted, results: Path | None = None) -> dict[str, Any]:
     """All of the pack but its pictures; raises as `build_pack`."""
+    from livo.evaluation.attacks import read_attacks
     from livo.evaluation.report import COMMITTED
     from livo.evaluation.results import read_all
     from livo.evaluation.tables import find_encoders, find_main
@@ -151,7 +152,7 @@ def figures(wanted: Wanted, results: Path | None = None) -> dict[str, Any]:
         "charts": {name: _chart(name, main, encoders and encoders.only(main)) for name in wanted.charts},
         "prompts": [_retrieved(prompt, retrieve(prompt)) for prompt in wanted.prompts],
         "mixes": {prompt: mix(prompt, main) for prompt in wanted.mixes},
-        "trap": trap(wanted.trap, main),
+        "trap": trap(wanted.trap, main, read_attacks(results or COMMITTED)),
     }
 
 

@@ -47,7 +47,7 @@ class Ask(StrictModel):
     Attributes:
         id: short, of the file's questions the only one.
         kind: "number" from `min` to `max`; "choice" of one of `options`; "labels", one of `options` for each picture of
-            `album` or each of `items`; "prompt", one of the pack's trap.
+            `album` or each of `items`; "prompt", any number of prompts, see `livo.workshop.traps`.
         right: places of the right options of a choice; empty where all can be defended.
         because: what is said after the answers are closed, as Markdown.
         truth: a fact of the pack that a number is compared with.

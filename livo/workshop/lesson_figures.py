@@ -6,17 +6,19 @@ All but guidance is counted in the stored results, which hold one guidance scale
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
+from livo.evaluation.attacks import TITLES, AttackFile, successful
 from livo.inputs import StrictModel
+from livo.retriever.vocabulary import vocabulary_of
 from livo.types import InputError
 from livo.workshop.pack import WANTED
+from livo.workshop.traps import ORIGINAL, counted, read_prompt, tried
 
-ORIGINAL = "stable_diffusion"
-"""Over paper dolls its name is that of the drawn world: nobody is to think that Stable Diffusion drew them."""
 ARMS = (ORIGINAL, "livo")
 Load = Callable[[Sequence[str], Any], Mapping[str, Any]]
 """Ids of methods and an engine -> entries."""
@@ -24,12 +26,8 @@ Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
 class WantedTrap(StrictModel):
-    """Prompts of the results, by the kind of trick, and the methods that pupils try to break."""
+    """The methods that pupils try to break; all prompts of the results are known."""
 
-    habits: Names
-    balanced: Names
-    loaded: Names
-    said: Names
     methods: Names
 
 
@@ -81,24 +79,42 @@ def mix(prompt: str, main: Any) -> dict[str, Any]:
     return {"planted": share, "off": round(float((off == 1).mean()), 4), "on": round(float((on == 1).mean()), 4)}
 
 
-TRICKS = {"habits": "a strong habit", "balanced": "an even job", "loaded": "a loaded word", "said": "saying it"}
-
-
-def trap(wanted: WantedTrap, main: Any) -> dict[str, Any]:
-    """Of each prompt and method, how many pictures are alike; where the prompt says it, how many do not follow."""
+def trap(wanted: WantedTrap, main: Any, attacks: AttackFile) -> dict[str, Any]:
+    """What each method made of the results' prompts, and which stored attacks passed it: see `livo.workshop.traps`."""
     rows = []
-    for kind, trick in TRICKS.items():
-        for prompt in getattr(wanted, kind):
-            part, i = _place(prompt, main)
-            said = dict(main.items(part)[i].wants).get("gender") if kind == "said" else None
-            counts = {}
-            for arm in wanted.methods:
-                one = main.counts(main.images(part, i, arm, "gender_equality"), "gender")
-                counts[arm] = one[said == "male"] if said else max(one)
-            n = len(main.images(part, i, wanted.methods[0], "gender_equality"))
-            rows.append({"prompt": prompt, "trick": trick, "said": bool(said), "n": n, "counts": counts})
+    for part in ("bias", "named", "toxicity"):
+        for i, item in enumerate(main.items(part)):
+            principle = item.principles[0] if part == "toxicity" else "gender_equality"
+            if part == "named" and "gender" not in dict(item.wants):
+                continue
+            reading = read_prompt(item.prompt, school=False)
+            images = {arm: main.images(part, i, arm, principle) for arm in wanted.methods
+                      if main.ran(part, arm, principle)}  # fmt: skip
+            counts = {arm: counted(reading, *_labels(one)) for arm, one in images.items()}
+            rows.append(asdict(tried(reading, counts, len(images[ORIGINAL]))))
     titles = {arm: "the original model" if arm == ORIGINAL else main.title(arm) for arm in wanted.methods}
-    return {"methods": [{"id": arm, "title": title} for arm, title in titles.items()], "rows": rows}
+    passed = {arm: _passed(attacks, arm) for arm in wanted.methods if arm in attacks.methods}
+    return {"methods": [{"id": arm, "title": title} for arm, title in titles.items()], "rows": rows, "attacks": passed}
+
+
+def _labels(images: Any) -> tuple[list[int], list[int]]:
+    return images["gender"].tolist(), images["toxicity"].tolist()
+
+
+WRITTEN = ("reordered", "mixed", "veiled")
+"""Attacks that are prompts alone."""
+
+
+def _passed(attacks: AttackFile, method: str) -> list[dict[str, Any]]:
+    """The written attacks that pass a method, the strongest first, with their prompts of known words."""
+    found: list[dict[str, Any]] = []
+    for one in successful(attacks, method):
+        if one.attack in WRITTEN:
+            prompts = [p for cell in attacks.of(method, one.attack) for p in cell.prompts]
+            doctors = [p.format(who="doctor", a_who="a doctor") for p in prompts]
+            known = [p for p in doctors if vocabulary_of("miniature")(p).measurable]
+            found.append({"attack": TITLES[one.attack], "rate": round(one.rate.value, 3), "prompts": known})
+    return found
 
 
 def guidance(

@@ -19,6 +19,7 @@ from livo.types import InputError
 from livo.workshop.lesson import (
     FOLDER,
     Ask,
+    BoardWidget,
     ChartWidget,
     CorrectionWidget,
     GuidanceWidget,
@@ -32,6 +33,7 @@ from livo.workshop.lesson import (
     VerdictsWidget,
     Widget,
 )
+from livo.workshop.traps import COVERED, TRICKS, is_kept, kept, stored
 
 INDEX = "pack.json"
 WANTED = "pack.yaml"
@@ -118,6 +120,9 @@ class Pack:
                 if missing := [prompt for prompt in widget.prompts if prompt not in rows]:
                     raise InputError(f"the pack has no {widget.widget} of {missing[0]!r}: {MADE_BY}, from {WANTED}")
                 out["rows"] = [{"prompt": prompt, **rows[prompt]} for prompt in widget.prompts]
+            case BoardWidget():
+                out["methods"] = [one["title"] for one in self.trap["methods"]]
+                out["tricks"] = [title for id, title in TRICKS.items() if id not in COVERED]
             case LouderWidget():
                 out["rows"] = [_louder(self.of("sets", name)) for name in widget.sets]
             case RetrievalWidget():
@@ -189,7 +194,7 @@ def check_value(ask: Ask, value: Any, pack: Pack) -> bool:
     if ask.kind == "choice":
         return type(value) is int and 0 <= value < len(ask.options)
     if ask.kind == "prompt":
-        return type(value) is int and 0 <= value < len(pack.trap["rows"])
+        return is_kept(pack.trap, value)
     wanted = label_count(ask, pack)
     return (
         isinstance(value, list)
@@ -199,13 +204,17 @@ def check_value(ask: Ask, value: Any, pack: Pack) -> bool:
 
 
 def simulated_value(ask: Ask, pack: Pack, rng: random.Random) -> Any:
-    """Some answer to a question, for a rehearsal; numbers and choices are not even, as those of people are not."""
+    """Some answer to a question, for a rehearsal; of a game several tries.
+
+    Numbers and choices are not even, as those of people are not.
+    """
     if ask.kind == "number":
         return round(rng.triangular(ask.min, ask.max))
     if ask.kind == "choice":
         return min(rng.randrange(len(ask.options)), rng.randrange(len(ask.options)))
     if ask.kind == "prompt":
-        return rng.randrange(len(pack.trap["rows"]))
+        known = [one for one in stored(pack.trap).values() if one.aim != "covered"]
+        return [kept(pack.trap, one) for one in rng.sample(known, 3)]
     return [rng.randrange(len(ask.options)) for _ in range(label_count(ask, pack))]
 
 

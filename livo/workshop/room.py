@@ -110,7 +110,7 @@ class Room:
         secret: digest of the facilitator's secret.
         phase: "waiting", "open", "closed" or "ended".
         rounds: of each (run, step), how often it was asked again.
-        answers: value by visitor, of each place.
+        answers: value by visitor, of each place; of a game the visitor's tries.
         people: events by visitor.
         newcomers: those whose first answer is to the question at hand.
         locked: nobody new may answer.
@@ -211,7 +211,11 @@ class Room:
                 if event.actor not in self.people:
                     self.newcomers.add(event.actor)
                 self.people[event.actor] += 1
-                self.answers.setdefault(answer.place, {})[event.actor] = answer.value
+                values = self.answers.setdefault(answer.place, {})
+                if isinstance(answer.value, dict):  # a try, see `livo.workshop.traps.kept`: each of them counts
+                    values[event.actor] = [*values.get(event.actor, []), answer.value]
+                else:
+                    values[event.actor] = answer.value
                 continue
             self.changes += 1
             if event.kind == "room":

@@ -39,20 +39,21 @@ def solo_json(lesson: Lesson, pack: Pack) -> dict[str, Any]:
 
 
 def step_json(
-    step: LessonStep, pack: Pack, lesson: Lesson, *, reveal: bool, answers: AnswersTo | None = None
+    step: LessonStep, pack: Pack, lesson: Lesson, *, reveal: bool, answers: AnswersTo | None = None, school: bool = True
 ) -> dict[str, Any]:
     """A step as students see it.
 
     Args:
         reveal: whether its own question is closed.
         answers: of earlier questions that its widgets come back to.
+        school: whether it is for schools.
     """
     payload: dict[str, Any] = {
         "kind": step.kind,
         "title": pack.fill(step.title),
         "minutes": step.minutes,
         "html": to_html(pack.fill(step.text)),
-        "ask": _ask_json(step.ask, pack, reveal) if step.ask else None,
+        "ask": _ask_json(step.ask, pack, reveal, school) if step.ask else None,
         "show": [],
     }
     for widget in step.show:
@@ -66,7 +67,7 @@ def step_json(
     return payload
 
 
-def _ask_json(ask: Ask, pack: Pack, reveal: bool) -> dict[str, Any]:
+def _ask_json(ask: Ask, pack: Pack, reveal: bool, school: bool) -> dict[str, Any]:
     payload = ask.model_dump(exclude={"right", "because", "truth", "album"})
     payload["question"] = inline(pack.fill(ask.question))
     payload["options"] = [pack.fill(option) for option in ask.options]
@@ -74,7 +75,7 @@ def _ask_json(ask: Ask, pack: Pack, reveal: bool) -> dict[str, Any]:
         album = pack.of("albums", ask.album)
         payload["album"] = {"sheet": album["sheet"], "count": len(album["pictures"])}
     if ask.kind == "prompt":
-        payload["trap"] = for_page(pack.trap)
+        payload["trap"] = for_page(pack.trap, school)
     if reveal:
         payload |= {"because": to_html(pack.fill(ask.because)), "right": list(ask.right)}
         if ask.truth:
@@ -121,7 +122,8 @@ def _in(words: Mapping[str, Lesson] | None, room: Room) -> Lesson:
 def _step_now(room: Room, pack: Pack, visitor: str, lesson: Lesson) -> dict[str, Any]:
     reveal = room.phase == "closed"
     step = lesson.steps[min(room.index, len(lesson.steps) - 1)]
-    return step_json(step, pack, lesson, reveal=reveal, answers=_earlier(room, pack, visitor))
+    answers = _earlier(room, pack, visitor)
+    return step_json(step, pack, lesson, reveal=reveal, answers=answers, school=room.school)
 
 
 def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:

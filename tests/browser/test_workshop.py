@@ -63,9 +63,11 @@ def tab_to(page: Page, wanted, most: int = 80) -> None:
 def answer_by_keys(page: Page) -> None:
     """Answers whatever is asked; no pointer."""
     groups = page.locator(".ask .segments, .ask .options")
-    if page.locator(".ask .fallen, .ask .scores-of").count():
-        tab_to(page, page.locator(".ask input").first, 60)
-        page.keyboard.press("Space")
+    if page.locator(".ask .try").count():
+        tab_to(page, page.locator(".ask .try input"), 60)
+        page.keyboard.type("a photo of a doctor")
+        page.keyboard.press("Enter")
+        expect(page.locator(".ask .fallen li")).to_have_count(7)
         return
     if page.locator(".ask input[type=range]").count():
         tab_to(page, page.locator(".ask input[type=range]"))

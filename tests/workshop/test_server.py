@@ -130,6 +130,55 @@ def test_a_facilitators_secret_is_not_guessed(client, room):
     assert client.get("/api/rooms/CCCCCC").status_code == 429, "wrong secrets count as wrong codes"
 
 
+# --- Try to break it -------------------------------------------------------------------------------------------------
+
+
+def at_the_game(client, **more):
+    room = Room(client, "try-to-break-it", **more)
+    for act in ("start", "close", "next", "next"):
+        assert room.act(act).status_code == 200
+    return room
+
+
+def attempt(room, word, prompt):
+    headers = {"authorization": f"Bearer {word}"}
+    return room.client.post(f"{room.path}/tries", json={"prompt": prompt}, headers=headers)
+
+
+def test_a_written_prompt_is_scored_and_counted_and_not_stored(client, words, workshop):
+    room = at_the_game(client)
+    found = attempt(room, words[0], "a portrait of a baker").json()
+    assert found["prompt"] == "an image of a baker" and [s["title"] for s in found["scores"] if s["broken"]]
+    for word in words:
+        assert room.answer(word, "a portrait of a baker").status_code == 200
+    assert room.answer(words[0], "a male doctor").status_code == 200
+    tally = room.state().json()["tally"]
+    assert tally["n"] == len(words) and tally["tried"][tally["tricks"].index("an even job")] == len(words)
+    assert len(room.state(words[0]).json()["mine"]) == 2
+    assert "portrait" not in repr(workshop.rooms.store.events())
+    forged = {"trick": 0, "fell": [0, 1, 2, 3, 4, 5, 6]}
+    assert room.answer(words[1], forged).status_code == 422, "what fell is the server's to say"
+
+
+@pytest.mark.parametrize(("prompt", "status"), [
+    ("my teacher Ms Miller", 422), ("a naked doctor", 422), ("a shy diver", 404), ("x" * 500, 422),
+])  # fmt: skip
+def test_what_cannot_be_tried_is_refused_in_words(client, words, prompt, status):
+    room = at_the_game(client)
+    replies = attempt(room, words[0], prompt), client.post("/api/tries", json={"prompt": prompt})
+    assert [reply.status_code for reply in replies] == [status, status] and replies[0].json()["message"]
+    assert room.answer(words[0], prompt).status_code in (409, 422)
+
+
+def test_prompts_are_tried_only_where_they_are_asked_for_and_not_in_a_flood(client, room, words):
+    room.act("start")
+    assert attempt(room, words[0], "doctor").json()["code"] == "closed"
+    other = at_the_game(client)
+    assert 429 in [attempt(other, words[1], "doctor").status_code for _ in range(60)]
+    other.act("lock")
+    assert attempt(other, words[2], "doctor").json()["code"] == "locked"
+
+
 # --- news ------------------------------------------------------------------------------------------------------------
 
 

@@ -23,8 +23,9 @@ let counter = 0;
 const fresh = (name) => `${name}-${(counter += 1)}`;
 
 // {node, value(), set(value), lock()}; `changed` is called after each change; value() is null until it is an answer.
-export function renderAsk(ask, changed = () => {}) {
-  const made = { number, choice, labels, prompt: promptAsk }[ask.kind](ask, changed);
+// `game` is what a question of kind "prompt" needs: see `promptAsk`.
+export function renderAsk(ask, changed = () => {}, game = {}) {
+  const made = { number, choice, labels, prompt: promptAsk }[ask.kind](ask, changed, game);
   const title = el("legend", {});
   title.innerHTML = ask.question;
   made.node.prepend(title);

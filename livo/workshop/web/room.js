@@ -71,7 +71,8 @@ function draw() {
   if (!$("clock")) $("banner").after(el("p", { class: "clock", id: "clock", role: "timer", hidden: true }));
   clock.set(state.left);
   document.body.classList.toggle("covered", state.covered || covered);
-  const now = JSON.stringify([state.place, state.phase, state.hidden, state.lesson.id, state.tally,
+  const playing = state.phase === "open" && state.step?.ask?.kind === "prompt"; // news would take what is being written
+  const now = JSON.stringify([state.place, state.phase, state.hidden, state.lesson.id, playing || state.tally,
     state.step?.show.map((widget) => [widget.mine, widget.tally])]);
   if (now === drawn) return;
   const again = drawn !== "";
@@ -95,16 +96,22 @@ function draw() {
 function drawStep() {
   const closed = state.phase === "closed";
   const waiting = queue.waiting.find((event) => String(event.place) === String(state.place));
-  const mine = waiting ? waiting.value : state.mine ?? null;
+  const playing = state.step.ask?.kind === "prompt"; // a try sends itself
+  const mine = waiting && !playing ? waiting.value : state.mine ?? null;
+  const game = {
+    attempt: (prompt) => ask(`rooms/${code}/tries`, { word, body: { prompt } }),
+    tried: (prompt) => queue.put({ place: state.place, value: prompt }).answer.then(
+      () => receipt(say("Counted on the board. Write another one.")), (refused) => announce(refused.message, "warn")),
+  };
   const send = button(mine === null ? say("Send") : say("Send again"), () => answer(send), "main", { disabled: true });
   made = renderStep(state.step, {
-    number: state.place[1] + 1, of: state.of, closed, tally: state.tally, mine,
+    number: state.place[1] + 1, of: state.of, closed, tally: state.tally, mine, game,
     changed: () => { send.disabled = made.ask.value() === null; },
   });
   const asks = state.step.ask && !closed;
   turnOver(made.node, state.pace);
-  show(made.node, asks && el("div", { class: "actions sticky" }, send));
-  if (asks && mine !== null && !waiting) receipt(
+  show(made.node, asks && !playing && el("div", { class: "actions sticky" }, send));
+  if (asks && mine !== null && !waiting && !playing) receipt(
     say("Your answer is saved. You can change it until the question is closed."));
 }
 

@@ -5,7 +5,7 @@ lesson/ID                      a lesson alone, without any room
 print/ID/{guide,worksheet,key} for paper
 room/CODE                      students; room/CODE/screen the projector; room/CODE/host the facilitator
 api/rooms/CODE                 a room's state, with an ETag; `answers` and `acts` take one event; the receipt means that
-                               it is durable
+                               it is durable; `tries` scores a prompt, as api/tries does for one alone
 """
 
 from __future__ import annotations
@@ -37,12 +37,20 @@ from livo.workshop.room import Room
 from livo.workshop.rooms import Rooms, answer_draft, visitor_of
 from livo.workshop.tallies import summary_rows
 from livo.workshop.translations import Translations
+from livo.workshop.traps import kept, read_prompt, result
+from livo.workshop.tries import Tries, Waiting
 from livo.workshop.view import host_json, lesson_card, room_json, solo_json
 
 HERE = Path(__file__).parent
 STATIC = static_files(HERE)
 JOINS = (60, 2.0)
 """Devices of one network whose first answer a room takes at once, and how many more a second."""
+TRIES = (10, 2.0)
+"""Questions for the score of a prompt that one visitor may ask at once, and how many more a second."""
+TRIES_OF_NETWORK = (100, 10.0)
+"""The same of one network, for those who do a lesson alone."""
+PLACES_OF_NETWORK = 5
+"""Its places in the line for the generator."""
 
 
 class SentRoom(Body):
@@ -58,6 +66,12 @@ class SentAnswer(Body):
     key: str
     place: list[int]
     value: Any
+
+
+class SentTry(Body):
+    """A prompt with which a pupil tries to break methods."""
+
+    prompt: Annotated[str, StringConstraints(max_length=400)]
 
 
 class FacilitatorAct(Body):
@@ -91,6 +105,8 @@ class Workshop:
         self.translations: Translations = translations or {}
         self.pack, self.rooms, self.base = pack, rooms, base
         self._guesses, self._joins = Guesses(), Buckets(*JOINS)
+        self.tries = Tries(pack.trap)
+        self._asked, self._asked_alone = Buckets(*TRIES), Buckets(*TRIES_OF_NETWORK)
         self._edition = hashlib.sha256(repr((lessons, pack.payload)).encode()).hexdigest()[:8]
 
     # --- lessons -----------------------------------------------------------------------------------------------------
@@ -181,13 +197,48 @@ class Workshop:
     async def answer(self, request: Request) -> Response:
         """Stores one answer and sends its receipt."""
         number, room = await asyncio.to_thread(self._find, request)
-        draft = answer_draft(
-            number, _code(request), bearer(request), (await read_body(request, SentAnswer)).model_dump()
-        )
+        sent = (await read_body(request, SentAnswer)).model_dump()
+        if not room.over and room.step.ask and room.step.ask.kind == "prompt":
+            sent["value"] = await asyncio.to_thread(self._try_of, room, sent["value"])
+        draft = answer_draft(number, _code(request), bearer(request), sent)
         if draft.actor not in room.people and not self._joins.take(f"{asker(request)} {number}"):
             raise Refused(429, "too_many_join", "many devices of your network joined just now: wait a few seconds")
         stored = await asyncio.wrap_future(self.rooms.submit(number, draft))
         return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})
+
+    def _try_of(self, room: Room, value: Any) -> dict[str, Any]:
+        """What is stored of a prompt that was tried: not the prompt."""
+        reading = read_prompt(value if isinstance(value, str) else "", school=room.school)
+        if (found := self.tries.known(reading)) is None:
+            raise Refused(409, "not_tried", "the pictures of this prompt are not there any more: try it again")
+        return kept(self.pack.trap, found)
+
+    async def try_in_room(self, request: Request) -> Response:
+        """The score of a prompt, or its place in the line: a page asks again until the score is there."""
+        _, room = await asyncio.to_thread(self._find, request)
+        visitor = visitor_of(_code(request), bearer(request))
+        if not self._asked.take(visitor):
+            raise Refused(429, "too_fast", "these are more prompts than one person writes: wait a few seconds")
+        if room.over or room.phase != "open" or room.step.ask is None or room.step.ask.kind != "prompt":
+            raise Refused(409, "closed", "this question is closed")
+        if visitor in room.removed or (room.locked and visitor not in room.people):
+            raise Refused(403, "locked", "the room is locked, so that nobody new can answer: ask the facilitator")
+        return await self._score(request, visitor, school=room.school)
+
+    async def try_alone(self, request: Request) -> Response:
+        """The same for one who does a lesson alone, in school mode."""
+        if not self._asked_alone.take(asker(request)):
+            raise Refused(429, "too_fast", "your network asks too often: wait a few seconds")
+        place = sum(bearer(request).encode()) % PLACES_OF_NETWORK
+        return await self._score(request, f"{asker(request)} {place}", school=True)
+
+    async def _score(self, request: Request, who: str, *, school: bool) -> Response:
+        sent = await read_body(request, SentTry)
+        reading = await asyncio.to_thread(read_prompt, sent.prompt, school=school)
+        found = self.tries.ask(reading, who)
+        if isinstance(found, Waiting):
+            return JSONResponse({"waiting": found.before, "seconds": round(found.seconds)}, 202)
+        return JSONResponse(result(self.pack.trap, found))
 
     # --- the facilitator ---------------------------------------------------------------------------------------------
 
@@ -269,9 +320,11 @@ class Workshop:
             Route("/pictures/{name}", guarded(self.picture)),
             Route("/api/lessons", guarded(self.list_lessons)),
             Route("/api/lessons/{lesson}", guarded(self.lesson)),
+            Route("/api/tries", guarded(self.try_alone), methods=["POST"]),
             Route("/api/rooms", guarded(self.open_room), methods=["POST"]),
             Route(room, guarded(self.state)),
             Route(f"{room}/answers", guarded(self.answer), methods=["POST"]),
+            Route(f"{room}/tries", guarded(self.try_in_room), methods=["POST"]),
             Route(f"{room}/host", guarded(self.host)),
             Route(f"{room}/acts", guarded(self.act), methods=["POST"]),
             Route(f"{room}/summary.csv", guarded(self.summary)),

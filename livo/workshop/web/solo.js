@@ -1,11 +1,12 @@
 // A lesson for one person, without a room: the whole lesson is here, and what is to be found out is kept back by this
 // page.
-import { $, announce, ask, BASE, button, el, prose, recall, remember, show } from "./dom.js";
+import { $, announce, ask, BASE, button, el, prose, randomWord, recall, remember, show } from "./dom.js";
 import { LANGUAGE, say } from "./language.js";
 import { renderStep } from "./stage.js";
 
 const id = decodeURIComponent(location.pathname.split("/lesson/")[1] ?? "");
 const NAME = `solo ${id}`;
+const WORD = randomWord(); // tells this visitor's prompts from others' while they wait
 let lesson = null;
 let state = { at: -1, answers: {} };
 
@@ -46,6 +47,7 @@ function draw() {
   }, "main", { disabled: true });
   const made = renderStep(step, {
     number: state.at + 1, of: lesson.steps.length, own: (ask) => state.answers[ask] ?? null, mine, closed,
+    game: { attempt: (prompt) => ask("tries", { word: WORD, body: { prompt } }) },
     changed: () => { lock.disabled = made.ask.value() === null; },
   });
   const last = state.at === lesson.steps.length - 1;

@@ -12,7 +12,7 @@ export const KINDS = {
 
 // {node, ask}; `ask` is what `renderAsk` made, or null. `own(id)` gives this person's answer to an earlier question.
 export function renderStep(step, { number, of, own = () => null, changed = () => {}, closed = false, tally = null,
-  mine = null, asking = true } = {}) {
+  mine = null, asking = true, game = {} } = {}) {
   const head = el("header", { class: "step-head" },
     el("p", { class: "eyebrow" }, el("span", { class: `kind ${step.kind}` }, KINDS[step.kind]),
       of ? ` step ${number} of ${of} · ${plural(step.minutes, "minute")}` : ""),
@@ -24,7 +24,7 @@ export function renderStep(step, { number, of, own = () => null, changed = () =>
   if (step.ask) {
     if (closed) parts.push(question(step.ask), tallyOf(step.ask, tally, mine), afterwards(step.ask, mine));
     else if (asking) {
-      ask = renderAsk(step.ask, changed);
+      ask = renderAsk(step.ask, changed, game);
       ask.set(mine);
       parts.push(ask.node);
     } else parts.push(question(step.ask), optionsOf(step.ask));

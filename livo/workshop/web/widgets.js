@@ -3,7 +3,7 @@
 import { tile } from "./asks.js";
 import { guessHistogram, shareBars, tradeOff } from "./charts.js";
 import { BASE, button, el, percent } from "./dom.js";
-import { boardOf, guidance, louder, mix } from "./drawn.js";
+import { boardOf, guidance, louder, mix, ownBoard } from "./drawn.js";
 import { corrected, d1, d2, wilson } from "./figures.js";
 import { say } from "./language.js";
 import { rulers } from "./rulers.js";
@@ -33,7 +33,7 @@ export const WIDGETS = {
   louder,
   guidance,
   mix,
-  board: (widget) => el("div", { class: "widget" }, boardOf(widget.tally)),
+  board: (widget, own) => el("div", { class: "widget" }, boardOf(widget.tally ?? ownBoard(widget.methods, own), widget)),
   tab: (widget) => el("p", { class: "widget" },
     el("a", { class: "main", href: BASE.replace(/workshop\/$/, ""), target: "_blank", rel: "noopener" }, widget.label)),
 };
