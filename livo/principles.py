@@ -61,6 +61,7 @@ class Entry(BaseModel):
     classes: Words
     lexicon: Words = Field((), validate_default=True)
     unless: Words = ()
+    of_bodies: Words = ()
     exemplars: Words = ()
     shows: Words = ()
     harmless: Words = ()

@@ -1,6 +1,6 @@
 """The value retriever p(v|x): a chain that stops at the first stage that is sure, offline, and says why.
 
-    folding (folding.py) -> lexicon (lexical.py) -> exemplars by BM25 (exemplars.py) -> sentence embeddings (dense.py)
+    folding.py -> lexicon (lexical.py, things.py) -> exemplars by BM25 (exemplars.py) -> sentence embeddings (dense.py)
 
 Each stage is asked only where those before it found nothing toxic; the last wherever its package is installed.
 `reasons.py` says why a principle was not the one. `language_model.py` asks a model first and falls back to the chain;

@@ -24,6 +24,7 @@ from livo.principles import Entry, load_entries, load_lexicon
 from livo.retriever.negation import negations
 from livo.retriever.phrases import PERSON, REACH, Found, Phrases, cover, longest, overlapping, search
 from livo.retriever.spelling import MIN_LETTERS, Spelling
+from livo.retriever.things import Things
 from livo.retriever.words import Token, as_is, inflections, plurals, tokens, word_set
 from livo.types import Evidence, InputError, Principle, Retrieval
 
@@ -49,7 +50,7 @@ ENGLISH = word_set(
 """Words that join others in English, and are no common words of other languages in Latin letters."""
 PRONOUNS = frozenset({"she", "he", "who", "it", "that", "there", "everyone", "someone"})
 
-SPELT_RIGHT, ENDINGS = "spelt_right", "occupation_endings"
+SPELT_RIGHT, ENDINGS, THINGS = "spelt_right", "occupation_endings", "things"
 _COMPARED = ("er", "est", "ness", "ly")
 _ROLES = {"occupations": "an occupation", "adjectives": "describes a person", "lexicon": "a cue"}
 
@@ -79,20 +80,19 @@ class LexicalRetriever:
                     )
         self._objects = frozenset(lexicon["objects"])
         self._body = frozenset(lexicon["body"])
+        self._things = Things(lexicon.get(THINGS, ()))
         endings = "|".join(map(re.escape, lexicon.get(ENDINGS, ()))) or "(?!)"
         self._title = re.compile(rf"[^\W\d_]{{2,}}(?:{endings})s?")
         self._plain = Phrases()
         self._about_persons = Phrases()  # phrases with `<person>`, found once the persons are
         modifiers: set[str] = {"and", "very", *lexicon["adjectives"]}
         for name, words in lexicon.items():
-            forms = {"adjectives": as_is, "objects": None, "body": None, SPELT_RIGHT: None, ENDINGS: None}.get(
-                name, plurals
-            )
-            if forms:
-                self._add(words, name, -1, forms)
+            if name not in ("objects", "body", SPELT_RIGHT, ENDINGS, THINGS):
+                self._add(words, name, -1, as_is if name == "adjectives" else plurals)
         for owner, entry in enumerate(self.entries):
             self._add(entry.lexicon, "lexicon", owner, inflections)
             self._add(entry.unless, "unless", owner, plurals)
+            self._add(entry.of_bodies, "of_bodies", owner, inflections)
             self._add(entry.names, "names", owner, plurals)
             self._add(entry.persons, "persons", owner, plurals)
             self._add(entry.describes, "describes", owner, as_is)
@@ -116,9 +116,14 @@ class LexicalRetriever:
         triggers = longest(item for item in found if self._toxic(item.owner))
         own_cues = [item for item in found if not self._toxic(item.owner)]
         harmless = cover(item for item in by_role.get("unless", ()))
+        of_bodies = {(item.first, item.last, item.owner) for item in by_role.get("of_bodies", ())}
+        persons_named = [item for role in ("people", "occupations", "persons") for item in by_role.get(role, ())]
+        people = {i for item in persons_named for i in range(item.first, item.last)}
         meant, not_meant = [], []
         for item in triggers:
             phrase = overlapping(item, harmless.get(item.owner))
+            if phrase is None and (item.first, item.last, item.owner) in of_bodies:
+                phrase = self._things.spoken_of(item, words, people)
             if phrase is None:
                 meant.append(item)
             else:
@@ -193,7 +198,8 @@ class LexicalRetriever:
     def _spelling_of(self, lexicon: Mapping[str, Sequence[str]]) -> Spelling:
         """What may be misspelt: the words of toxic kinds, and the longer occupations."""
         known = {form for word in lexicon.get(SPELT_RIGHT, ()) for form in plurals(word)}
-        for phrases in (*lexicon.values(), *(e.names + e.persons + e.describes + e.unless for e in self.entries)):
+        lists = [words for name, words in lexicon.items() if name != THINGS]
+        for phrases in (*lists, *(e.names + e.persons + e.describes + e.unless for e in self.entries)):
             known.update(form for phrase in phrases for word in re.split(r"[ /]", phrase) for form in plurals(word))
         toxic = [e for e in self.entries if e.principle.risk == "toxicity"]
         terms = [term for e in toxic for term in e.lexicon if not re.search("[ /]", term) and len(term) >= MIN_LETTERS]

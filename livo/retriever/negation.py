@@ -17,13 +17,15 @@ FILLERS = word_set(
     "depict depicting include including see seen shows longer"
 )
 DETERMINERS = frozenset({"no", "without", "zero"})
+FORBIDDEN = word_set("forbidden prohibited banned")
+NOT_ALLOWED = word_set("allowed permitted tolerated")
 
 
 def negations(
     tokens: Sequence[Token], triggers: Iterable[Found], persons: Iterable[Found]
 ) -> dict[Found, tuple[int, int]]:
     """What is negated, with the tokens (first, last) that show it: "no blood", "not naked", "no blood or gore",
-    "without any people", "blood-free", "no naked people"."""
+    "without any people", "blood-free", "no naked people", "without ghosts or zombies", "nudity is forbidden"."""
     negated: dict[Found, tuple[int, int]] = {}
     triggers = list(triggers)
     kind = dict.fromkeys(triggers, "trigger") | dict.fromkeys(persons, "person")
@@ -35,6 +37,8 @@ def negations(
             negated[item] = (negator, item.last)
         elif kind[item] == "trigger" and after is not None and after.text == "free" and after.gap in ("-", "‑", "–"):
             negated[item] = (item.first, item.last + 1)
+        elif kind[item] == "trigger" and (end := _forbidden(tokens, item.last)) is not None:
+            negated[item] = (item.first, end)
         elif previous in negated:
             start = negated[previous][0]
             between = [token.text for token in tokens[previous.last : item.first]]
@@ -63,6 +67,22 @@ def _negator(tokens: Sequence[Token], first: int) -> int | None:
         word = tokens[i].text
         if word in NEGATORS or word.endswith("n't") or (word == "free" and tokens[i + 1].text in ("of", "from")):
             negator = i if negator is None else None
+        elif word in ("or", "nor") and i > 1 and tokens[i - 2].text in DETERMINERS and not tokens[i - 1].breaks:
+            return i - 2  # of "without ghosts or", whatever the ghosts are
         elif word not in FILLERS and not (word == "from" and tokens[i - 1].text == "free"):
             break
     return negator
+
+
+def _forbidden(tokens: Sequence[Token], last: int) -> int | None:
+    """The end of "is forbidden" or "not allowed" right after a phrase."""
+    after = []
+    for token in tokens[last : last + 3]:
+        if token.breaks:
+            break
+        after.append(token.text)
+    start = 1 if after and after[0] in ("is", "are", "was", "were") else 0
+    rest = after[start:]
+    if rest and rest[0] in FORBIDDEN:
+        return last + start + 1
+    return last + start + 2 if len(rest) > 1 and rest[0] == "not" and rest[1] in NOT_ALLOWED else None
