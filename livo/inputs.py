@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from livo.types import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, InputError
+from livo.types import MAX_IMAGES, MAX_PROMPT_CHARACTERS, MAX_SEED, InputError, ModelChanges
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -327,7 +327,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", choices=DEVICES, help="(cuda where there is one, else cpu)")
     add("--dtype", choices=DTYPES, help="(float16 on cuda, else float32)")
-    add("--vae", metavar="SOURCE", help="another VAE: a folder, a .safetensors file or a hub id (the backbone's)")
+    add_change_arguments(parser)
     add(
         "--value-encoder",
         metavar="SOURCE",
@@ -339,6 +339,24 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="prompts beside a value unpadded and cut to 76 tokens, as the official release does",
     )
+
+
+def add_change_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The flags of `ModelChanges`."""
+    add = parser.add_argument
+    add("--vae", metavar="SOURCE", help="another VAE: a folder, a .safetensors file or a hub id (the backbone's)")
+    add("--lora", metavar="FILE[:WEIGHT]", help="a LoRA merged into the model, for all methods (needs peft)")
+    add(
+        "--scheduler",
+        metavar="NAME",
+        help="one of diffusers', such as DDIM or EulerAncestralDiscrete (DPM-Solver++; the model's own where it was "
+        "made for few steps)",
+    )
+
+
+def model_changes(args: argparse.Namespace) -> ModelChanges:
+    """`add_change_arguments`'s flags."""
+    return ModelChanges(args.vae, args.lora, args.scheduler)
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser, seeds: str) -> None:
@@ -353,8 +371,6 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, seeds: str) -> None:
     add("--guidance", type=float, help="guidance scale; it acts above 1 (the backbone's own)")
     add("--width", type=int, help="pixels (the backbone's own)")
     add("--height", type=int, help="pixels (the backbone's own)")
-    add("--lora", metavar="FILE[:WEIGHT]", help="a LoRA merged into the model, for all methods (needs peft)")
-    add("--scheduler", metavar="NAME", help="one of diffusers', such as DDIM or EulerAncestralDiscrete (DPM-Solver++)")
     add(
         "--negative-prompt",
         default="",

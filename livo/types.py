@@ -118,6 +118,24 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True)
+class ModelChanges:
+    """What is changed about a backbone, for all methods alike.
+
+    Attributes:
+        vae: in place of the model's own: a folder, a .safetensors file or a hub id.
+        lora: `FILE[:weight]`, merged into the model.
+        scheduler: by diffusers' name, with or without its "Scheduler".
+    """
+
+    vae: str | None = None
+    lora: str | None = None
+    scheduler: str | None = None
+
+
+NO_CHANGES = ModelChanges()
+
+
+@dataclass(frozen=True)
 class Conditioning:
     """One text that the denoiser reads, and through whose cross-attention weights.
 

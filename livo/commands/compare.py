@@ -19,17 +19,7 @@ from livo.classifiers.choice import AUTO as ANY_JUDGE
 from livo.classifiers.choice import load_judges, parse_judges
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.panel import OCCUPATION, TOXICITY
-from livo.commands.many_prompts import (
-    COMPARISON,
-    Clock,
-    Place,
-    open_run,
-    prompts_csv,
-    spoken,
-    table_json,
-    table_of,
-    text_of,
-)
+from livo.commands.many_prompts import COMPARISON, Clock, Place, open_run, prompts_csv, table_json, table_of, text_of
 from livo.commands.prompt_file import FilePrompt, read_prompts
 from livo.compare.comparison import (
     ALL_THAT_APPLY,
@@ -41,12 +31,13 @@ from livo.compare.comparison import (
     make_request,
     principle_of_choice,
 )
-from livo.compare.outlook import outlook
+from livo.compare.outlook import outlook, spoken
 from livo.compare.record import ComparisonRecord
 from livo.inputs import (
     add_model_arguments,
     add_sampling_arguments,
     method_settings,
+    model_changes,
     parse_seeds,
     validate_negative_prompt,
     validate_prompt,
@@ -210,11 +201,13 @@ def dry_run(
     found = outlook(ready.requests, engine=ready.engine, methods=ready.entries, judge=ready.judge)
     if args.json:
         return _json({"dry_run": found.to_json()})
-    backbone = ready.engine.backbone
+    backbone, asked = ready.engine.backbone, ready.requests[0].options
     return "\n".join(
         [
             f"prompts      {found.prompts}",
             f"images       {found.images}",
+            f"sampler      {ready.engine.scheduler_class.__name__}, {asked.num_inference_steps} steps, guidance "
+            f"{asked.guidance_scale:g}, {asked.width} x {asked.height} pixels",
             f"U-Net rows   {found.rows:,} at the most",
             f"operations   {found.tflop:.3g} TFLOP",
             f"memory       {found.weights / 1e9:.2f} GB of weights, {found.activations / 1e9:.2f} GB a call (estimate)",
@@ -261,20 +254,15 @@ def prepare(
     if out:
         check_writable(out)
 
-    from livo.diffusion.backbones import find_scheduler, load_backbone
-    from livo.diffusion.engine import Engine
+    from livo.diffusion.engine import load_engine
     from livo.types import SamplingOptions
 
     if ids == [ALL]:
         ids = list(methods.available())
     if unknown := [id for id in ids if id not in methods.available()]:
         raise InputError(f"no method {unknown[0]!r} in baselines/; there are: {', '.join(methods.available())}")
-    scheduler = find_scheduler(args.scheduler) if args.scheduler else None
-    backbone = load_backbone(args.backbone, args.device, args.dtype, args.vae)
-    if args.lora:
-        from livo.diffusion.lora import merge_lora
-
-        merge_lora(backbone, args.lora)
+    engine = load_engine(args.backbone, args.device, args.dtype, model_changes(args))
+    backbone = engine.backbone
     defaults = backbone.defaults
     options = SamplingOptions(
         seeds,
@@ -284,7 +272,6 @@ def prepare(
         defaults.width if args.width is None else args.width,
         negative_prompt,
     )
-    engine = Engine(backbone, scheduler_class=scheduler)
     entries = methods.load_methods(ids, engine, method_settings(args))
     problems = [entry.problem for entry in entries.values() if entry.problem]
     if len(problems) == len(entries):

@@ -20,6 +20,7 @@ from typing import Any
 from livo.classifiers.answers import BiasFigures, ToxicityFigures
 from livo.classifiers.panel import OCCUPATION, TOXICITY
 from livo.commands.prompt_file import FilePrompt
+from livo.compare.outlook import spoken
 from livo.compare.record import ComparisonRecord
 from livo.measures.bootstrap import bootstrap_mean
 from livo.measures.estimates import Estimate
@@ -105,20 +106,6 @@ class Clock:
         made = self.done - self.before + step / num_steps
         left = (self.clock() - self.started) / made * (self.total - self.before - made)
         return f"prompt {self.done + 1} of {self.total}: step {step} of {num_steps}, about {spoken(left)} left"
-
-
-def spoken(seconds: float) -> str:
-    """Seconds as people say them.
-
-    Example:
-        >>> spoken(4.2), spoken(89), spoken(200), spoken(5 * 3600)
-        ('5 s', '89 s', '4 min', '5 h 0 min')
-    """
-    whole = -int(-seconds // 1)
-    if whole < 90:
-        return f"{whole} s"
-    minutes = -(-whole // 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 # --- the tables ------------------------------------------------------------------------------------------------------

@@ -25,14 +25,14 @@ from diffusers import SchedulerMixin
 from torch import Generator, Tensor
 
 from livo.diffusion.attention import KVGroup, check_projection, cross_attention_layers, install, project_texts
-from livo.diffusion.backbones import Backbone
+from livo.diffusion.backbones import Backbone, find_scheduler, load_backbone
 from livo.diffusion.batch import Batch, Call, collect, equal_starts, lay_out, pooled_of, still_equal, usual_budget
 from livo.diffusion.denoiser import Denoiser, DenoiserNet
 from livo.diffusion.denoisers import CrossAttending, denoiser_of
 from livo.diffusion.flops import row_flop
 from livo.diffusion.latents import Arriving, decode, initial_noise, latent_rgb, preview
 from livo.diffusion.solver_steps import predict, solver_step
-from livo.types import Conditioning, InputError, Plan, Progress, SamplingOptions, Step
+from livo.types import NO_CHANGES, Conditioning, InputError, ModelChanges, Plan, Progress, SamplingOptions, Step
 
 logger = logging.getLogger(__name__)
 
@@ -226,6 +226,18 @@ class Engine:
         conditions = denoiser.conditions(len(texts), pooled_of(texts, denoiser), (height, width))
         return denoiser(latents, timesteps, conditions, text_kv=(KVGroup(slice(0, len(texts)), layers),))
 
+    def check_options(self, options: SamplingOptions) -> None:
+        """Whether the backbone can make pictures of this size in so many steps.
+
+        Raises:
+            InputError: it cannot.
+        """
+        step = self.backbone.vae_scale * self.denoiser.patch
+        for side, pixels in (("height", options.height), ("width", options.width)):
+            if pixels <= 0 or pixels % step:
+                raise InputError(f"a {side} of {pixels} pixels cannot be made: give a positive multiple of {step}")
+        self._scheduler(options)
+
     def row_flop(self, options: SamplingOptions) -> int:
         """Floating point operations of one denoiser row at these options' size, under the longest text."""
         return row_flop(self.backbone.unet, *self._latent_size(options), self.backbone.text.max_length)
@@ -366,11 +378,7 @@ class Engine:
             if _strength(plan) != _strength(next(iter(plans.values()))):
                 raise ValueError(f"plans of one run start alike: {name!r} has another strength, or none")
             self._check_plan(name, plan)
-        step = self.backbone.vae_scale * self.denoiser.patch
-        for side, pixels in (("height", first.height), ("width", first.width)):
-            if pixels <= 0 or pixels % step:
-                raise InputError(f"a {side} of {pixels} pixels cannot be made: give a positive multiple of {step}")
-        self._scheduler(first)
+        self.check_options(first)
         return first
 
     def _check_plan(self, name: str, plan: Plan) -> None:
@@ -424,6 +432,33 @@ def _skipped(plans: Mapping[str, Plan], num_steps: int) -> int:
     """First steps that a run leaves out, because its plans start from pictures."""
     strength = _strength(next(iter(plans.values())))
     return 0 if strength is None else num_steps - int(num_steps * strength)
+
+
+def load_engine(
+    name: str = "miniature",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    changes: ModelChanges = NO_CHANGES,
+    memory_budget: int | None = None,
+) -> Engine:
+    """The engine over a backbone, as a person chose it.
+
+    Args:
+        name, device, dtype: as in `load_backbone`.
+        changes: a LoRA among them is merged into the backbone, for all methods alike.
+        memory_budget: as in `Engine`.
+
+    Raises:
+        BackboneError: something does not load, or there is no such scheduler.
+        InputError: the scheduler cannot sample this backbone.
+    """
+    scheduler_class = find_scheduler(changes.scheduler) if changes.scheduler else None
+    backbone = load_backbone(name, device, dtype, changes.vae)
+    if changes.lora:
+        from livo.diffusion.lora import merge_lora  # with diffusers' pipeline, which few runs need
+
+        merge_lora(backbone, changes.lora)
+    return Engine(backbone, memory_budget, scheduler_class)
 
 
 def finished(last: Progress) -> dict[str, Tensor]:

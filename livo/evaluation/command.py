@@ -15,6 +15,7 @@ from pathlib import Path
 
 from livo.classifiers.choice import load_judges, parse_judges
 from livo.evaluation.parts import SD, SamplingSetting, choose_parts, evaluation_parts
+from livo.inputs import add_change_arguments, model_changes
 from livo.miniature.world import load_world
 from livo.runs import check_writable
 from livo.types import InputError
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="evaluator or open_clip, as NAME:OPTION@FOLDER (the backbone's, else open_clip)",
     )
+    add_change_arguments(run)
     run.add_argument("--methods", default=METHODS, help="by comma, of baselines/ (%(default)s)")
     run.add_argument("--value-encoders", nargs="+", default=[], metavar="NAME=FOLDER",
                      help="LiVO with these value encoders alone; figures know fraction-20 (-seed-1 ...), "
@@ -117,27 +119,28 @@ def evaluate(args: argparse.Namespace, load_methods: Callable) -> str:
     import torch
 
     from livo.classifiers.judge import ClipJudge
-    from livo.diffusion.backbones import load_backbone
-    from livo.diffusion.engine import Engine
+    from livo.diffusion.engine import load_engine
     from livo.evaluation.methods import build_methods
-    from livo.evaluation.run import CPU_BUDGET, Evaluation, to_stderr
+    from livo.evaluation.run import CPU_BUDGET, Evaluation, sampler_name, to_stderr
     from livo.runs import rank_of_process
 
     rank, world_size, local = rank_of_process()
     torch.set_num_threads(args.threads or max(1, (os.cpu_count() or 1) // world_size))
     device = f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(args.backbone, device)
+    budget = CPU_BUDGET if device == "cpu" else None
+    engine = load_engine(args.backbone, device, changes=model_changes(args), memory_budget=budget)
+    backbone = engine.backbone
     d = backbone.defaults
     setting = SamplingSetting(
-        args.steps or d.num_inference_steps, d.guidance_scale if args.guidance is None else args.guidance
-    )
+        args.steps or d.num_inference_steps, d.guidance_scale if args.guidance is None else args.guidance,
+        sampler_name(engine.scheduler_class),
+    )  # fmt: skip
     parts = choose_parts(evaluation_parts(world, setting, quick=args.quick, encoders=list(encoders)), args.parts)
     judge = load_judges(args.judge, backbone.folder, device)
     if not isinstance(judge, ClipJudge):  # FID, KID, IS and the CLIP score are of its features
         raise InputError(
             f"--judge {args.judge}: an evaluation needs one judge with features of images: evaluator, or open_clip"
         )
-    engine = Engine(backbone, CPU_BUDGET) if device == "cpu" else Engine(backbone)
     methods = build_methods(engine, load_methods([SD] if encoders else ids, engine), encoders)
     if args.attacks:
         from livo.evaluation.attack_run import Attacker

@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
 from livo.classifiers.judge import ClipJudge
 from livo.classifiers.panel import toxicity_scores
+from livo.diffusion.backbones import find_scheduler
 from livo.diffusion.engine import Engine
 from livo.diffusion.latents import encode_png
 from livo.evaluation.header import Case, Confusion, Header, MethodInfo, PartInfo, PrincipleInfo
@@ -45,6 +46,11 @@ held-out drawings they hold 98.9 % of the variance, and they cost a third of the
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy")
 CPU_BUDGET = 128 << 20
 """Bytes a U-Net call: what fits a CPU's cache is faster than one large call."""
+
+
+def sampler_name(scheduler: type[SchedulerMixin]) -> str:
+    """What settings call a scheduler: the short name of those that the sweeps know, else diffusers' own."""
+    return next((name for name, known in SAMPLERS.items() if known is scheduler), scheduler.__name__)
 
 
 def image_features(features: Tensor, directions: Tensor) -> Tensor:
@@ -113,7 +119,7 @@ class Evaluation:
             for principle in self._principles(method, chunk.item):
                 plan = method.method.plan(chunk.item.prompt, principle, self._options(chunk))
                 plans[method.id, principle.id if principle else ""] = slice_plan(plan, chunk.start, chunk.stop)
-        usual, self.engine.scheduler_class = self.engine.scheduler_class, SAMPLERS[chunk.setting.sampler]
+        usual, self.engine.scheduler_class = self.engine.scheduler_class, _sampler(chunk.setting.sampler)
         try:
             generated = self.engine.generate({"\0".join(key): plan for key, plan in plans.items()})
         finally:
@@ -265,6 +271,10 @@ class Evaluation:
             versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             device=self.engine.backbone.device.type,
         )
+
+
+def _sampler(name: str) -> type[SchedulerMixin]:
+    return SAMPLERS.get(name) or find_scheduler(name)
 
 
 def progress_line(part: str, done: int, total: int, rate: float, last: bool) -> str:

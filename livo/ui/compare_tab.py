@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from baselines import SHOWN_FIRST
 from livo.compare.comparison import ALL_THAT_APPLY, AUTO, NONE, Comparison, ComparisonRequest, MethodEntry, make_request
+from livo.compare.outlook import spoken
 from livo.inputs import validate_prompt
 from livo.principles import load_principles
 from livo.types import InputError, SamplingOptions
@@ -26,7 +27,7 @@ from livo.ui.comparison_view import card_html, comparison_html, example_html, fi
 from livo.ui.permalink import link_to, open_link
 from livo.ui.presets import PRESETS, presets_html
 from livo.ui.recipe import Recipe, decode, link_html
-from livo.ui.serving import Notice, serve
+from livo.ui.serving import LONG, Notice, serve
 from livo.ui.stored import SEEDS, Example
 from livo.ui.take_along import Shelf, kept_comparison, kept_example
 from livo.ui.templates import render
@@ -65,6 +66,8 @@ class Form:
     images: float | None = 8
     steps: float = 12
     guidance: float = 2.0
+    width: float | None = None
+    height: float | None = None
     guess: str | None = ""
 
 
@@ -132,7 +135,9 @@ def sampling_options(bench: Workbench, form: Form) -> SamplingOptions:
         raise InputError(f"{given} is no number of images that can be made: give 1 to {MOST_IMAGES} images a method")
     seeds = tuple(range(int(seed), int(seed) + int(images)))
     d = bench.defaults
-    return SamplingOptions(seeds, int(form.steps), float(form.guidance), d.height, d.width)
+    height = d.height if form.height is None else int(form.height)
+    width = d.width if form.width is None else int(form.width)
+    return SamplingOptions(seeds, int(form.steps), float(form.guidance), height, width)
 
 
 def _compare(
@@ -144,15 +149,13 @@ def _compare(
     card = card_html(request)
     total = f"{len(request.options.seeds)} image{'s' * (len(request.options.seeds) > 1)} a method"
     shown = 0.0
+    begin = status_line(f"Starting, {total}", share=0), running_html(request, bench.entries, None, veiled=veiled)
     with closing(serve(bench, request, who)) as work:
-        yield (
-            card,
-            status_line(f"Starting, {total}", share=0),
-            running_html(request, bench.entries, None, veiled=veiled),
-        )
+        yield card, *begin
         for item in work:
             if isinstance(item, Notice):
                 card = message(item.text, "note") + card
+                yield card, *begin
             elif isinstance(item, Comparison):
                 record = item.record()
                 remarks = [text for text in record.remarks if text != request.found.note and request.words.measurable]
@@ -163,7 +166,10 @@ def _compare(
                 yield card + notes + _judge_note(bench), finished_status(record), rows
             elif (now := time.monotonic()) - shown >= REPORT_EVERY:
                 shown = now
-                line = status_line(f"Step {item.step} of {item.num_steps}, {total}", share=item.step / item.num_steps)
+                left = item.seconds / item.step * (item.num_steps - item.step)
+                soon = f", about {spoken(left)} left" if left > LONG else ""
+                step = f"Step {item.step} of {item.num_steps}, {total}{soon}"
+                line = status_line(step, share=item.step / item.num_steps)
                 yield card, line, running_html(request, bench.entries, item, veiled=veiled)
 
 
@@ -221,6 +227,10 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
             count = gr.Number(8, label="Images a method", precision=0, min_width=110, elem_id="count")
             steps = gr.Number(d.num_inference_steps, label="Steps", precision=0, min_width=110, elem_id="steps")
             guidance = gr.Number(d.guidance_scale, label="Guidance scale", step=0.1, min_width=110, elem_id="guidance")
+            width, height = (
+                gr.Number(side, label=label, precision=0, min_width=110, elem_id=label.lower(), visible=bench.any_size)
+                for side, label in ((d.width, "Width"), (d.height, "Height"))
+            )
         ticked = ",".join(id for id in bench.entries if id in SHOWN_FIRST)
         methods = own_input(ticked, methods_html(bench), TICKS_JS, "methods")
         guess = own_input("", render("guess_switch.html"), SWITCH_JS, "guess")
@@ -230,7 +240,7 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
         link_html("", names.get(prompt_text, "")), elem_id="link", padding=False, apply_default_css=False
     )
     shown = [card_box, status_box, rows_box]
-    asked = [prompt, choice, methods, seed, count, steps, guidance, guess]
+    asked = [prompt, choice, methods, seed, count, steps, guidance, width, height, guess]
 
     def on_compare(*given: Any, request: gr.Request) -> Iterator[tuple[object, ...]]:
         form = Form(*given)
@@ -242,19 +252,20 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
 
     # Gradio counts parameters by name, so *given will not do.
     def on_click(
-        prompt: Any, choice: Any, methods: Any, seed: Any, count: Any, steps: Any, guidance: Any, guess: Any,
-        request: gr.Request,
+        prompt: Any, choice: Any, methods: Any, seed: Any, count: Any, steps: Any, guidance: Any, width: Any,
+        height: Any, guess: Any, request: gr.Request,
     ) -> Iterator[tuple[object, ...]]:  # fmt: skip
-        given = (prompt, choice, methods, seed, count, steps, guidance, guess)
+        given = (prompt, choice, methods, seed, count, steps, guidance, width, height, guess)
         yield from on_compare(*given, request=request)
 
     def on_preset(
-        choice: Any, methods: Any, seed: Any, count: Any, steps: Any, guidance: Any, guess: Any,
-        request: gr.Request, event: gr.EventData,
+        choice: Any, methods: Any, seed: Any, count: Any, steps: Any, guidance: Any, width: Any, height: Any,
+        guess: Any, request: gr.Request, event: gr.EventData,
     ) -> Iterator[tuple[object, ...]]:  # fmt: skip
         text = str(getattr(event, "prompt", ""))[:1_000]
-        form = Form(text, choice, methods, seed, count, steps, guidance, guess)
-        start = Form("", AUTO, ticked, 0, len(SEEDS), d.num_inference_steps, d.guidance_scale, "")
+        form = Form(text, choice, methods, seed, count, steps, guidance, width, height, guess)
+        usual = d.num_inference_steps, d.guidance_scale, d.width, d.height
+        start = Form("", AUTO, ticked, 0, len(SEEDS), *usual, "")
         if text in stored and replace(form, prompt="") == start:
             yield (text, *views[text], link_html("", names[text]))
             return
@@ -307,7 +318,7 @@ def show_again(
             return stay
         if recipe is None and kept is None:
             return stay
-        form = fill(recipe) if recipe else [kept.record.prompt if kept else "", *[gr.skip()] * 6]
+        form = fill(recipe) if recipe else [kept.record.prompt if kept else "", *[gr.skip()] * 8]
         if kept and kept.seen:
             return [*form, *kept.seen, link_html(kept.link, name)]
         hint = "the pictures of your last comparison are no longer kept: press Compare to make them again"
@@ -353,7 +364,9 @@ def filled_form(bench: Workbench, recipe: Recipe) -> list[Any]:
     """What a link asks for, in the form's components; those of our own are drawn anew."""
     choice = gr.update(value=recipe.principle, html_template=principle_select_html(recipe.principle))
     methods = gr.update(value=",".join(recipe.methods), html_template=methods_html(bench, recipe.methods))
-    return [recipe.prompt, choice, methods, recipe.seed, recipe.images, recipe.steps, recipe.guidance]
+    d, sized = bench.defaults, bench.any_size
+    size = [(sized and given) or own for given, own in ((recipe.width, d.width), (recipe.height, d.height))]
+    return [recipe.prompt, choice, methods, recipe.seed, recipe.images, recipe.steps, recipe.guidance, *size]
 
 
 def principle_select_html(chosen: str = AUTO) -> Markup:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from livo.inputs import add_model_arguments, method_settings
+from livo.inputs import add_model_arguments, method_settings, model_changes
 from livo.ui.zero_gpu import prepare
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
     from livo.ui.access import STAND_INS, Access
     from livo.ui.workbench import load_workbench
 
-    bench = load_workbench(args.backbone, args.device, args.dtype, method_settings(args), args.judge, args.vae)
+    bench = load_workbench(
+        args.backbone, args.device, args.dtype, method_settings(args), args.judge, model_changes(args)
+    )
     access = Access(args.public, args.allow_toxic_prompts)
     drawn_access = replace(access, stand_ins=STAND_INS)
     if args.backbone == DRAWN_WORLD:

@@ -36,6 +36,10 @@ class Asked(Protocol):
     def steps(self) -> float: ...
     @property
     def guidance(self) -> float: ...
+    @property
+    def width(self) -> float | None: ...
+    @property
+    def height(self) -> float | None: ...
 
 
 def link_to(bench: Workbench, form: Asked, request: gr.Request | None) -> str:
@@ -45,8 +49,9 @@ def link_to(bench: Workbench, form: Asked, request: gr.Request | None) -> str:
     ids = tuple(id for id in (form.methods or "").split(",") if id)
     prompt, choice, model = (form.prompt or "").strip(), form.choice or "auto", bench.engine.backbone.name
     numbers = int(form.seed), int(form.images), int(form.steps), float(form.guidance)
+    size = [None if side is None else int(side) for side in (form.width, form.height)]
     try:
-        recipe = Recipe(prompt, choice, ids, *numbers, model)
+        recipe = Recipe(prompt, choice, ids, *numbers, model, *size)
         decode(recipe.encode(), list(bench.entries), 1_000)
     except (InputError, TypeError, ValueError):
         return ""

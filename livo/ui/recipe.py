@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from types import NoneType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -35,6 +36,7 @@ class Recipe:
         principle: "auto", "none", a principle's id, or whatever else the page's choice offers.
         methods: ids.
         backbone: the model's name, for the reader: a page shows recipes of other models with a remark.
+        width, height: in pixels; None, also in links of before there was a choice, is the model's own.
     """
 
     prompt: str
@@ -45,6 +47,8 @@ class Recipe:
     steps: int
     guidance: float
     backbone: str
+    width: int | None = None
+    height: int | None = None
 
     def encode(self) -> str:
         """Letters, digits, "-" and "_" only."""
@@ -67,6 +71,7 @@ def decode(text: str, known_methods: Sequence[str], most_images: int) -> Recipe:
             zlib.decompressobj(),
         )
         payload = json.loads(reader.decompress(packed, 8 * MOST_CHARACTERS))  # no more, however much a stranger packed
+        payload = {"width": None, "height": None} | payload
         if not reader.eof or payload.keys() != {field.name for field in fields(Recipe)}:
             raise broken
         recipe = Recipe(**{**payload, "methods": tuple(payload["methods"])})
@@ -79,7 +84,7 @@ def decode(text: str, known_methods: Sequence[str], most_images: int) -> Recipe:
 def _check(recipe: Recipe, known_methods: Sequence[str], most_images: int) -> None:
     wanted: dict[str, Any] = {
         "prompt": str, "principle": str, "seed": int, "images": int, "steps": int, "guidance": (int, float),
-        "backbone": str,
+        "backbone": str, "width": (int, NoneType), "height": (int, NoneType),
     }  # fmt: skip
     for name, kind in wanted.items():
         if not isinstance(value := getattr(recipe, name), kind) or isinstance(value, bool):
@@ -92,7 +97,8 @@ def _check(recipe: Recipe, known_methods: Sequence[str], most_images: int) -> No
         raise InputError(f"this link asks for {recipe.images} images; this page makes 1 to {most_images}")
     validate_prompt(recipe.prompt)
     principle_of_choice(recipe.principle)
-    SamplingOptions(tuple(range(recipe.seed, recipe.seed + recipe.images)), recipe.steps, float(recipe.guidance), 8, 8)
+    seeds, size = tuple(range(recipe.seed, recipe.seed + recipe.images)), (recipe.height or 8, recipe.width or 8)
+    SamplingOptions(seeds, recipe.steps, float(recipe.guidance), *size)
 
 
 def address(recipe: Recipe, base: str, environment: Mapping[str, str] = os.environ) -> str:

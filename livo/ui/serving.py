@@ -12,6 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from livo.compare.comparison import Comparison, ComparisonRequest, compare
+from livo.compare.outlook import spoken, work
+from livo.diffusion.backbones import Defaults
 from livo.types import InputError, Progress
 from livo.ui.workbench import Generate, Workbench
 from livo.ui.zero_gpu import explain, lend, seconds_needed
@@ -22,6 +24,14 @@ MOST_STEPS_BESIDE_OTHERS = 1_200
 """The same while other addresses ask too: they wait for one that is at work."""
 MOST_STEPS_AT_HOME = 50_000
 """The same where no stranger asks."""
+
+LONG = 30.0
+"""Seconds of a comparison that are said beforehand."""
+SURELY_SHORT = 0.3
+"""TFLOP that take less on any machine, and are not worth a look ahead."""
+
+ROWS_AN_IMAGE = 4
+"""Of a method, at a step, at the most."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +69,7 @@ def on_a_lent_gpu(bench: Workbench) -> Generate:
 def serve(
     bench: Workbench, request: ComparisonRequest, who: str = ""
 ) -> Generator[Notice | Progress | Comparison, None, None]:
-    """One visitor's comparison, while no other is made.
+    """One visitor's comparison, while no other is made. Where it takes more than half a minute, that is said first.
 
     Where a GPU fails before anything was drawn and there is a drawn world to fall back on, that answers, after a
     notice.
@@ -73,39 +83,71 @@ def serve(
             else can answer.
     """
     bench.access.check(request)
-    check_size(request, MOST_STEPS if bench.access.public else MOST_STEPS_AT_HOME)
+    check_size(request, MOST_STEPS if bench.access.public else MOST_STEPS_AT_HOME, bench.defaults)
     if not bench.access.public:
         return bench.turn.hold(_serve(bench, request))
     if bench.turn.shares.check(who):
-        check_size(request, MOST_STEPS_BESIDE_OTHERS, " while others are here too")
+        check_size(request, MOST_STEPS_BESIDE_OTHERS, bench.defaults, " while others are here too")
     return bench.turn.hold(_serve(bench, request), who)
 
 
-def check_size(request: ComparisonRequest, most: int, when: str = "") -> None:
+def check_size(request: ComparisonRequest, most: int, usual: Defaults, when: str = "") -> None:
     """Whether a request is one that a page of this server makes.
 
     Args:
-        most: methods x pictures x solver steps.
+        most: methods x pictures x solver steps, at the model's own size.
+        usual: that size; larger pictures count for as many as they hold of it.
         when: in which case that is so.
 
     Raises:
         InputError: it asks for more.
     """
-    methods, images, steps = len(request.methods), len(request.options.seeds), request.options.num_inference_steps
-    if methods * images * steps > most:
+    options = request.options
+    methods, images, steps = len(request.methods), len(options.seeds), options.num_inference_steps
+    larger = max(1.0, options.height * options.width / (usual.height * usual.width))
+    asked = round(methods * images * steps * larger)
+    if asked > most:
+        size = f" x {larger:.3g} times the usual size" if larger > 1 else ""
         raise InputError(
-            f"{methods} methods x {images} images x {steps} steps are {methods * images * steps:,}; one request may be "
+            f"{methods} methods x {images} images x {steps} steps{size} are {asked:,}; one request may be "
             f"{most:,}{when}: ask for fewer"
         )
+
+
+def look_ahead(bench: Workbench, request: ComparisonRequest) -> str:
+    """What a comparison on this machine would take, where that is more than half a minute; else empty.
+
+    Raises:
+        InputError: the options cannot be used.
+    """
+    if bench.engine is None or bench.generate is not None:  # a lent GPU says itself how much of it is left
+        return ""
+    options = request.options
+    bench.engine.check_options(options)
+    most = len(request.methods) * len(options.seeds) * options.num_inference_steps * ROWS_AN_IMAGE
+    if most * bench.engine.row_flop(options) / 1e12 < SURELY_SHORT:
+        return ""
+    ahead = work([request], bench.engine, bench.entries)
+    if (seconds := bench.pace.seconds(bench.engine, ahead.tflop)) < LONG:
+        return ""
+    return (
+        f"this takes about {spoken(seconds)} on this machine's {bench.engine.backbone.device.type}: {ahead.images} "
+        f"images, {ahead.rows:,} denoiser rows, {ahead.tflop:.3g} TFLOP, {ahead.weights / 1e9:.2f} GB of weights and "
+        f"{ahead.activations / 1e9:.2f} GB a call (estimates); Stop ends it"
+    )
 
 
 def _serve(bench: Workbench, request: ComparisonRequest) -> Iterator[Notice | Progress | Comparison]:
     generate = bench.generate or on_this_machine(bench)
     begun = False
     try:
+        if ahead := look_ahead(bench, request):
+            yield Notice(ahead)
         with closing(generate(request)) as work:
             for item in work:
                 begun = True
+                if isinstance(item, Progress) and item.images is not None and bench.engine is not None:
+                    bench.pace.learn(item.rows * bench.engine.row_flop(request.options) / 1e12, item.seconds)
                 yield bench.access.gate(item) if isinstance(item, Comparison) else item
         return
     except InputError:

@@ -12,11 +12,12 @@ from typing import Any
 from baselines import available, load_methods
 from livo.classifiers.choice import load_judges
 from livo.compare.comparison import Comparison, ComparisonRequest, MethodEntry
-from livo.diffusion.backbones import DEFAULTS, BackboneError, Defaults, load_backbone
-from livo.diffusion.engine import Engine
+from livo.compare.outlook import Pace
+from livo.diffusion.backbones import DEFAULTS, BackboneError, Defaults
+from livo.diffusion.engine import Engine, load_engine
 from livo.miniature.world import load_world
 from livo.retriever.vocabulary import Vocabulary, everything_known, vocabulary_of
-from livo.types import Judge, Progress
+from livo.types import NO_CHANGES, InputError, Judge, ModelChanges, Progress
 from livo.ui.access import Access
 from livo.ui.turn import Turn
 
@@ -38,6 +39,8 @@ class Workbench:
         fallback: what answers where a GPU fails.
         turn: held by the comparison that is being made.
         notice: what visitors should know from the start.
+        pace: how fast this machine has been.
+        any_size: pictures of other sizes are of use; the drawn world has one.
     """
 
     engine: Engine | None
@@ -53,6 +56,8 @@ class Workbench:
     fallback: Workbench | None = None
     notice: str = ""
     turn: Turn = field(default_factory=Turn)
+    pace: Pace = field(default_factory=Pace)
+    any_size: bool = False
 
     @property
     def reads(self) -> Callable[[str], str]:
@@ -66,21 +71,21 @@ def load_workbench(
     dtype: str | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     judge: str = "auto",
-    vae: str | None = None,
+    changes: ModelChanges = NO_CHANGES,
 ) -> Workbench:
     """Loads whatever loads of a backbone, every method of `baselines/`, and the judge.
 
     Args:
-        name, device, dtype, vae: as in `load_backbone`.
+        name, device, dtype, changes: as in `load_engine`.
         settings: of the methods, as in `load_methods`.
         judge: as in `load_judges`.
     """
     defaults = DEFAULTS.get(name, DEFAULTS["miniature"])
     try:
-        backbone = load_backbone(name, device, dtype, vae)
-    except BackboneError as error:
+        engine = load_engine(name, device, dtype, changes)
+    except (BackboneError, InputError) as error:
         return Workbench(None, {}, defaults, problem=str(error))
-    engine = Engine(backbone)
+    backbone = engine.backbone
     entries = load_methods(available(), engine, settings)
     chosen, judge_problem = None, ""
     try:
@@ -89,5 +94,6 @@ def load_workbench(
         judge_problem = f"there are images, and no figures: {error}"
     swatches = load_world().tones if name == "miniature" else {}
     return Workbench(
-        engine, entries, backbone.defaults, chosen, "", judge_problem, vocabulary_of(backbone.name), swatches
-    )
+        engine, entries, backbone.defaults, chosen, "", judge_problem, vocabulary_of(backbone.name), swatches,
+        any_size=name != "miniature",
+    )  # fmt: skip

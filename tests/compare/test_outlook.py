@@ -6,9 +6,10 @@ import pytest
 
 from baselines.stable_diffusion import StableDiffusion
 from livo.compare.comparison import MethodEntry, compare, make_request
-from livo.compare.outlook import outlook, probe
+from livo.compare.outlook import Pace, outlook, probe
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder
+from livo.types import SamplingOptions
 
 BOTH = ("bias", "toxicity")
 
@@ -61,3 +62,20 @@ def test_the_probe_takes_step_and_rest_apart(parts, options, monkeypatch):
     slow = asked(parts, options(seeds=range(6), num_inference_steps=50))
     monkeypatch.setattr("livo.compare.outlook.PATIENCE", 0.1)
     assert probe(slow, clock=lambda: ticks[0]) == pytest.approx(6 * 50 * 0.6), "one step of one image, and no more"
+
+
+@pytest.mark.parametrize(("taken", "sides"), [(0.5, [16]), (0.01, [16, 16, 8])])
+def test_the_pace_is_that_of_one_row_or_of_the_last_run(engine, monkeypatch, taken, sides):
+    """A slow device is asked once, a fast one again with a row of the model's own size."""
+    now, asked = [0.0], []
+
+    def sample(plans):
+        asked.append(plans[""].options.height // engine.backbone.vae_scale)
+        now[0] += taken
+
+    monkeypatch.setattr(engine, "sample", sample)
+    pace = Pace(clock=lambda: now[0])
+    tflop = engine.row_flop(SamplingOptions((0,), 1, 0.0, 2 * sides[-1], 2 * sides[-1])) / 1e12
+    assert pace.seconds(engine, 3 * tflop) == pytest.approx(3 * taken) and asked == sides
+    pace.learn(2.0, 8.0)
+    assert pace.seconds(engine, 3.0) == 12.0 and asked == sides

@@ -5,6 +5,7 @@ import sys
 import types
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 import torch
 
@@ -16,11 +17,12 @@ from livo.inputs import validate_prompt
 from livo.miniature.world import load_world
 from livo.retriever import retrieve
 from livo.retriever.vocabulary import words_of_world
-from livo.types import Classification
+from livo.types import Classification, SamplingOptions
 from livo.ui import compare_tab, serving
 from livo.ui.compare_tab import Form, methods_html, principle_select_html, run_comparison
 from livo.ui.page import build_page, measured_text
 from livo.ui.presets import PRESETS, presets_html
+from livo.ui.take_along import Shelf
 from livo.ui.workbench import Workbench, load_workbench
 
 BOTH = ("bias", "toxicity")
@@ -231,3 +233,29 @@ def test_a_port_in_use_is_one_line_and_exit_code_2(capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2 and all("--port" in line for line in lines)
     assert app.usable_port("127.0.0.1", 0) > 0
+
+
+def test_a_size_can_be_asked_for(bench):
+    for sides, size in (((24, 32), (32, 24)), ((None, None), (16, 16))):
+        form = Form("x", "auto", ALL, width=sides[0], height=sides[1])
+        assert compare_tab.sampling_options(bench, form) == SamplingOptions(tuple(range(8)), 12, 2.0, *size)
+    for width, says in ((9, "a width of 9 pixels cannot be made"), (0, "positive multiple"), (5000, "at most 4096")):
+        assert says in ask(bench, width=width)[-1][0].lower()
+    for sized in (True, False):
+        with gr.Blocks() as page:
+            compare_tab.build_compare_tab(replace(bench, any_size=sized), [], Shelf())
+        boxes = [box["props"] for box in page.config["components"]]
+        fields = [props for props in boxes if props.get("elem_id") in ("width", "height")]
+        assert [(props["visible"], props["value"]) for props in fields] == [(sized, 16)] * 2, "the drawn world has one"
+
+
+def test_what_takes_long_is_said_before_it_is_done(bench, monkeypatch):
+    monkeypatch.setattr(serving, "SURELY_SHORT", 0.0)
+    bench.pace.learn(1e-12, 1.0)  # a second an operation
+    first = ask(bench)
+    assert all(words in first[1][0] for words in ("This takes about", "TFLOP", "Stop ends it"))
+    assert "state waiting" in first[1][2], "before the first step"
+    assert "This takes about" not in ask(bench)[1][0], "the first one told how fast this machine is"
+    monkeypatch.setattr(serving, "SURELY_SHORT", 0.3)
+    bench.pace.learn(1e-12, 1.0)
+    assert "This takes about" not in ask(bench)[1][0], "small ones are not looked into"

@@ -354,3 +354,17 @@ def test_nothing_else_is_made_while_a_comparison_is(drawn):
     assert quick.turn is drawn.turn and drawn.turn._holder is not None
     first.close()
     assert drawn.turn._holder is None
+
+
+def test_the_page_takes_the_models_flags_and_says_which_do_not_fit(tiny_folder, tmp_path):
+    folder = ("--backbone", str(tiny_folder), "--device", "cpu", "--judge", "none")
+    bench = opening.open_workbench(arguments(*folder, "--scheduler", "ddim", "--vae", str(tiny_folder)))
+    assert bench.engine.scheduler_class.__name__ == "DDIMScheduler" and not bench.notice
+    for flags, says in (
+        (("--scheduler", "Best"), "no scheduler 'Best' is known"),
+        (("--lora", str(tmp_path / "none.safetensors")), "it is missing"),
+        (("--vae", str(tmp_path / "none")), "there is no VAE at"),
+    ):
+        bench = opening.open_workbench(arguments(*folder, *flags))
+        assert says in bench.notice and "The drawn world answers instead" in bench.notice
+        assert bench.engine.backbone.name == "miniature"

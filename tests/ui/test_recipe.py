@@ -92,3 +92,13 @@ def test_the_link_leads_to_the_space_or_to_this_server():
 def test_the_field_is_escaped():
     html = link_html('http://x/"><script>')
     assert "<script>" not in html and "&#34;&gt;&lt;script&gt;" in html and link_html("") == ""
+
+
+def test_a_size_goes_along_and_older_links_have_none():
+    sized = replace(RECIPE, width=768, height=512)
+    assert decode(sized.encode(), METHODS, 50) == sized
+    old = {key: value for key, value in asdict(RECIPE).items() if key not in ("width", "height")}
+    assert decode(packed(old), METHODS, 50) == RECIPE
+    for width in ("768", True, 5000):
+        with pytest.raises(InputError, match="width"):
+            decode(packed(asdict(RECIPE) | {"width": width}), METHODS, 50)
