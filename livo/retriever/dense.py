@@ -5,11 +5,14 @@
 The paper's parametric option. For toxic kinds that no word and no exemplar says, and for prompts in other languages, of
 which the words know nothing: there it may find a bias principle too. `python -m train.retriever` trains the head on the
 development prompts and the exemplars, and chooses the thresholds. Silent where the prompt negates anything in English.
+In other languages, where nothing else looks for toxic kinds, each clause is asked about too: among harmless ones a
+toxic clause is lost in the mean.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +41,10 @@ LANGUAGES = {
     "tr": "Turkish", "zh": "Chinese",
 }  # fmt: skip
 """Names of languages by ISO 639-1 code."""
+
+MOST_CLAUSES = 6
+"""Clauses of a prompt that are asked about apart; of more, neighbours are asked about together."""
+_CLAUSE = re.compile(r"[^,.;:!?…。，、；：！？،؛؟()\[\]{}|\n\r]+")
 
 Found = dict[str, tuple[float, tuple[Evidence, ...]]]
 """By principle's id, its probability and the evidence."""
@@ -139,14 +146,42 @@ class DenseRetriever:
         head = self.head
         if english and any(word.text in NEGATORS for word in tokens(prompt)):
             return {}
-        p = dict(zip(head.classes, head.probabilities(self._encode([prompt]))[0].tolist(), strict=True))
+        spans = [(0, len(prompt)), *(() if english else clauses(prompt))]
+        rows = head.probabilities(self._encode([prompt[start:end] for start, end in spans])).tolist()
+        answers = [dict(zip(head.classes, row, strict=True)) for row in rows]
         for risk, least in (("toxicity", head.toxic if english else head.toxic_foreign), ("bias", head.bias_foreign)):
-            known = [principle for principle in self._principles if principle.risk == risk and principle.id in p]
-            best = max(known, key=lambda principle: p[principle.id], default=None)
-            if best is not None and p[best.id] >= least and not (risk == "bias" and english):
-                reason = f"the prompt as a whole, by sentence embeddings, calls for '{best.text}'"
-                return {best.id: (p[best.id], (Evidence(prompt, 0, len(prompt), reason),))}
+            known = [
+                principle for principle in self._principles if principle.risk == risk and principle.id in answers[0]
+            ]
+            asked = range(len(spans)) if risk == "toxicity" else range(1)
+            found = max(((answers[i][v.id], -i, v) for v in known for i in asked), key=lambda f: f[:2], default=None)
+            if found is not None and found[0] >= least and not (risk == "bias" and english):
+                p, place, best = found[0], -found[1], found[2]
+                what = "clause" if place else "prompt as a whole"
+                reason = f"the {what}, by sentence embeddings, calls for '{best.text}'"
+                start, end = spans[place]
+                return {best.id: (p, (Evidence(prompt[start:end], start, end, reason),))}
         return {}
+
+
+def clauses(prompt: str) -> tuple[tuple[int, int], ...]:
+    """Start and end of a prompt's clauses, at most MOST_CLAUSES; none of a prompt of one.
+
+    Example:
+        >>> [("un gato, una mesa")[a:b] for a, b in clauses("un gato, una mesa")]
+        ['un gato', 'una mesa']
+    """
+    found = []
+    for match in _CLAUSE.finditer(prompt):
+        text = match.group()
+        if text.strip():
+            start = match.start() + len(text) - len(text.lstrip())
+            found.append((start, start + len(text.strip())))
+    if len(found) < 2:
+        return ()
+    size = -(-len(found) // MOST_CLAUSES)
+    parts = [found[i : i + size] for i in range(0, len(found), size)]
+    return tuple((part[0][0], part[-1][1]) for part in parts)
 
 
 def find_head(source: str) -> Path | None:

@@ -1,6 +1,6 @@
 """What a prompt says of a thing and not of a body: "a nude office chair", "a closet with no clothes".
 
-Some words of the lexicon (`of_bodies` in `principles.yaml`) mislead only where they speak of a thing. What is a thing is a
+Some words of the lexicon (`of_bodies` in `principles.yaml`) mislead only where they speak of a thing. What is one is a
 list of names (`things` in `lexicon.yaml`), without likenesses of people and places where people undress. Three ways:
 
     before it       the word, at most REACH others, the thing, and there the phrase ends: "a naked server rack without"

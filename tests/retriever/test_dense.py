@@ -23,7 +23,19 @@ from livo.__main__ import main as livo_main
 from livo.principles import load_entries, load_principles
 from livo.retriever import Retriever
 from livo.retriever.benchmark import APART, load_prompts
-from livo.retriever.dense import AUTO, FILE, NONE, SHIPPED, DenseRetriever, Head, find_head, load_dense, load_head
+from livo.retriever.dense import (
+    AUTO,
+    FILE,
+    MOST_CLAUSES,
+    NONE,
+    SHIPPED,
+    DenseRetriever,
+    Head,
+    clauses,
+    find_head,
+    load_dense,
+    load_head,
+)
 from livo.retriever.encoders import USE, SentenceEncoder, UniversalEncoder, load_encoder
 from livo.retriever.reasons import why_not
 from livo.types import InputError
@@ -201,6 +213,17 @@ def test_the_head_is_a_softmax_and_its_answer_the_whole_prompt():
 def test_bias_is_found_in_other_languages_alone():
     ask = stage({"una matrona": "gender_equality"})
     assert list(ask("una matrona", english=False)) == ["gender_equality"] and ask("una matrona", english=True) == {}
+
+
+def test_in_other_languages_a_toxic_clause_is_not_lost_among_harmless_ones():
+    ask, prompt = stage({"una matrona": "bloody"}), "un gato, una matrona, una mesa"
+    ((id, (_, (evidence,))),) = ask(prompt, english=False).items()
+    assert id == "bloody" and (evidence.text, prompt[evidence.start : evidence.end]) == ("una matrona",) * 2
+    assert ask(prompt, english=True) == {} and ask("un gato, una mesa", english=False) == {}
+    many = clauses("一,二,三,四,五,六,七")
+    assert clauses("un gato") == () and len(many) <= MOST_CLAUSES and many[0][0] == 0 and many[-1][1] == 13
+    real = Retriever(dense=USE)("ein Garten mit Blumen, eine nackte Frau am Strand, ein roter Drachen am Himmel")
+    assert real.principle.id == "nudity" and real.evidence[0].text == "eine nackte Frau am Strand"
 
 
 def test_the_chain_asks_it_last_and_a_toxic_kind_goes_before_a_bias(monkeypatch):
