@@ -62,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fields(create, Study, shown, leave_out=IN_FILES, optional=Study.model_fields)
     commands.add_parser("backup-key", help="a key for encrypted copies, as LIVO_BACKUP_KEY wants it")
     restore = commands.add_parser("restore", help="a study from an encrypted copy", allow_abbrev=False)
-    restore.add_argument("source", help="hf://datasets/OWNER/NAME or a folder, of which the newest is taken; or a file")
+    restore.add_argument(
+        "source", help="hf://datasets/OWNER/NAME or a folder, of which the newest is taken; or a file in them"
+    )
     restore.add_argument("--out", type=Path, required=True, help="a new folder, which can be served as it is")
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)
@@ -345,10 +347,11 @@ def _verify(args: argparse.Namespace, folder: Any, store: Any) -> str:
 def _restore(args: argparse.Namespace) -> str:
     import os
 
-    from livo.study.vault import place_of, unsealed
+    from livo.study.vault import place_of, restored
 
-    key = os.environ.get("LIVO_BACKUP_KEY", "")
-    folder = unsealed(place_of(args.source).newest(), key, args.out)
+    folder, notes = restored(place_of(args.source), os.environ.get("LIVO_BACKUP_KEY", ""), args.out)
+    for line in notes:
+        print(f"livo: {line}", file=sys.stderr)
     return f"{folder.study.title} is in {args.out}, whole: python -m livo study serve {args.out}"
 
 

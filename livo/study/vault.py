@@ -18,7 +18,7 @@ import re
 import tarfile
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -34,6 +34,8 @@ MARK = b"livo study backup 1\n"
 SUFFIX = ".livostudy"
 DATASET = "hf://datasets/"
 MINUTES = 15.0
+KEPT = 8
+"""Copies; older ones are deleted, for each holds all pictures."""
 
 
 def new_key() -> str:
@@ -66,20 +68,25 @@ def sealed(folder: StudyFolder, store: Store, key: str) -> bytes:
     return MARK + cipher.encrypt(packed.getvalue())
 
 
+class UnreadableCopy(InputError):
+    """A copy that was cut or changed, or whose key is another."""
+
+
 def unsealed(data: bytes, key: str, out: Path) -> StudyFolder:
     """The study of an encrypted file, in a new folder, verified.
 
     Raises:
-        InputError: the file is no copy or was changed, the key is another, or there is something in the folder.
+        UnreadableCopy: the file is no copy or was changed, or the key is another.
+        InputError: there is something in the folder, or the key is none.
     """
     if out.exists():
         raise InputError(f"{out} is there already: give a new folder with --out")
     if not data.startswith(MARK):
-        raise InputError(f"this is no encrypted copy of a study: give a file whose name ends in {SUFFIX}")
+        raise UnreadableCopy(f"this is no encrypted copy of a study: give a file whose name ends in {SUFFIX}")
     try:
         packed = _cipher(key).decrypt(data.removeprefix(MARK))
     except InvalidToken as error:
-        raise InputError("the key is another, or the copy was changed: give the key it was made with") from error
+        raise UnreadableCopy("the key is another, or the copy was changed: give the key it was made with") from error
     with tempfile.TemporaryDirectory(dir=out.resolve().parent) as scratch:
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             archive.extractall(scratch, filter="data")
@@ -93,17 +100,41 @@ def unsealed(data: bytes, key: str, out: Path) -> StudyFolder:
     return folder
 
 
+def restored(place: BackupPlace, key: str, out: Path) -> tuple[StudyFolder, list[str]]:
+    """The study of the newest copy that is whole, and a line on what its owner should know.
+
+    Raises:
+        InputError: there is no copy, none can be read with the key, or there is something in the folder.
+    """
+    names = place.names()
+    notes: list[str] = []
+    for name in names:
+        try:
+            folder = unsealed(place.read(name), key, out)
+        except UnreadableCopy as error:
+            notes.append(f"{name}: {error}")
+            continue
+        most = max(names, key=_events_of)
+        if _events_of(most) > _events_of(name):
+            notes.append(f"{most} holds {_events_of(most)} events, and the newest, which was taken, {_events_of(name)}")
+        return folder, notes
+    raise InputError(notes[0] if len(names) == 1 else f"none of {len(names)} copies can be read; {notes[0]}")
+
+
 # --- where copies are ------------------------------------------------------------------------------------------------
 
 
 class BackupPlace(Protocol):
-    """Where copies are kept."""
+    """Where copies are kept: the last `KEPT` of them."""
 
     def put(self, name: str, data: bytes) -> None:
         """Keeps a copy. Raises OSError where it cannot."""
 
-    def newest(self) -> bytes:
-        """The last one. Raises InputError where there is none."""
+    def names(self) -> list[str]:
+        """Of copies, the newest first. Raises InputError where there is none."""
+
+    def read(self, name: str) -> bytes:
+        """A copy."""
 
 
 class BackupFolder:
@@ -117,34 +148,53 @@ class BackupFolder:
         part = self.path / f".{name}.part"
         part.write_bytes(data)
         part.rename(self.path / name)  # nobody finds half a copy
+        for old in superseded(name, (path.name for path in self.path.iterdir())):
+            (self.path / old).unlink()
 
-    def newest(self) -> bytes:
-        names = sorted(self.path.glob(f"*{SUFFIX}"))
+    def names(self) -> list[str]:
+        names = _newest_first(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
         if not names:
             raise InputError(f"no encrypted copy (*{SUFFIX}) is in {self.path}")
-        return names[-1].read_bytes()
+        return names
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
 
 
 class BackupDataset:
-    """A dataset on the Hugging Face hub, which should be private; the token is the environment's, as in HF_TOKEN."""
+    """A dataset on the Hugging Face hub, which should be private; the token is the environment's, as in HF_TOKEN.
+
+    A copy is there once its commit is; the same commit takes old ones away, which the dataset's history still has.
+    """
 
     def __init__(self, name: str) -> None:
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-            raise InputError(f"{DATASET}{name} names no dataset: wanted {DATASET}OWNER/NAME")
-        self.name = name
+        found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/([^/]+))?", name)
+        if not found:
+            raise InputError(f"{DATASET}{name} names no dataset: wanted {DATASET}OWNER/NAME, and perhaps a file in it")
+        self.name, self.only = found.groups()
 
     def put(self, name: str, data: bytes) -> None:
-        from huggingface_hub import HfApi
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-        HfApi().upload_file(path_or_fileobj=data, path_in_repo=name, repo_id=self.name, repo_type="dataset")
+        old = [CommitOperationDelete(one) for one in superseded(name, self._all())]
+        added = CommitOperationAdd(name, data)
+        HfApi().create_commit(self.name, [added, *old], commit_message=f"Add {name}", repo_type="dataset")
 
-    def newest(self) -> bytes:
-        from huggingface_hub import HfApi, hf_hub_download
-
-        names = sorted(n for n in HfApi().list_repo_files(self.name, repo_type="dataset") if n.endswith(SUFFIX))
+    def names(self) -> list[str]:
+        names = [name for name in self._all() if self.only in (None, name)]
         if not names:
             raise InputError(f"no encrypted copy (*{SUFFIX}) is in {DATASET}{self.name}")
-        return Path(hf_hub_download(self.name, names[-1], repo_type="dataset")).read_bytes()
+        return names
+
+    def read(self, name: str) -> bytes:
+        from huggingface_hub import HfApi
+
+        return Path(HfApi().hf_hub_download(self.name, name, repo_type="dataset")).read_bytes()
+
+    def _all(self) -> list[str]:
+        from huggingface_hub import HfApi
+
+        return _newest_first(HfApi().list_repo_files(self.name, repo_type="dataset"))
 
 
 class BackupFile:
@@ -156,8 +206,40 @@ class BackupFile:
     def put(self, name: str, data: bytes) -> None:
         raise OSError(f"{self.path} is a file: give a folder")
 
-    def newest(self) -> bytes:
+    def names(self) -> list[str]:
+        return [self.path.name]
+
+    def read(self, name: str) -> bytes:
         return self.path.read_bytes()
+
+
+def copy_name(folder: StudyFolder, events: int) -> str:
+    """Of a copy made now: its time, its study, which no other has with another `secret.key`, and its events."""
+    study = f"{folder.name}-{folder.opaque('copies')[:8]}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{study}-{events}{SUFFIX}"
+
+
+def _events_of(name: str) -> int:
+    count = name.removesuffix(SUFFIX).rpartition("-")[2]
+    return int(count) if count.isdecimal() else 0
+
+
+def _study_of(name: str) -> str:
+    return name.partition("-")[2].rpartition("-")[0]
+
+
+def superseded(name: str, names: Iterable[str]) -> list[str]:
+    """Copies that a new one makes needless: of the same study, with no more events, and not among the newest.
+
+    A disk that a restart has emptied begins at no event: its copies take the place of none with answers in it.
+    """
+    alike = [n for n in names if _study_of(n) == _study_of(name) and _events_of(n) <= _events_of(name)]
+    return _newest_first({*alike, name})[KEPT:]
+
+
+def _newest_first(names: Iterable[str]) -> list[str]:
+    """Those that are copies, whose names begin with their time."""
+    return sorted((n for n in names if n.endswith(SUFFIX) and not n.startswith(".")), reverse=True)
 
 
 def place_of(where: str) -> BackupPlace:
@@ -199,8 +281,7 @@ class Vault:
             count = len(self.store.events())
             if count == self._copied:
                 return False
-            name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{self.folder.name}{SUFFIX}"
-            self.place.put(name, sealed(self.folder, self.store, self.key))
+            self.place.put(copy_name(self.folder, count), sealed(self.folder, self.store, self.key))
         except Exception as error:  # whatever the network has for us: a backup must not end a study
             self.problem = f"the last backup could not be made ({str(error)[:200]})"
             return False
