@@ -74,11 +74,12 @@ def make_folder(
 
 @dataclass
 class Diary:
-    """What all raters were told: receipts by key, with what was answered, and how long each first try took."""
+    """What all raters were told: receipts by key, with what was answered, how long each first try took, and kills."""
 
     receipts: dict[str, tuple[int, str, object]] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"answer": [], "image": []})
     retries: int = 0
+    kills: int = 0
 
 
 class Rater:
@@ -279,13 +280,16 @@ async def run_raters(
     kills: int = 0,
     every: float = 1.0,
 ) -> Diary:
-    """All raters at once; meanwhile the server is killed so many times."""
+    """All raters at once; meanwhile the server is killed so many times, and not once they are through."""
     diary = Diary()
     people = [Rater("127.0.0.1", port, folder.name, folder.code(n), n, diary) for n in range(raters)]
     work = asyncio.gather(*(person.rate(items, think) for person in people))
     for _ in range(kills):
         await asyncio.sleep(every * (0.5 + random.random()))
+        if work.done():
+            break
         server.kill()
+        diary.kills += 1
         server.start()
         await asyncio.to_thread(server.wait)  # else a slow start would be killed before anybody is served
     await work

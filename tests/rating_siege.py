@@ -147,7 +147,7 @@ def main() -> int:
             server.kill()
         counts = account(folder, args.store or default_url(folder.path), diary)
         print(
-            f"{args.raters} raters x {args.items} items in {seconds:.0f} s, {args.kills} kills, "
+            f"{args.raters} raters x {args.items} items in {seconds:.0f} s, {diary.kills} kills, "
             f"{busy.done} comparisons meanwhile"
         )
         print(", ".join(f"{name} {n}" for name, n in counts.items()))
