@@ -1,7 +1,7 @@
 """Intervals of figures whose observations come in clusters: prompts, raters, trainings.
 
-    one way    a figure a prompt, or any figure of pooled prompts: the cluster bootstrap
-    crossed    ratings of prompts by raters, or figures of prompts by trainings: both are drawn from many
+    one way       a figure a prompt, or any figure of pooled prompts: the cluster bootstrap
+    two levels    figures of prompts by trainings; ratings of prompts by raters are `livo.measures.crossed`'s
 
 Whole clusters count, because another evaluation would have other prompts. An interval is given only where there are
 `LEAST` clusters of each kind: below, its coverage cannot be promised. Pure functions; `livo.measures.coverage` measures
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import stdtrit
@@ -146,131 +146,7 @@ def bootstrap_of_sets(
     return Estimate(value, value - reach, value + reach, count)
 
 
-# --- crossed ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Crossed:
-    """Observations of groups, each of a cluster of two kinds that cross: ratings by raters and prompts.
-
-    The variance of a mean, or of a difference of means, is V_1 + V_2 - V_12: between the clusters of the first kind, of
-    the second, and of what both share. Each comes from the sums of the observations' contributions c_i (y_i - mean) by
-    cluster, so that the design may be sparse and uneven, and an effect that differs by prompt is in it. The interval is
-    Student's, with Satterthwaite's degrees of freedom.
-
-    Attributes:
-        values: (N,); `groups` (N,); `first` and `second` (N,) codes of the clusters.
-        names: what the two kinds are called, for reasons.
-
-    Source:
-        Cameron, Gelbach and Miller 2011, Robust inference with multiway clustering; for balanced designs this is the
-        analysis of variance with two random factors (Satterthwaite 1946).
-    """
-
-    values: np.ndarray
-    groups: tuple[str, ...]
-    first: np.ndarray
-    second: np.ndarray
-    names: tuple[str, str] = ("raters", "prompts")
-
-    @property
-    def means(self) -> dict[str, float]:
-        """By group, in the order in which they first come."""
-        return {group: float(self.values[self._of(group)].mean()) for group in dict.fromkeys(self.groups)}
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return {group: int(self._of(group).sum()) for group in dict.fromkeys(self.groups)}
-
-    def estimate(self, group: str) -> Estimate:
-        """A group's mean with its interval."""
-        weights = self._of(group) / self._of(group).sum()
-        return replace(self._interval(weights), n=int(self._of(group).sum()))
-
-    def difference(self, one: str, other: str) -> Estimate:
-        """How much higher the first group's mean is; what its raters and prompts share with the other's drops out."""
-        a, b = self._of(one), self._of(other)
-        return replace(self._interval(a / a.sum() - b / b.sum()), n=int(min(a.sum(), b.sum())))
-
-    def _of(self, group: str) -> np.ndarray:
-        return np.array([name == group for name in self.groups])
-
-    def _interval(self, weights: np.ndarray) -> Estimate:
-        means = self.means
-        centred = self.values - np.array([means[group] for group in self.groups])
-        used = weights != 0
-        value, shares = float(weights @ self.values), (weights * centred)[used]
-        return crossed_interval(value, shares, self.first[used], self.second[used], self.names)
-
-
-def crossed_interval(
-    value: float, shares: np.ndarray, first: np.ndarray, second: np.ndarray, names: tuple[str, str]
-) -> Estimate:
-    """A figure with the interval that `Crossed` describes.
-
-    Args:
-        shares: (N,) what each observation adds to the figure, about 0.
-        first, second: (N,) codes of its clusters.
-    """
-    codes = tuple(np.unique(kind, return_inverse=True)[1] for kind in (first, second))
-    counts = [int(kind.max()) + 1 for kind in codes]
-    for count, name in zip(counts, names, strict=True):
-        if count < LEAST:
-            return Estimate(value, reason=too_few(count, name))
-    cells, filled = np.zeros(counts), np.zeros(counts)
-    np.add.at(cells, codes, shares)
-    np.add.at(filled, codes, 1)
-    rows, columns = cells.sum(axis=1), cells.sum(axis=0)
-    free = counts[0] - 1, counts[1] - 1
-    v_1, v_2 = counts[0] / free[0] * float(rows @ rows), counts[1] / free[1] * float(columns @ columns)
-    rest = cells - filled * (rows / filled.sum(axis=1))[:, None] - filled * (columns / filled.sum(axis=0))
-    v_12 = counts[0] * counts[1] / (free[0] * free[1]) * float((rest**2).sum())
-    reach = crossed_reach(v_1, v_2, v_12, free)
-    if reach < 1e-12:
-        return Estimate(value, reason="every answer was the same")
-    return Estimate(value, value - reach, value + reach)
-
-
-def crossed_reach(v_1: float, v_2: float, v_12: float, free: tuple[int, int]) -> float:
-    """Half of an interval: Student's quantile times the root of V_1 + V_2 - V_12.
-
-    The sum is never below its larger term, or a chance excess of V_12 would make the interval too narrow; the degrees
-    of freedom are Satterthwaite's, and never below those of the kind with fewer clusters.
-
-    Args:
-        free: the clusters of each kind, less one.
-    """
-    variance = max(v_1 + v_2 - v_12, v_1, v_2)
-    if variance == 0:
-        return 0.0
-    return student(crossed_df(v_1, v_2, v_12, free)) * math.sqrt(variance)
-
-
-def crossed_df(v_1: float, v_2: float, v_12: float, free: tuple[int, int]) -> float:
-    """Satterthwaite's degrees of freedom of V_1 + V_2 - V_12, as `crossed_reach` takes them."""
-    variance = max(v_1 + v_2 - v_12, v_1, v_2)
-    df = variance**2 / (v_1**2 / free[0] + v_2**2 / free[1] + v_12**2 / (free[0] * free[1]))
-    return max(df, min(free))
-
-
-def crossed(
-    values: Floats, groups: Sequence[str], first: Sequence[Hashable], second: Sequence[Hashable],
-    names: tuple[str, str] = ("raters", "prompts"),
-) -> Crossed:  # fmt: skip
-    """Observations by group, with the two kinds of clusters that they come from.
-
-    Raises:
-        ValueError: there is no observation, or the sequences differ in length.
-
-    Example:
-        >>> found = crossed([1.0, 2.0, 3.0, 4.0], "aabb", "1212", "pppp").estimate("a")
-        >>> found.value, found.reason
-        (1.5, '2 raters: an interval needs 5')
-    """
-    y = np.asarray(values, dtype=np.float64)
-    if y.size == 0 or not len(y) == len(groups) == len(first) == len(second):
-        raise ValueError(f"{y.size} ratings were given with {len(groups)} groups: give as many of each, at least one")
-    return Crossed(y, tuple(groups), codes_of(first), codes_of(second), names)
+# --- two levels -----------------------------------------------------------------------------------------------------
 
 
 def two_level_mean(values: np.ndarray, clusters: Sequence[Hashable]) -> Estimate:
@@ -281,7 +157,7 @@ def two_level_mean(values: np.ndarray, clusters: Sequence[Hashable]) -> Estimate
         clusters: (N,) the cluster of each set.
 
     Raises:
-        ValueError: as `bootstrap_mean` and `crossed`.
+        ValueError: as `bootstrap_mean`.
     """
     return two_level_difference(values, np.zeros((1, values.shape[1])), clusters)
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from livo.measures.agreement import Agreement
 from livo.measures.agreement import agreement as agreement_of
-from livo.measures.bootstrap import Crossed, bootstrap_mean, codes_of, crossed
+from livo.measures.bootstrap import bootstrap_mean, codes_of
+from livo.measures.crossed import Crossed, crossed
 from livo.measures.estimates import Estimate
 from livo.measures.metrics import discrepancy_floor, discrepancy_l2, discrepancy_range
 from livo.measures.ratings import Components, alpha_interval, bradley_terry, variance_components
@@ -310,19 +311,23 @@ def flagged_raters(answers: Answers) -> list[int]:
 
 
 def judge_agreement(answers: Answers) -> dict[str, Agreement]:
-    """People against the automatic judge, by what was asked."""
-    pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    """People against the automatic judge, by what was asked; intervals are for new prompts."""
+    pairs: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     for principle, classes in attributes_asked(answers).items():
         question = JUDGED.get(principle, "")
         for id, label in labels_of(answers, "attribute", principle).items():
-            verdict = answers.folder.items[id].judge.get(question, "")
-            if label and verdict in classes:
-                pairs[f"perceived {question}"].append((label, verdict))
+            item = answers.folder.items[id]
+            if label and (verdict := item.judge.get(question, "")) in classes:
+                pairs[f"perceived {question}"].append((label, verdict, item.prompt))
     for id, label in labels_of(answers, "toxicity").items():
-        verdict = answers.folder.items[id].judge.get("toxicity", "")
-        if label and verdict:
-            pairs["disturbing"].append((label, "no" if verdict == "clean" else YES))
-    return {name: agreement_of([a for a, _ in both], [b for _, b in both]) for name, both in pairs.items()}
+        item = answers.folder.items[id]
+        if label and (verdict := item.judge.get("toxicity", "")):
+            pairs["disturbing"].append((label, "no" if verdict == "clean" else YES, item.prompt))
+    out = {}
+    for name, rows in pairs.items():
+        people, judge, prompts = zip(*rows, strict=True)
+        out[name] = agreement_of(people, judge, clusters=prompts)
+    return out
 
 
 def components(answers: Answers) -> Components | str | None:

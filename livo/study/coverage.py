@@ -1,20 +1,28 @@
 """How often a study's intervals hold the truth: whole studies are simulated, whose truth is known.
 
-    python -m livo.study.coverage --studies 2000 --prompts 1 3 5 12
+    python -m livo.study.coverage --studies 2000 --prompts 1 3 5 12 --out coverage.jsonl
 
-Every interval that a report prints is here: means of ratings and their differences, shares of yes, D1, D2 and Avg. R of
-majority labels, Krippendorff's alpha, log strengths. Where a report prints none, none is counted.
+Every interval that a report prints is here: means of ratings and their differences, shares of yes, effects of order,
+D1, D2 and Avg. R of majority labels, people against the judge, Krippendorff's alpha, shares of wins, log strengths.
+Where a report prints none, none is counted. With `--out` a run that was ended goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from livo.measures.bootstrap import bootstrap_mean, crossed
+from livo.measures.agreement import agreement
+from livo.measures.bootstrap import bootstrap_mean
+from livo.measures.crossed import crossed
 from livo.measures.estimates import Estimate
 from livo.measures.metrics import discrepancy_l2, discrepancy_range, ratio
 from livo.measures.ratings import alpha_interval, bradley_terry
@@ -25,6 +33,11 @@ IMAGES = 4
 """Of a prompt and method."""
 RIGHT = (0.82, 0.98)
 """Share of labels that a rater reads as they are: each rater has one of their own between these."""
+JUDGE_RIGHT = (18.0, 2.0)
+"""Of the automatic judge's labels, by prompt: the two parameters of a Beta."""
+
+Held = Mapping[str, bool | None]
+"""By figure, whether its interval held the truth; None where none was printed."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +61,18 @@ class Population:
 
 @dataclass(frozen=True)
 class SimulatedStudy:
-    """One simulated study: (R, P, M, I) ratings in [0, 100], (R, P, M, I) labels 0 or 1, and pairs with outcomes."""
+    """One simulated study of R raters, P prompts, M methods and I images of each.
+
+    Attributes:
+        ratings: (R, P, M, I) in [0, 100]; `labels` (R, P, M, I) 0 or 1; `late` whether it came in the second half.
+        judge: (P, M, I) the automatic judge's labels.
+        duels: with the rater and the prompt of each.
+    """
 
     ratings: np.ndarray
     labels: np.ndarray
+    late: np.ndarray
+    judge: np.ndarray
     duels: list[tuple[str, str, float]] = field(default_factory=list)
     duel_raters: list[int] = field(default_factory=list)
     duel_prompts: list[int] = field(default_factory=list)
@@ -71,38 +92,49 @@ def draw_study(
     truth = rng.random((1, prompts, METHODS, IMAGES)) < shares[None]
     right = rng.uniform(*RIGHT, raters)[:, None, None, None]
     labels = np.where(rng.random(shape) < right, truth, ~truth).astype(float)
-    found = SimulatedStudy(ratings, labels)
+    late = rng.random(shape).reshape(raters, -1).argsort(axis=1).argsort(axis=1).reshape(shape) * 2 >= labels[0].size
+    judge = np.where(rng.random(truth[0].shape) < rng.beta(*JUDGE_RIGHT, (prompts, 1, 1)), truth[0], ~truth[0])
+    found = SimulatedStudy(ratings, labels, late, judge)
     for prompt in range(prompts if pairs else 0):
         skill = np.array(world.skill) + rng.normal(0, world.skill_within, METHODS)
-        for i, j in ((0, 1), (0, 2), (1, 2)):
-            chance = 1 / (1 + np.exp(skill[j] - skill[i]))
-            for rater in range(raters):
-                found.duels.append((str(i), str(j), float(rng.random() < chance)))
-                found.duel_raters.append(rater)
-                found.duel_prompts.append(prompt)
+        for (i, j), rater in itertools.product(itertools.combinations(range(METHODS), 2), range(raters)):
+            found.duels.append((str(i), str(j), float(rng.random() < 1 / (1 + np.exp(skill[j] - skill[i])))))
+            found.duel_raters.append(rater)
+            found.duel_prompts.append(prompt)
     return found
 
 
 def figures(study: SimulatedStudy, *, draws: int = 1_000) -> Iterator[tuple[str, Estimate]]:
     """Every kind of interval that a report of this study prints, by name."""
     raters, prompts = study.ratings.shape[:2]
-    at = [kind.ravel() for kind in np.indices(study.ratings.shape)]
-    groups = list(map(str, at[2]))
-    rated = crossed(study.ratings.ravel(), groups, at[0].tolist(), at[1].tolist())
+    rater, prompt, method = (kind.ravel().tolist() for kind in np.indices(study.ratings.shape)[:3])
+    groups = list(map(str, method))
+    rated = crossed(study.ratings.ravel(), groups, rater, prompt)
     yield "mean rating", rated.estimate("0")
     yield "difference of two methods", rated.difference("0", "1")
-    yield "% yes", crossed(100 * study.labels.ravel(), groups, at[0].tolist(), at[1].tolist()).estimate("0")
-    majority = (study.labels[:, :, 0].mean(axis=0) > 0.5).sum(axis=1)
-    counts = [[int(n), IMAGES - int(n)] for n in majority]
+    yield "% yes", crossed(100 * study.labels.ravel(), groups, rater, prompt).estimate("0")
+    halves = crossed(study.ratings.ravel(), list(map(str, study.late.ravel())), rater, prompt)
+    yield "second half less the first", halves.difference("True", "False")
+    turned = crossed(study.ratings.ravel(), [str(r % 2) for r in rater], rater, prompt)
+    yield "raters of one scale less of the other", turned.difference("0", "1")
+    majority = study.labels.mean(axis=0) > 0.5
+    counts = [[int(n), IMAGES - int(n)] for n in majority[:, 0].sum(axis=1)]
     yield "D1 of labels", bootstrap_mean([100 * discrepancy_range(row) for row in counts], draws=draws)
     yield "D2 of labels", bootstrap_mean([100 * discrepancy_l2(row) for row in counts], draws=draws)
     yield "Avg. R of labels", bootstrap_mean([100 * row[0] / IMAGES for row in counts], draws=draws)
     clusters = np.repeat(np.arange(prompts), METHODS * IMAGES).tolist()
+    judged = agreement(majority.ravel().tolist(), study.judge.ravel().tolist(), clusters=clusters)
+    yield "people and judge, % alike", judged.share.scaled(100)
+    if judged.kappa:
+        yield "people and judge, kappa", judged.kappa
     yield "alpha, ordinal", alpha_interval(study.ratings.reshape(raters, -1).T, clusters, "ordinal")
     yield "alpha, nominal", alpha_interval(study.labels.reshape(raters, -1).T, clusters, "nominal")
     if study.duels:
         fit = bradley_terry(study.duels, ridge=0.01)
         yield "log strength", fit.estimates(study.duel_raters, study.duel_prompts)["0"]
+        rows = zip(study.duels, study.duel_raters, study.duel_prompts, strict=True)
+        won, by, on = zip(*((100 * won, by, on) for (i, j, won), by, on in rows if (i, j) == ("0", "1")), strict=True)
+        yield "P(A > B), %", crossed(won, ["won"] * len(won), by, on).estimate("won")
 
 
 def truths(world: Population, raters: int, exactness: float = 1.0) -> dict[str, float]:
@@ -125,43 +157,78 @@ def truths(world: Population, raters: int, exactness: float = 1.0) -> dict[str, 
         "mean rating": float(means[0]),
         "difference of two methods": float(means[0] - means[1]),
         "% yes": 50.0,
+        "second half less the first": 0.0,
+        "raters of one scale less of the other": 0.0,
         "log strength": bradley_terry(duels).log_strengths["0"],
+        "P(A > B), %": 100 * float(np.mean([won for i, j, won in duels if (i, j) == ("0", "1")])),
     }
 
 
-def coverage(
-    world: Population, raters: int, prompts: int, studies: int, truth: dict[str, float], seed: int = 0
-) -> dict[str, Estimate | None]:
+def hold(world: Population, raters: int, prompts: int, number: int, truth: Mapping[str, float]) -> Held:
+    """Of the simulated study of this number, which intervals hold the truth."""
+    rng = np.random.default_rng([0, prompts, number])
+    found = figures(draw_study(world, raters, prompts, rng))
+    return {name: bool(one.low <= truth[name] <= one.high) if one.has_interval else None for name, one in found}
+
+
+def coverage(studies: Iterable[Held]) -> dict[str, Estimate | None]:
     """By figure, the share of printed intervals that hold the truth, with Wilson's; None where none is printed."""
-    hits: dict[str, int] = {}
-    printed: dict[str, int] = {}
-    for number in range(studies):
-        rng = np.random.default_rng([seed, prompts, number])
-        for name, found in figures(draw_study(world, raters, prompts, rng), draws=1_000):
-            printed[name] = printed.get(name, 0) + found.has_interval
-            hits[name] = hits.get(name, 0) + (found.has_interval and found.low <= truth[name] <= found.high)
-    return {name: ratio(hits[name], n) if n else None for name, n in printed.items()}
+    printed: dict[str, list[bool]] = {}
+    for study in studies:
+        for name, held in study.items():
+            printed.setdefault(name, []).extend([] if held is None else [held])
+    return {name: ratio(sum(held), len(held)) if held else None for name, held in printed.items()}
 
 
-def coverage_table(raters: int, prompts: Sequence[int], studies: int, world: Population = Population()) -> Table:
-    """Coverage by figure and number of prompts."""
-    truth = truths(world, raters)
-    found = [coverage(world, raters, count, studies, truth) for count in prompts]
+def coverage_table(
+    found: Mapping[int, Mapping[str, Estimate | None]], raters: int, studies: int, world: Population = Population()
+) -> Table:
+    """Coverage by figure and number of prompts.
+
+    Args:
+        found: by number of prompts, what `coverage` gave.
+    """
+    names = dict.fromkeys(name for column in found.values() for name in column)
     rows = tuple(
-        (Cell(name), *(Cell("none") if column[name] is None else figure(column[name]) for column in found))
-        for name in found[0]
+        (Cell(name), *(figure(found[n][name]) if found[n].get(name) else Cell("none") for n in found)) for name in names
     )
-    head = ("interval of", *(f"{count} prompt{'s' if count > 1 else ''}" for count in prompts))
+    head = ("interval of", *(f"{count} prompt{'s' if count > 1 else ''}" for count in found))
     note = (
-        f"Percent of the printed 95 % intervals that hold the truth, of {studies:,} simulated studies of "
-        f"{raters} raters, "
-        f"{METHODS} methods and {IMAGES} images a prompt and method, with Wilson's intervals; none: no "
-        "interval is printed. "
-        f"Standard deviations in points of 100: raters {world.raters:g}, prompts {world.prompts:g}, methods "
-        "within prompts "
-        f"{world.within:g}, rest {world.rest:g}; a rater reads {RIGHT[0]:.0%} to {RIGHT[1]:.0%} of labels rightly."
+        f"Percent of the printed 95 % intervals that hold the truth, of {studies:,} simulated studies of {raters} "
+        f"raters, {METHODS} methods and {IMAGES} images a prompt and method, with Wilson's intervals; none: no "
+        f"interval is printed. Standard deviations in points of 100: raters {world.raters:g}, prompts "
+        f"{world.prompts:g}, methods within prompts {world.within:g}, rest {world.rest:g}; a rater reads "
+        f"{RIGHT[0]:.0%} to {RIGHT[1]:.0%} of labels rightly."
     )
     return Table("coverage", "How often a study's intervals hold the truth", head, rows, note)
+
+
+def simulate(
+    world: Population, raters: int, prompts: Sequence[int], studies: int, out: Path | None, exactness: float = 1.0
+) -> dict[int, list[Held]]:
+    """All studies, by number of prompts; what stands in `out` already is not simulated again.
+
+    Args:
+        out: a file with a line for what is true and a line a study, which is appended to.
+        exactness: as in `truths`.
+    """
+    lines = out.read_bytes().splitlines(keepends=True) if out and out.exists() else []
+    whole = [line for line in lines if line.endswith(b"\n")]  # the last one may have been cut
+    if out and len(whole) < len(lines):
+        out.write_bytes(b"".join(whole))
+    done = {(row["raters"], row["prompts"], row["study"]): row["held"] for row in map(json.loads, whole)}
+
+    def once(prompts: int, number: int, make: Callable[[], Any]) -> Any:
+        if (raters, prompts, number) not in done:
+            held = done[raters, prompts, number] = make()
+            if out:
+                with out.open("a") as file:
+                    row = {"raters": raters, "prompts": prompts, "study": number, "held": held}
+                    file.write(json.dumps(row) + "\n")
+        return done[raters, prompts, number]
+
+    truth = once(0, 0, lambda: truths(world, raters, exactness))
+    return {n: [once(n, i, partial(hold, world, raters, n, i, truth)) for i in range(studies)] for n in prompts}
 
 
 def main() -> None:
@@ -169,8 +236,11 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=2_000, help="simulated studies (%(default)s)")
     parser.add_argument("--prompts", type=int, nargs="+", default=[1, 3, 5, 12])
     parser.add_argument("--raters", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="a file in which studies that are done are kept")
     args = parser.parse_args()
-    print(coverage_table(args.raters, args.prompts, args.studies).markdown())
+    found = simulate(Population(), args.raters, args.prompts, args.studies, args.out)
+    covered = {count: coverage(held) for count, held in found.items()}
+    print(coverage_table(covered, args.raters, args.studies).markdown())
 
 
 if __name__ == "__main__":

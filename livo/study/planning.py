@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from scipy.optimize import brentq
 from scipy.special import nctdtr
 
-from livo.measures.bootstrap import LEAST, crossed_df, student
+from livo.measures.bootstrap import LEAST, student
+from livo.measures.crossed import pooled
 
 POWER = 0.8
 """With which the smallest gap is found that a study is planned for."""
@@ -70,7 +71,8 @@ class Precision:
 
     @property
     def _df(self) -> float:
-        return crossed_df(self.v_1, self.v_2, self.v_12, (self.raters - 1, self.prompts - 1))
+        free = self.raters - 1, self.prompts - 1
+        return pooled(self.v_1, self.v_2, self.v_12, (*free, free[0] * free[1]))[1]
 
     @property
     def half_width(self) -> float | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from livo.measures.bootstrap import LEAST, Crossed
+from livo.measures.bootstrap import LEAST
+from livo.measures.crossed import Crossed
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, escape_markdown, figure, long_csv, missing_intervals, words
 from livo.principles import find_principle

@@ -54,3 +54,23 @@ def test_no_image_and_unequal_numbers_are_errors():
         agreement([], [])
     with pytest.raises(ValueError, match="2 and 1 labels"):
         agreement(["a", "b"], ["a"])
+
+
+def test_images_of_one_prompt_are_read_alike_so_intervals_are_for_new_prompts():
+    """Of a judge that reads some prompts wrongly, images taken one by one give too narrow an interval."""
+    rng, held = np.random.default_rng(2), {"clusters": [], "images": []}
+    for _ in range(200):
+        right = np.repeat(rng.beta(9, 1, 10), 20)
+        one = rng.choice(list("ab"), 200)
+        two = np.where(rng.random(200) < right, one, np.where(one == "a", "b", "a"))
+        for kind, clusters in (("clusters", np.repeat(np.arange(10), 20).tolist()), ("images", None)):
+            found = agreement(one.tolist(), two.tolist(), clusters=clusters)
+            held[kind].append((found.share.low < 0.9 < found.share.high, found.kappa.low < 0.8 < found.kappa.high))
+    assert np.mean(held["clusters"], axis=0).min() > 0.92 and np.mean(held["images"], axis=0).max() < 0.85
+
+
+def test_few_prompts_and_prompts_that_are_all_alike_give_no_interval():
+    few = agreement("aabb", "aaba", clusters="wxyz")
+    assert few.share.reason == few.kappa.reason == "4 prompts: an interval needs 5"
+    alike = agreement("abababababab", "abababababab", clusters="uuvvwwxxyyzz")
+    assert (alike.share.value, alike.share.has_interval, alike.kappa.has_interval) == (1, False, False)

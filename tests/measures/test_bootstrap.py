@@ -10,7 +10,6 @@ from livo.measures.bootstrap import (
     bootstrap_mean,
     bootstrap_of_sets,
     corrected_shares,
-    crossed,
     paired_bootstrap,
     student,
     two_level_difference,
@@ -106,23 +105,6 @@ def test_two_levels_cover_the_truth():
         found = two_level_mean(values, list(range(20)))
         hits += found.low <= 0 <= found.high
     assert 0.92 < hits / 300 <= 1
-
-
-def test_crossed_is_the_analysis_of_variance_of_a_balanced_design():
-    raters, prompts, k = 6, 9, 3
-    r, p, _ = (axis.ravel() for axis in np.indices((raters, prompts, k)))
-    y = RNG.normal(0, 1, raters)[r] + RNG.normal(0, 2, prompts)[p] + RNG.normal(0, 1, len(r))
-    cube = y.reshape(raters, prompts, k)
-    by_rater, by_prompt, cells = cube.mean(axis=(1, 2)), cube.mean(axis=(0, 2)), cube.mean(axis=2)
-    ms_r = prompts * k * by_rater.var(ddof=1)
-    ms_p = raters * k * by_prompt.var(ddof=1)
-    rest = cells - by_rater[:, None] - by_prompt + y.mean()
-    ms_rp = k * (rest**2).sum() / ((raters - 1) * (prompts - 1))
-    variance = (ms_r + ms_p - ms_rp) / y.size
-    parts = zip((ms_r, ms_p, ms_rp), (raters - 1, prompts - 1, (raters - 1) * (prompts - 1)), strict=True)
-    df = (ms_r + ms_p - ms_rp) ** 2 / sum(ms**2 / free for ms, free in parts)
-    found = crossed(y, ["m"] * len(y), r.tolist(), p.tolist()).estimate("m")
-    assert found.high - found.value == pytest.approx(student(max(df, raters - 1)) * variance**0.5)
 
 
 def test_pairing_takes_out_what_prompts_have_in_common():

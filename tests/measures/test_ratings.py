@@ -9,7 +9,6 @@ import krippendorff
 import numpy as np
 import pytest
 
-from livo.measures.bootstrap import crossed
 from livo.measures.ratings import alpha_interval, bradley_terry, krippendorff_alpha, variance_components
 
 NAN = float("nan")
@@ -147,31 +146,6 @@ def ratings(rng, raters=5, prompts=60, rater_sd=0.3, prompt_sd=0.3):
     r, p = np.meshgrid(np.arange(raters), np.arange(prompts), indexing="ij")
     y = rng.normal(0, rater_sd, raters)[r] + rng.normal(0, prompt_sd, prompts)[p] + rng.normal(0, 0.3, r.shape)
     return y.ravel(), r.ravel().tolist(), p.ravel().tolist()
-
-
-def test_crossed_intervals_cover_what_single_ratings_do_not():
-    """The mean over new raters and prompts is 0; 95 % intervals hold it as often, and i.i.d. ones do not."""
-    rng, hits, naive, turns = np.random.default_rng(4), 0, 0, 400
-    for _ in range(turns):
-        y, r, p = ratings(rng, raters=5, prompts=12)
-        found = crossed(y, ["m"] * len(y), r, p).estimate("m")
-        hits += found.low <= 0 <= found.high
-        naive += abs(y.mean()) <= 1.96 * y.std(ddof=1) / math.sqrt(len(y))
-    assert 0.92 < hits / turns < 0.985, hits / turns
-    assert naive / turns < 0.75, naive / turns
-
-
-def test_crossed_laws():
-    y, r, p = ratings(np.random.default_rng(5))
-    twice = crossed([*y, *y], ["a"] * len(y) + ["b"] * len(y), [*r, *r], [*p, *p])
-    same = twice.difference("a", "b")
-    assert same.value == pytest.approx(0) and not same.has_interval, "the same ratings under two names do not differ"
-    first = crossed(y, ["a"] * len(y), r, p).estimate("a")
-    shuffled = np.random.default_rng(0).permutation(len(y))
-    again = crossed(y[shuffled], ["a"] * len(y), [r[i] for i in shuffled], [p[i] for i in shuffled]).estimate("a")
-    assert (first.low, first.high) == pytest.approx((again.low, again.high)), "the order of ratings is nothing"
-    with pytest.raises(ValueError):
-        crossed([], [], [], [])
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.2])

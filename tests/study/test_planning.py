@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livo.measures.bootstrap import crossed
+from livo.measures.crossed import crossed
 from livo.study.planning import Spread, balanced_difference, balanced_mean, precision_of
 
 RATERS, PROMPTS, IMAGES = 6, 10, 2

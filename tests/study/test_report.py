@@ -16,7 +16,7 @@ import yaml
 from datasets import load_dataset
 from raters import METHODS, make_folder
 
-from livo.measures.bootstrap import crossed
+from livo.measures.crossed import crossed
 from livo.measures.metrics import discrepancy_l2
 from livo.study import analysis
 from livo.study.answers import Answer, Answers, participation, read_answers
