@@ -269,7 +269,7 @@ class Sessions:
             raise Refused(422, code, REFUSALS[draft.kind]) from error
         if isinstance(body, ConsentBody):
             if body.version != folder.digest:
-                raise Refused(422, "no_consent", "the text has changed since this page was opened: load it again")
+                raise Refused(422, "version", "the text has changed since this page was opened: load it again")
             if body.language not in folder.study.languages:
                 raise Refused(422, "bad_language", f"the languages are {', '.join(folder.study.languages)}")
             if not set(body.parameters) <= set(folder.study.parameters):

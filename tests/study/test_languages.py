@@ -35,6 +35,12 @@ def test_a_language_has_the_same_words_with_the_same_places(language):
     assert not same, f"not translated: {same}"
 
 
+def test_languages_have_their_own_punctuation():
+    assert not [key for key, text in WORDS["zh"].items() if re.search(r"[,:;?!()]", text)]
+    assert not [key for key, text in WORDS["fr"].items() if "'" in text or re.search(r"\w[:;?!]", text)]
+    assert not [key for key, text in WORDS["es"].items() if text.count("?") != text.count("¿")]
+
+
 def test_the_page_asks_for_no_word_that_is_not_there():
     script = (HERE / "rate.js").read_text(encoding="utf-8")
     asked = set(re.findall(r"""\bt\(\s*["']([\w.]+)["']""", script)) | set(re.findall(r'"(help\.\w+)"', script))

@@ -201,7 +201,7 @@ function showConsent() {
       await queue.put({ kind: "consent", body }).answer;
       const opted = boxes.filter((box) => box.checked).map((box) => box.value);
       if (opted.length) await queue.put({ kind: "options", body: { opted_out: opted } }).answer;
-    } catch (refusal) { announce(refusal.message, "warn"); return; }
+    } catch (refusal) { announceRefusal(refusal); return; }
     await enter();
   } },
     el("h1", {}, t("consent.title")),
@@ -235,7 +235,7 @@ function showAbout() {
       .filter(([, value]) => value !== undefined && value !== "");
     try {
       await queue.put({ kind: "demographics", body: { values: Object.fromEntries(said) } }).answer;
-    } catch (refusal) { announce(refusal.message, "warn"); return; }
+    } catch (refusal) { announceRefusal(refusal); return; }
     await enter();
   } },
     el("h1", {}, t("about.title")), el("p", {}, t("about.text")),
@@ -620,8 +620,13 @@ function confirmed(receipt) {
 }
 
 async function refused(refusal) {
-  announce(t("refused.text", { message: refusal.message }), "warn");
-  await enter();
+  await enter(); // which clears what was announced
+  announceRefusal(refusal);
+}
+
+// Why something was not stored: in the rater's language where they may meet it, else in the server's words.
+function announceRefusal(refusal) {
+  announce(words[`refused.${refusal.code}`] ?? t("refused.text", { message: refusal.message }), "warn");
 }
 
 function leave(trial) { // the next image is covered again
