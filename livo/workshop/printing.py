@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 STYLE = HERE / "web" / "print.css"
 TEMPLATES = make_environment(HERE / "templates")
 PAPERS = {"guide": "Facilitator guide", "worksheet": "Worksheet", "key": "Answer key"}
+ROOMY = 7
+"""So many questions and predictions need a second page."""
 KINDS = {"predict": "Predict", "observe": "Observe", "explain": "Explain", "change": "What would change your mind?"}
 
 
@@ -41,11 +43,17 @@ def paper_html(what: str, lesson: Lesson, pack: Pack, style: str | None = None, 
         return f"data:image/webp;base64,{base64.b64encode((pack.folder / sheet).read_bytes()).decode()}"
 
     return TEMPLATES.get_template(f"{what}.html").render(
-        lesson=lesson, pack=pack, pictured=_pictured, paper=PAPERS[what], kinds=KINDS, style=style,
-        address=address, fact=pack.fact,
+        lesson=lesson, pack=pack, pictured=_pictured, paper=PAPERS[what], kind=_kind(what, lesson), kinds=KINDS,
+        style=style, address=address, fact=pack.fact,
         css=None if style else Markup(STYLE.read_text(encoding="utf-8")), words=pack.fill,
         line=lambda text: inline(pack.fill(text)), text=lambda text: to_html(pack.fill(text)),
     )  # fmt: skip
+
+
+def _kind(what: str, lesson: Lesson) -> str:
+    """A worksheet has one page, or two that are well filled: with room to write where the second would be bare."""
+    blocks = sum(len(step.worksheet) + (step.kind == "predict") for step in lesson.steps)
+    return f"{what} roomy" if what == "worksheet" and blocks >= ROOMY and not _pictured(lesson) else what
 
 
 def _pictured(lesson: Lesson) -> list[str]:
