@@ -114,6 +114,7 @@ class Room:
         people: events by visitor.
         newcomers: those whose first answer is to the question at hand.
         locked: nobody new may answer.
+        let_in: how often the facilitator let newcomers in again.
         removed: whose answers are gone, and who may give no more.
         before_end: the phase to which a room that has ended is reopened.
         deadline: when the open question is to be closed; None without a countdown.
@@ -140,6 +141,7 @@ class Room:
     people: Counter[str] = field(default_factory=Counter)
     newcomers: set[str] = field(default_factory=set)
     locked: bool = False
+    let_in: int = 0
     removed: set[str] = field(default_factory=set)
     before_end: str = "waiting"
     deadline: datetime | None = None
@@ -248,6 +250,7 @@ class Room:
             self.pace = body.value or 0
             return
         if act in ("lock", "unlock"):
+            self.let_in += act == "unlock" and self.locked
             self.locked = act == "lock"
             return
         if act == "remove":
