@@ -1,6 +1,8 @@
-"""A class that plays a room event by event, without a server."""
+"""A class that plays a room event by event, without a server; and a room of a test client."""
 
 from __future__ import annotations
+
+import secrets
 
 from livo.web.events import Draft, Event
 from livo.workshop.room import Room
@@ -36,3 +38,27 @@ class Play:
 
     def seen(self, who=""):
         return room_json(self.room, self.pack, who)
+
+
+class HttpRoom:
+    """A room of a test client, with its facilitator and any number of students."""
+
+    def __init__(self, client, lesson="guess-the-set", **more):
+        self.client = client
+        payload = client.post("/api/rooms", json={"lesson": lesson, **more}).json()
+        self.code, self.secret, self.path = payload["code"], payload["secret"], f"/api/rooms/{payload['code']}"
+
+    def host(self, path="/host", **more):
+        return self.client.get(self.path + path, headers={"authorization": f"Bearer {self.secret}", **more})
+
+    def act(self, act, **more):
+        body = {"key": secrets.token_hex(8), "act": act, "at": self.host().json()["changes"], **more}
+        return self.client.post(f"{self.path}/acts", json=body, headers={"authorization": f"Bearer {self.secret}"})
+
+    def state(self, word="", etag=""):
+        headers = {"authorization": f"Bearer {word}"} if word else {}
+        return self.client.get(self.path, headers=headers | ({"if-none-match": etag} if etag else {}))
+
+    def answer(self, word, value, key="", place=None):
+        body = {"key": key or secrets.token_hex(8), "place": place or self.state().json()["place"], "value": value}
+        return self.client.post(f"{self.path}/answers", json=body, headers={"authorization": f"Bearer {word}"})

@@ -75,7 +75,7 @@ def missing_words(scripts: Path) -> list[str]:
     said = {
         text
         for script in scripts.glob("*.js")
-        for text in re.findall(r'say\("([^"]+)"\)', script.read_text(encoding="utf-8"))
+        for text in re.findall(r'\bsay\(\s*"([^"]+)"[,)]', script.read_text(encoding="utf-8"))
     }
     lines = []
     for path in sorted(scripts.glob("words.*.json")):

@@ -1,6 +1,6 @@
 """*Try to break it*: pupils write prompts in the drawn world's words, and see which methods each one gets past.
 
-    text -> read_prompt -> WrittenPrompt -> counts of its pictures (stored, or drawn: `livo.workshop.tries`) -> Tried -> score
+    text -> read_prompt -> WrittenPrompt -> counts (stored, or drawn: `livo.workshop.tries`) -> Tried -> score
 
 A method falls where its set is lopsided, where it does not follow what the prompt says, or, outside schools, where a
 covered stand-in gets through. A score says why; a board counts which method fell to which kind of trick. What was

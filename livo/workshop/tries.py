@@ -1,6 +1,6 @@
 """Tries at breaking methods: known prompts are answered at once, new ones wait in a line for the generator.
 
-    answer = tries.ask(reading, visitor)      # Tried, or Waiting; the page asks again until it is the first
+    answer = tries.ask(reading, visitor)      # Tried, or InLine; the page asks again until it is the first
 
 Without a generator beside the rooms there are the stored results alone. One prompt is drawn at a time, each one once
 for all who ask; a line that nobody asks for any more is left out.
@@ -17,7 +17,7 @@ from typing import Any
 
 from livo.types import InputError
 from livo.web.events import Refused
-from livo.workshop.traps import WrittenPrompt, Tried, stored, tried
+from livo.workshop.traps import Tried, WrittenPrompt, stored, tried
 
 MOST_WAITING = 40
 """Prompts in the line."""
@@ -32,7 +32,7 @@ Draw = Callable[[WrittenPrompt], tuple[Mapping[str, int], int]]
 
 
 @dataclass(frozen=True)
-class Waiting:
+class InLine:
     """A place in the line.
 
     Attributes:
@@ -69,7 +69,7 @@ class Tries:
         """What was counted for a prompt; None where nothing was yet."""
         return self._stored.get(reading.key) or self._drawn.get(reading.key)
 
-    def ask(self, reading: WrittenPrompt, who: str) -> Tried | Waiting:
+    def ask(self, reading: WrittenPrompt, who: str) -> Tried | InLine:
         """What was counted, or where in the line the prompt is.
 
         Args:
@@ -97,7 +97,7 @@ class Tries:
             if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._work, name="livo-tries", daemon=True)
                 self._worker.start()
-            return Waiting(before, (before + 1) * self._seconds)
+            return InLine(before, (before + 1) * self._seconds)
 
     def _give_up(self, who: str, key: str) -> None:
         old = self._whose.pop(who, key)

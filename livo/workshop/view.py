@@ -126,12 +126,12 @@ def _step_now(room: Room, pack: Pack, visitor: str, lesson: Lesson) -> dict[str,
     return step_json(step, pack, lesson, reveal=reveal, answers=answers, school=room.school)
 
 
-def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
-    """A room as its facilitator sees it."""
-    payload = room_json(room, pack)
-    lesson, index = room.lesson, min(room.index, len(room.lesson.steps) - 1)
+def host_json(room: Room, pack: Pack, here: int, words: Mapping[str, Lesson] | None = None) -> dict[str, Any]:
+    """A room as its facilitator sees it; `words` as in `room_json`."""
+    payload = room_json(room, pack, words=words)
+    lesson, index = _in(words, room), min(room.index, len(room.lesson.steps) - 1)
     if payload["step"] is None and not room.over:  # hidden screens hide nothing here
-        payload["step"] = _step_now(room, pack, "", room.lesson)
+        payload["step"] = _step_now(room, pack, "", lesson)
     return payload | {
         "steps": [
             {"kind": step.kind, "title": pack.fill(step.title), "minutes": step.minutes, "asks": step.ask is not None}
@@ -145,7 +145,7 @@ def host_json(room: Room, pack: Pack, here: int) -> dict[str, Any]:
         "paces": PACES,
         "locked": room.locked,
         "newcomers": len(room.newcomers),
-        "lessons": [lesson_card(one) for one in room.lessons.values()],
+        "lessons": [lesson_card((words or {}).get(one.id, one)) for one in room.lessons.values()],
     }
 
 

@@ -22,6 +22,7 @@ from livo.measures.bootstrap import corrected_shares
 from livo.measures.metrics import discrepancy_l2, discrepancy_range, wilson_interval
 from livo.workshop.lesson import WIDGETS, load_lessons
 from livo.workshop.pack import load_pack
+from livo.workshop.printing import paper_html
 
 pytestmark = pytest.mark.browser
 PATIENCE = 90_000
@@ -126,7 +127,7 @@ def test_a_whole_lesson_with_a_class_by_keys_alone_on_a_phone_and_at_the_desk(br
     for number, step in enumerate(steps, 1):
         for page in (phone, desk):
             expect(page.locator(".step .eyebrow")).to_contain_text(f"step {number} of {len(steps)}")
-        expect(screen.locator(".slide .eyebrow")).to_contain_text(f"{number} of {len(steps)}")
+        expect(screen.locator(".slide .eyebrow")).to_contain_text(f"{number} / {len(steps)}")
         assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
             f"{step.title} is wider than a phone"
         )
@@ -482,3 +483,26 @@ def test_one_command_opens_the_demo_and_the_workshop_to_the_network(browser, tmp
     finally:
         process.kill()
         process.wait()
+
+
+# --- paper -----------------------------------------------------------------------------------------------------------
+
+PAGES = {"guide": 4, "worksheet": 2, "key": 1}
+"""A4 pages that a paper may have: the worksheet is one sheet, printed on both sides."""
+A4_CONTENT = (703, 1032)
+"""Pixels of a page without its margins."""
+
+
+def test_every_paper_fits_its_pages_and_leaves_none_nearly_empty(browser):
+    pack = load_pack()
+    page = browser.new_page(viewport=dict(zip(("width", "height"), A4_CONTENT, strict=True)))
+    page.emulate_media(media="print")
+    wrong = []
+    for lesson in load_lessons():
+        for what, most in PAGES.items():
+            page.set_content(paper_html(what, lesson, pack))
+            pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", page.pdf(prefer_css_page_size=True)))
+            filled = page.evaluate("document.body.scrollHeight") / A4_CONTENT[1]
+            if pages > most or (what == "worksheet" and pages == 2 and filled < 1.3):
+                wrong.append(f"{lesson.id} {what}: {pages} pages, {filled:.2f} filled")
+    assert not wrong, wrong

@@ -35,9 +35,9 @@ def test_a_file_of_no_lesson_and_missing_page_words_are_named(lessons, tmp_path)
     (tmp_path / "nothing.de.yaml").write_text("title: Nichts")
     with pytest.raises(InputError, match=r"nothing\.de\.yaml"):
         load_translations(lessons, tmp_path)
-    (tmp_path / "a.js").write_text('el("p", {}, say("Send"), say("Next"))')
+    (tmp_path / "a.js").write_text('el("p", {}, say("Send"), say("Next"), say("{n} steps", { n: 3 }))')
     (tmp_path / "words.fr.json").write_text(json.dumps({"Send": "Envoyer"}))
-    assert missing_words(tmp_path) == ["words.fr.json: 'Next' is not translated"]
+    assert missing_words(tmp_path) == [f"words.fr.json: {text!r} is not translated" for text in ("Next", "{n} steps")]
 
 
 def test_a_page_asks_for_its_language(workshop, client, lessons):
@@ -48,3 +48,14 @@ def test_a_page_asks_for_its_language(workshop, client, lessons):
     replies = [client.get(f"/api/rooms/{opened['code']}{lang}") for lang in ("", "?lang=de")]
     assert [one.json()["lesson"]["title"] for one in replies] == asked[:2]
     assert replies[0].headers["etag"] != replies[1].headers["etag"]
+
+
+def test_the_facilitators_page_and_the_classs_link_are_in_the_language_too(workshop, client, lessons):
+    workshop.translations, _ = load_translations(lessons)
+    opened = client.post("/api/rooms", json={"lesson": "guess-the-set"}).json()
+    headers = {"authorization": f"Bearer {opened['secret']}"}
+    german = client.get(f"/api/rooms/{opened['code']}/host?lang=de", headers=headers).json()
+    assert german["lesson"]["title"] == "Rate die Bildmenge" and "Alle raten" in german["notes"]
+    assert german["steps"][1]["title"] == "Was das Modell gemacht hat" and german["join"].endswith("?lang=de")
+    strange = client.get(f"/api/rooms/{opened['code']}/host?lang=<b>", headers=headers).json()
+    assert strange["join"].endswith(opened["code"]) and strange["lesson"]["title"] == "Guess the set"

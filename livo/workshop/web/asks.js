@@ -52,8 +52,8 @@ function number(ask, changed) {
   draw();
   return {
     node: el("fieldset", { class: "ask" }, out,
-      el("div", { class: "range" }, button("−", step(-1), "quiet small", { "aria-label": "one less" }), range,
-        button("+", step(1), "quiet small", { "aria-label": "one more" })),
+      el("div", { class: "range" }, button("−", step(-1), "quiet small", { "aria-label": say("one less") }), range,
+        button("+", step(1), "quiet small", { "aria-label": say("one more") })),
       el("p", { class: "ends" }, el("span", {}, ask.min), label, el("span", {}, ask.max))),
     value: () => (touched ? Number(range.value) : null),
     set: (value) => { if (value != null) { touched = true; range.value = value; draw(); } },
@@ -86,7 +86,7 @@ function labels(ask, changed) {
   const rows = Array.from({ length: count }, (_, i) => {
     const name = fresh("label");
     names.push(name);
-    const what = ask.album ? `picture ${i + 1}` : ask.items[i];
+    const what = ask.album ? say("picture {n}", { n: i + 1 }) : ask.items[i];
     return el("fieldset", { class: ask.album ? "label-picture" : "label-item" },
       el("legend", {}, what), ask.album && tile(ask.album.sheet, i, count, what),
       el("div", { class: "segments" }, radios(ask.options, name, () => { left(); changed(); }, "segment")));
@@ -97,7 +97,7 @@ function labels(ask, changed) {
   const values = () => names.map((name) => picked(node, name));
   const left = () => {
     const open = values().filter((value) => value === null).length;
-    status.textContent = open ? `${open} of ${count} left` : say("all done");
+    status.textContent = open ? say("{open} of {count} left", { open, count }) : say("all done");
   };
   left();
   return {

@@ -1,8 +1,9 @@
 // Bars of shares, tallies of a class, and the map of a trade-off, as HTML and SVG; numbers always stand beside the
 // marks.
-import { el, percent, plural, svg } from "./dom.js";
+import { el, percent, svg } from "./dom.js";
 import { boardOf } from "./drawn.js";
 import { wilson } from "./figures.js";
+import { say } from "./language.js";
 
 // Shares with their intervals; `mark` is a share to compare with.
 export function shareBars(classes, counts, { words = (name) => name, mark = null } = {}) {
@@ -16,7 +17,7 @@ export function shareBars(classes, counts, { words = (name) => name, mark = null
         el("i", { class: "bar-interval", style: { left: `${100 * low}%`, width: `${100 * (high - low)}%` } }),
         mark && mark[k] != null && el("i", { class: "bar-mark", style: { left: `${100 * mark[k]}%` } })),
       el("span", { class: "bar-number" }, el("b", {}, counts[k],
-        el("span", { class: "of-words" }, ` of ${n}`)),
+        el("span", { class: "of-words" }, say(" of {n}", { n }))),
         el("span", { class: "range-words" },
           ` · ${percent(counts[k] / n)} (${Math.round(100 * low)}–${Math.round(100 * high)})`)));
   }));
@@ -27,11 +28,11 @@ export function tallyOf(ask, tally, mine) {
   if (!tally) return null;
   if (!tally.enough) {
     return el("p", { class: "note" },
-      `Fewer than ${tally.fewest} people answered. The class's answers are not shown, ` +
-        `so that nobody can be recognised.`);
+      say("Fewer than {n} people answered.", { n: tally.fewest }), " ",
+      say("The class’s answers are not shown, so that nobody can be recognised."));
   }
   if (ask.kind === "prompt") return el("section", { class: "tally" }, boardOf(tally));
-  const head = el("h3", {}, `The class: ${plural(tally.n, "answer")}`);
+  const head = el("h3", {}, tally.n === 1 ? say("The class: 1 answer") : say("The class: {n} answers", { n: tally.n }));
   if (ask.kind === "labels") return el("section", { class: "tally" }, head, labelTally(ask, tally, mine));
   if (ask.kind === "choice") {
     return el("section", { class: "tally" }, head,
@@ -40,7 +41,7 @@ export function tallyOf(ask, tally, mine) {
     })));
   }
   return el("section", { class: "tally" }, head, histogram(tally),
-    mine != null && el("p", { class: "soft" }, `Your guess: ${mine} ${ask.unit}`));
+    mine != null && el("p", { class: "soft" }, say("Your guess: {guess} {unit}", { guess: mine, unit: ask.unit })));
 }
 
 function histogram(tally) {
@@ -49,7 +50,8 @@ function histogram(tally) {
     el("div", { class: "histogram", role: "img",
       "aria-label": tally.counts.map((count, k) => `${tally.edges[k]} to ${tally.edges[k + 1]}: ${count}`).join("; ") },
     tally.counts.map((count) => el("i", { style: { height: `${(100 * count) / top}%` } }, el("b", {}, count || "")))),
-    el("p", { class: "ends" }, el("span", {}, tally.edges[0]), el("span", {}, `middle guess: ${tally.median}`),
+    el("p", { class: "ends" }, el("span", {}, tally.edges[0]), 
+      el("span", {}, say("middle guess: {guess}", { guess: tally.median })),
       el("span", {}, tally.edges.at(-1))));
 }
 
@@ -58,8 +60,9 @@ export function guessHistogram(asked, tally, own) {
   const at = (value) => `${(100 * (value - asked.min)) / (asked.max - asked.min)}%`;
   const many = tally?.enough;
   const truth = el("span", { class: "truth", style: { left: at(asked.truth) } });
-  const words = el("p", { class: "guess truth-words" }, [own != null && `Your guess: ${own}`,
-    many && `middle guess of the class: ${tally.median}`, `the classifier counted ${asked.truth} ${asked.unit}`]
+  const words = el("p", { class: "guess truth-words" }, [own != null && say("Your guess: {guess}", { guess: own }),
+    many && say("middle guess of the class: {guess}", { guess: tally.median }),
+    say("the classifier counted {n} {unit}", { n: asked.truth, unit: asked.unit })]
     .filter(Boolean).join(" · "));
   return el("section", { class: `guesses ${many ? "" : "alone"}` },
     el("div", { class: "guess-plot" },
@@ -71,19 +74,19 @@ export function guessHistogram(asked, tally, own) {
 
 function row(name, count, n, { mine = false, right = false } = {}) {
   return el("div", { class: `bar-row${right ? " right" : ""}` },
-    el("span", { class: "bar-name" }, name, mine && el("span", { class: "chip" }, "yours"),
-      right && el("span", { class: "chip good" }, "✓ fits best")),
+    el("span", { class: "bar-name" }, name, mine && el("span", { class: "chip" }, say("yours")),
+      right && el("span", { class: "chip good" }, `✓ ${say("fits best")}`)),
     el("span", { class: "bar-track", "aria-hidden": "true" },
       el("i", { class: "bar-fill shade-1", style: { width: `${(100 * count) / n}%` } })),
     el("span", { class: "bar-number" }, el("b", {}, count), ` · ${percent(count / n)}`));
 }
 
 function labelTally(ask, tally, mine) {
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The class's labels" },
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": say("The class’s labels") },
     el("table", {},
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ask.items.length ? "prompt" : "picture"),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ask.items.length ? say("prompt") : say("picture")),
       ask.options.map((o) => el("th", { scope: "col", class: "number" }, o)),
-      mine && el("th", { scope: "col" }, "you"))),
+      mine && el("th", { scope: "col" }, say("you")))),
     el("tbody", {}, tally.counts.map((counts, i) => el("tr", {},
       el("th", { scope: "row" }, ask.items[i] ?? `${i + 1}`),
       counts.map((count) => el("td", { class: `number${count === Math.max(...counts) ? " most" : ""}` }, count)),

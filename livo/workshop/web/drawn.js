@@ -93,7 +93,8 @@ function tableOf({ methods, tricks, counts, tried }) {
   const cell = (t, m) => (tried ? counts[t][m] : "·");
   return el("div", { class: "scroll board-of", tabindex: 0, role: "region", "aria-label": say("Which method fell") },
     el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, say("kind of trick")),
-      tricks.map((trick, t) => el("th", { scope: "col", class: "number" }, say(trick), tried ? ` (${tried[t]})` : "")))),
+      tricks.map((trick, t) => el("th", { scope: "col", class: "number" }, say(trick),
+        tried ? ` (${tried[t]})` : "")))),
     el("tbody", {}, methods.map((method, m) => el("tr", {}, el("th", { scope: "row" }, method),
       tricks.map((_, t) => el("td", { class: `number ${tried && counts[t][m] ? "most" : ""}` }, cell(t, m))))))));
 }

@@ -36,18 +36,22 @@ function card(lesson) {
 function openDialog(lesson) {
   const school = el("input", { type: "checkbox", id: "school", checked: true });
   const wrong = el("p", { class: "problem", role: "alert" });
+  const names = new Intl.DisplayNames(["en"], { type: "language" });
+  const language = el("select", { id: "language" }, el("option", { value: "" }, "English"),
+    lesson.languages.map((one) => el("option", { value: `?lang=${one}` }, names.of(one))));
   const dialog = el("dialog", { "aria-labelledby": "open-title", onclose: () => dialog.remove() },
     el("h2", { id: "open-title" }, `A room for “${lesson.title}”`),
     el("p", {}, "You get a code for the class and a link for yourself. Keep that link: who has it leads the room."),
     el("label", { class: "tick", for: "school" }, school,
       el("span", {}, "School mode: nothing about nudity, blood or horror, not even as numbers")),
+    lesson.languages.length > 0 && el("p", { class: "row" }, el("label", { for: "language" }, "Language"), language),
     wrong,
     el("div", { class: "actions" }, button("Open the room", async () => {
       const { status, payload } = await ask("rooms", { body: { lesson: lesson.id, school: school.checked } });
       if (status !== 200) { wrong.textContent = payload?.message ?? "The server cannot be reached; try again."; return;
         }
       remember(`host ${payload.code}`, payload.secret);
-      location.href = `room/${payload.code}/host#${payload.secret}`;
+      location.href = `room/${payload.code}/host${language.value}#${payload.secret}`;
     }, "main"), button("Cancel", () => dialog.close())));
   document.body.append(dialog);
   dialog.showModal();

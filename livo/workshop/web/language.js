@@ -11,4 +11,9 @@ if (language) {
   } catch { /* the page stays English */ }
 }
 
-export const say = (text) => words[text] ?? text;
+// `say("{n} of {of} answered", { n, of })`: words in the page's language, with values in their places.
+export const say = (text, values = {}) =>
+  (words[text] ?? text).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+
+export const minutes = (n) => (n === 1 ? say("1 minute") : say("{n} minutes", { n }));
+export const devices = (n) => (n === 1 ? say("1 device here") : say("{n} devices here", { n }));

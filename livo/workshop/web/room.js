@@ -23,7 +23,7 @@ const clock = countdown((left) => {
   const soon = left !== null && left <= 15;
   node.hidden = left === null;
   node.className = `clock ${soon ? "warn" : ""}`;
-  node.textContent = left === null ? "" : left ? `The answers close in ${left} s` : say("Time is up");
+  node.textContent = left === null ? "" : left ? say("The answers close in {left} s", { left }) : say("Time is up");
   if (left === 10) navigator.vibrate?.(150);
 });
 
@@ -32,7 +32,7 @@ const queue = new Queue(`answers ${code} ${word.slice(0, 8)}`,
   method: "POST", cache: "no-store", body: JSON.stringify(event),
   headers: { authorization: `Bearer ${word}`, "content-type": "application/json" },
 }), (now) => {
-  if (now.waiting.length && now.turns) network("Your answer waits in this browser until the network is back.");
+  if (now.waiting.length && now.turns) network(say("Your answer waits in this browser until the network is back."));
   else if (!now.waiting.length) network("");
 });
 queue.run();
@@ -41,7 +41,7 @@ async function news() {
   const { status, payload, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}${LANGUAGE}`, { word, etag });
   if (status === 304) return true;
   if (status === 404) { gone(payload.message); return false; }
-  if (status !== 200) { network("The room cannot be reached; the page tries again. Nothing is lost."); etag = "";
+  if (status !== 200) { network(say("The room cannot be reached; the page tries again. Nothing is lost.")); etag = "";
     return true; }
   if (!queue.waiting.length) network("");
   etag = mark;
@@ -57,16 +57,16 @@ function network(text) {
 }
 
 function gone(message) {
-  show(el("div", { class: "card narrow" }, el("h1", {}, "No such room"), el("p", {}, message),
-    el("a", { class: "button main", href: BASE }, "Type another code")));
+  show(el("div", { class: "card narrow" }, el("h1", {}, say("No such room")), el("p", {}, message),
+    el("a", { class: "button main", href: BASE }, say("Type another code"))));
 }
 
 function draw() {
   $("title").textContent = state.lesson.title;
-  document.title = `${state.lesson.title} · room ${code}`;
+  document.title = `${state.lesson.title} · ${code}`;
   if (!$("cover")) $("tools").replaceChildren(
     button(say("Cover"), cover, "quiet small-text",
-    { id: "cover", "aria-pressed": "false", title: "Covers the pictures on this device only" }),
+    { id: "cover", "aria-pressed": "false", title: say("Covers the pictures on this device only") }),
     el("span", { class: "code" }, code));
   if (!$("clock")) $("banner").after(el("p", { class: "clock", id: "clock", role: "timer", hidden: true }));
   clock.set(state.left);
@@ -81,13 +81,13 @@ function draw() {
   if (state.phase === "ended") {
     document.body.classList.remove("covered");
     show(card(say("This room has ended"),
-      "Thank you. If something in the pictures stays with you, talk about it with somebody you trust."),
+      say("Thank you. If something in the pictures stays with you, talk about it with somebody you trust.")),
       el("p", { class: "centre" }, el("a", { href: BASE }, say("All lessons"))));
   } else if (state.hidden) show(card(say("Look up"), say("The screens are paused for a moment.")));
-  else if (!state.step) show(card(`Room ${code}`,
-    `“${state.lesson.title}” begins when the facilitator starts it. ` +
-      `It shows drawings of people, and some of them are stereotypes. ` +
-        `You can cover the pictures or leave at any time, without a reason.`));
+  else if (!state.step) show(card(say("Room {code}", { code }),
+    [say("“{title}” begins when the facilitator starts it.", { title: state.lesson.title }),
+      say("It shows drawings of people, and some of them are stereotypes."),
+      say("You can cover the pictures or leave at any time, without a reason.")].join(" ")));
   else drawStep();
   receipt("");
   if (again) { window.scrollTo(0, 0); $("main").querySelector("h1")?.focus(); }
@@ -122,7 +122,8 @@ async function answer(send) {
   receipt(say("Saving …"));
   try {
     const saved = await queue.put({ place, value: made.ask.value() }).answer;
-    receipt(`Saved ${new Date(saved.at).toLocaleTimeString()}. You can change it until the question is closed.`);
+    receipt(say("Saved {time}. You can change it until the question is closed.",
+      { time: new Date(saved.at).toLocaleTimeString() }));
     send.textContent = say("Send again");
   } catch (refused) {
     receipt("");

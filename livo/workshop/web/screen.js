@@ -1,6 +1,6 @@
 // The projector: one slide at a time, in large type; see slides.js.
-import { $, announce, ask, el, plural, poll, show } from "./dom.js";
-import { LANGUAGE, say } from "./language.js";
+import { $, announce, ask, el, poll, show } from "./dom.js";
+import { devices, LANGUAGE, say } from "./language.js";
 import { countdown } from "./countdown.js";
 import { arrivals, fit, slide } from "./slides.js";
 import { turnOver } from "./reveal.js";
@@ -13,7 +13,7 @@ const clock = countdown((left) => {
   const node = document.querySelector(".clock");
   if (!node) return;
   node.hidden = left === null;
-  node.textContent = left === null ? "" : left ? `${left} s` : "Time is up";
+  node.textContent = left === null ? "" : left ? `${left} s` : say("Time is up");
   node.classList.toggle("warn", left !== null && left <= 10);
 });
 
@@ -21,7 +21,11 @@ async function news() {
   const { status, payload, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}${LANGUAGE}`, { etag });
   if (status === 304) return true;
   if (status === 404) { show(el("h1", {}, payload.message)); return false; }
-  if (status !== 200) { announce("The room cannot be reached; the page tries again.", "warn"); etag = ""; return true; }
+  if (status !== 200) {
+    announce(say("The room cannot be reached; the page tries again. Nothing is lost."), "warn");
+    etag = "";
+    return true;
+  }
   announce("");
   etag = mark;
   draw(payload);
@@ -32,7 +36,8 @@ async function news() {
 export function draw(state) {
   $("title").textContent = state.lesson.title;
   $("tools").replaceChildren(el("span", { class: "clock", hidden: true, role: "timer" }),
-    state.simulated ? el("span", { class: "chip warn" }, `rehearsal: ${state.simulated} simulated`) : "",
+    state.simulated ? el("span", { class: "chip warn" },
+      say("rehearsal: {n} simulated pupils", { n: state.simulated })) : "",
     el("span", { class: "counts" }, counts(state)), el("span", { class: "code" }, code));
   clock.set(state.left ?? null);
   document.body.classList.toggle("covered", state.covered);
@@ -50,8 +55,9 @@ export function draw(state) {
 
 function counts(state) {
   if (state.phase === "open"
-    && state.step?.ask) return `${state.answered} of ${Math.max(state.here, state.answered)} answered`;
-  return `${plural(state.here ?? 0, "device")} here`;
+    && state.step?.ask) return say("{n} of {of} answered",
+    { n: state.answered, of: Math.max(state.here, state.answered) });
+  return devices(state.here ?? 0);
 }
 
 addEventListener("resize", () => shown && fit(shown));

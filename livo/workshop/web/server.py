@@ -38,7 +38,7 @@ from livo.workshop.rooms import Rooms, answer_draft, visitor_of
 from livo.workshop.tallies import summary_rows
 from livo.workshop.translations import Translations
 from livo.workshop.traps import kept, read_prompt, result
-from livo.workshop.tries import Tries, Waiting
+from livo.workshop.tries import InLine, Tries
 from livo.workshop.view import host_json, lesson_card, room_json, solo_json
 
 HERE = Path(__file__).parent
@@ -201,7 +201,11 @@ class Workshop:
         if not room.over and room.step.ask and room.step.ask.kind == "prompt":
             sent["value"] = await asyncio.to_thread(self._try_of, room, sent["value"])
         draft = answer_draft(number, _code(request), bearer(request), sent)
-        if draft.actor not in room.people and not self._joins.take(f"{asker(request)} {number}"):
+        if room.locked and draft.actor not in room.people:  # before it uses up the allowance of the network
+            raise Refused(403, "locked", "the room is locked, so that nobody new can answer: ask the facilitator")
+        # A class behind one address comes at once; whoever fills the room instead is taken out, and after the next
+        # "Let newcomers in" the class has its allowance anew.
+        if draft.actor not in room.people and not self._joins.take(f"{asker(request)} {number} {room.let_in}"):
             raise Refused(429, "too_many_join", "many devices of your network joined just now: wait a few seconds")
         stored = await asyncio.wrap_future(self.rooms.submit(number, draft))
         return JSONResponse({"key": stored.key, "number": stored.number, "at": stored.at})
@@ -236,7 +240,7 @@ class Workshop:
         sent = await read_body(request, SentTry)
         reading = await asyncio.to_thread(read_prompt, sent.prompt, school=school)
         found = self.tries.ask(reading, who)
-        if isinstance(found, Waiting):
+        if isinstance(found, InLine):
             return JSONResponse({"waiting": found.before, "seconds": round(found.seconds)}, 202)
         return JSONResponse(result(self.pack.trap, found))
 
@@ -246,11 +250,12 @@ class Workshop:
         """All that the facilitator's page needs."""
         number, room = self._hosted(request)
         here = self.rooms.here(number)
-        mark = f'"{self._edition}.{room.seen}.{room.over:d}.{here}"'
+        words = self._words(request)
+        mark = f'"{self._edition}.{room.seen}.{room.over:d}.{here}.{bool(words):d}"'
         if request.headers.get("if-none-match") == mark:
             return Response(status_code=304, headers={"etag": mark})
         with self.rooms.lock:
-            payload = host_json(room, self.pack, here) | {"join": self._join(request)}
+            payload = host_json(room, self.pack, here, words) | {"join": self._join(request)}
         return JSONResponse(payload, headers={"etag": mark, "cache-control": "no-store"})
 
     async def act(self, request: Request) -> Response:
@@ -303,7 +308,9 @@ class Workshop:
         return number, room
 
     def _join(self, request: Request) -> str:
-        return f"{self.base or str(request.url).split('/api/')[0]}/room/{_code(request)}"
+        language = request.query_params.get("lang", "")
+        asked = f"?lang={language}" if language in self.translations else ""
+        return f"{self.base or str(request.url).split('/api/')[0]}/room/{_code(request)}{asked}"
 
     def routes(self) -> list[Route]:
         """Everything under the workshop's prefix."""

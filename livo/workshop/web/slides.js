@@ -2,9 +2,9 @@
 // text is as large as fits, never smaller than 1/45 of the height. The answer comes first.
 import { tile } from "./asks.js";
 import { guessHistogram, tallyOf } from "./charts.js";
-import { BASE, el, plural, prose } from "./dom.js";
+import { BASE, el, prose } from "./dom.js";
 import { boardOf, words } from "./drawn.js";
-import { say } from "./language.js";
+import { devices, LANGUAGE, say } from "./language.js";
 import { KINDS } from "./stage.js";
 import { labelled, shade, WIDGETS } from "./widgets.js";
 
@@ -13,8 +13,8 @@ const [LARGEST, BESIDE, SMALLEST, STEP] = [0.056, 0.034, 0.0232, 0.0008];
 
 // The slide of a room's state.
 export function slide(state, code) {
-  if (state.phase === "ended") return still("Thank you", "Answers are kept as counts only.");
-  if (state.hidden) return still("A pause", "Please look up from your screens.");
+  if (state.phase === "ended") return still(say("Thank you"), say("Answers are kept as counts only."));
+  if (state.hidden) return still(say("A pause"), say("Please look up from your screens."));
   if (!state.step) return waiting(state, code);
   const { step } = state;
   const closed = state.phase === "closed";
@@ -22,7 +22,7 @@ export function slide(state, code) {
   return el("article", { class: `slide ${step.kind}` },
     el("header", { class: "slide-head" },
       el("p", { class: "eyebrow" }, el("span", { class: `kind ${step.kind}` }, KINDS[step.kind]),
-        ` ${state.place[1] + 1} of ${state.of}`),
+        ` ${state.place[1] + 1} / ${state.of}`),
       el("h1", { tabindex: -1 }, step.kind === "change" ? say("What would change your mind?") : step.title)),
     body);
 }
@@ -37,15 +37,16 @@ function waiting(state, code) {
       el("h1", {}, state.lesson.title), el("p", {}, state.lesson.goal),
       el("p", { class: "address" }, state.join.replace(/^https?:\/\//, "")),
       el("p", { class: "big-code" }, code.slice(0, 3), " ", code.slice(3)),
-      el("p", { class: "arrived" }, plural(state.here, "device"), " here"), el("p", { class: "crowd" })),
-    el("img", { class: "qr", src: `${BASE}api/rooms/${code}/qr.svg`, alt: `QR code of ${state.join}` }));
+      el("p", { class: "arrived" }, devices(state.here)), el("p", { class: "crowd" })),
+    el("img", { class: "qr", src: `${BASE}api/rooms/${code}/qr.svg${LANGUAGE}`,
+      alt: say("QR code of {address}", { address: state.join }) }));
 }
 
 // A mark for each device on the waiting slide, brought up to date without drawing the slide anew.
 export function arrivals(node, here) {
   const crowd = node.querySelector(".crowd");
   if (!crowd) return;
-  node.querySelector(".arrived").replaceChildren(plural(here, "device"), " here");
+  node.querySelector(".arrived").replaceChildren(devices(here));
   while (crowd.children.length > here) crowd.lastChild.remove();
   while (crowd.children.length < here) crowd.append(el("i", { class: `shade-${crowd.children.length % 4}` }));
 }
@@ -63,7 +64,7 @@ function asked(step, tally) {
     return el("div", { class: "slide-body" }, question(ask), el("p", { class: "choices" },
       ask.options.map((option) => el("span", { class: "choice" }, option))),
     pictureBox(Array.from({ length: ask.album.count }, (_, i) =>
-      tile(ask.album.sheet, i, ask.album.count, `picture ${i + 1}`)), true), said);
+      tile(ask.album.sheet, i, ask.album.count, say("picture {n}", { n: i + 1 }))), true), said);
   }
   const what = ask.kind === "number" ? axis(ask)
     : ask.kind === "choice" ? el("ol", { class: "shown-options" }, ask.options.map((one) => el("li", {}, one)))
@@ -96,7 +97,8 @@ function albumTally(ask, tally) {
   return el("section", { class: "tally album" },
     el("p", { class: "choices" }, ask.options.map((option, k) =>
       el("span", {}, el("i", { class: `key ${shade(k)}` }), ` ${option}`))),
-    pictureBox(tally.counts.map((counts, i) => labelled(tile(ask.album.sheet, i, ask.album.count, `picture ${i + 1}`),
+    pictureBox(tally.counts.map((counts, i) => labelled(
+      tile(ask.album.sheet, i, ask.album.count, say("picture {n}", { n: i + 1 })),
       counts))));
 }
 

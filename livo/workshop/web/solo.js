@@ -1,7 +1,7 @@
 // A lesson for one person, without a room: the whole lesson is here, and what is to be found out is kept back by this
 // page.
 import { $, announce, ask, BASE, button, el, prose, randomWord, recall, remember, show } from "./dom.js";
-import { LANGUAGE, say } from "./language.js";
+import { LANGUAGE, minutes, say } from "./language.js";
 import { renderStep } from "./stage.js";
 
 const id = decodeURIComponent(location.pathname.split("/lesson/")[1] ?? "");
@@ -12,10 +12,10 @@ let state = { at: -1, answers: {} };
 
 async function start() {
   const { status, payload } = await ask(`lessons/${encodeURIComponent(id)}${LANGUAGE}`);
-  if (status === 404) return show(el("div", { class: "card narrow" }, el("h1", {}, "There is no such lesson"),
+  if (status === 404) return show(el("div", { class: "card narrow" }, el("h1", {}, say("There is no such lesson")),
     el("a", { href: BASE }, say("All lessons"))));
   if (status !== 200) {
-    announce("The lesson cannot be reached; the page tries again.", "warn");
+    announce(say("The lesson cannot be reached; the page tries again."), "warn");
     return void setTimeout(start, 3000);
   }
   announce("");
@@ -61,7 +61,9 @@ function draw() {
 
 function intro() {
   show(el("article", { class: "step" },
-    el("p", { class: "eyebrow" }, `Lesson ${lesson.order} · ${lesson.minutes} minutes · ${lesson.steps.length} steps`),
+    el("p", { class: "eyebrow" }, [
+      say("Lesson {n}", { n: lesson.order }), minutes(lesson.minutes), say("{n} steps", { n: lesson.steps.length }),
+    ].join(" · ")),
     el("h1", { tabindex: -1 }, lesson.title), el("p", { class: "lead" }, lesson.goal), prose(lesson.intro),
     el("h2", {}, say("Words")), el("dl", { class: "words" },
       Object.entries(lesson.words).map(([term, meaning]) => [el("dt", {}, term), el("dd", {}, meaning)])),

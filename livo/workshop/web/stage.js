@@ -1,9 +1,9 @@
 // One step on the screen: its text, what it shows, its question, the class's answers and what is said afterwards.
 import { renderAsk } from "./asks.js";
 import { tallyOf } from "./charts.js";
-import { el, plural, prose } from "./dom.js";
+import { el, prose } from "./dom.js";
 import { words } from "./drawn.js";
-import { say } from "./language.js";
+import { minutes, say } from "./language.js";
 import { WIDGETS } from "./widgets.js";
 
 export const KINDS = {
@@ -15,7 +15,7 @@ export function renderStep(step, { number, of, own = () => null, changed = () =>
   mine = null, asking = true, game = {} } = {}) {
   const head = el("header", { class: "step-head" },
     el("p", { class: "eyebrow" }, el("span", { class: `kind ${step.kind}` }, KINDS[step.kind]),
-      of ? ` step ${number} of ${of} · ${plural(step.minutes, "minute")}` : ""),
+      of ? ` ${say("step {n} of {of}", { n: number, of })} · ${minutes(step.minutes)}` : ""),
     el("h1", { tabindex: -1 }, step.kind === "change" ? say("What would change your mind?") : step.title));
   const shown = step.show.map((widget) =>
     WIDGETS[widget.widget](widget, widget.mine ?? (widget.ask ? own(widget.ask) : null)));
@@ -43,8 +43,8 @@ function optionsOf(ask) {
   if (ask.kind === "prompt") return words(ask);
   if (ask.kind === "choice") return el("ol", { class: "shown-options" },
     ask.options.map((option) => el("li", {}, option)));
-  return el("p", { class: "soft" }, ask.kind === "number" ? `A number from ${ask.min} to ${ask.max}`
-    : `For each: ${ask.options.join(", ")}`);
+  return el("p", { class: "soft" }, ask.kind === "number" ? say("A number from {min} to {max}", ask)
+    : say("For each: {options}", { options: ask.options.join(", ") }));
 }
 
 // What is said once the question is closed.

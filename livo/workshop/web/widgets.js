@@ -10,8 +10,9 @@ import { rulers } from "./rulers.js";
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const perceived = (name) => (name === "male" || name === "female" ? say(`perceived ${name}`) : name);
-const read = (set, i) => (set.labels[i] < 0 ? "the classifier cannot tell"
-  : `the classifier says ${perceived(set.classes[set.labels[i]])}`);
+const read = (set, i) => (set.labels[i] < 0 ? say("the classifier cannot tell")
+  : say("the classifier says {label}", { label: perceived(set.classes[set.labels[i]]) }));
+const heard = (set, i) => `${say("picture {n}", { n: i + 1 })}: ${read(set, i)}`;
 let counter = 0;
 export const shade = (k) => `shade-${k % 5}`;
 
@@ -33,7 +34,8 @@ export const WIDGETS = {
   louder,
   guidance,
   mix,
-  board: (widget, own) => el("div", { class: "widget" }, boardOf(widget.tally ?? ownBoard(widget.methods, own), widget)),
+  board: (widget, own) => el("div", { class: "widget" },
+    boardOf(widget.tally ?? ownBoard(widget.methods, own), widget)),
   tab: (widget) => el("p", { class: "widget" },
     el("a", { class: "main", href: BASE.replace(/workshop\/$/, ""), target: "_blank", rel: "noopener" }, widget.label)),
 };
@@ -41,10 +43,10 @@ export const WIDGETS = {
 function setCard(set, widget, slide) {
   const figures = set.classes.length > 2;
   return el("article", { class: "set" },
-    el("h3", {}, set.title, el("small", {}, `“${set.prompt}”`)),
+    el("h3", {}, say(set.title), el("small", {}, `“${set.prompt}”`)),
     widget.pictures && set.sheet && (slide ? el("div", { class: "pictures" }, pictures(set)) : pictures(set)),
     widget.bars && shareBars(set.classes, set.counts, { words: perceived }),
-    set.abstained > 0 && el("p", { class: "soft" }, `cannot tell: ${set.abstained}`),
+    set.abstained > 0 && el("p", { class: "soft" }, say("cannot tell: {n}", { n: set.abstained })),
     figures && el("p", { class: "figures" }, "D1 ", el("b", {}, (100 * d1(set.counts)).toFixed(1)), " · D2 ",
       el("b", {}, (100 * d2(set.counts)).toFixed(1))));
 }
@@ -52,7 +54,7 @@ function setCard(set, widget, slide) {
 function pictures(set, most = Infinity) {
   const n = set.labels.length;
   return el("div", { class: "tiles" },
-    set.labels.slice(0, most).map((_, i) => tile(set.sheet, i, n, `picture ${i + 1}: ${read(set, i)}`)));
+    set.labels.slice(0, most).map((_, i) => tile(set.sheet, i, n, heard(set, i))));
 }
 
 // Two sets of the same seeds on a phone: one above the other, to be swiped through.
@@ -62,11 +64,11 @@ const paired = (widget) => widget.sets.length === 2 && widget.pictures && widget
 function pairs(sets) {
   const title = (set) => `${set.title}: “${set.prompt}”`;
   return el("div", { class: "pairs", tabindex: 0, role: "region",
-    "aria-label": `${sets.map(title).join(" above, ")} below; swipe or use the arrow keys` },
-  el("p", { class: "pair-title" }, "Above: ", el("b", {}, sets[0].title), ". Below: ", el("b", {}, sets[1].title),
-    ". The same noise in each column; swipe to see all."),
+    "aria-label": say("{sets}; swipe or use the arrow keys", { sets: sets.map(title).join(" / ") }) },
+  el("p", { class: "pair-title" }, say("Above"), ": ", el("b", {}, say(sets[0].title)), ". ", say("Below"), ": ",
+    el("b", {}, say(sets[1].title)), ". ", say("The same noise in each column; swipe to see all.")),
   el("div", { class: "pair-strip tiles" }, sets[0].labels.map((_, i) => el("div", { class: "pair" },
-    sets.map((set) => tile(set.sheet, i, set.labels.length, `${set.title}, picture ${i + 1}: ${read(set, i)}`))))));
+    sets.map((set) => tile(set.sheet, i, set.labels.length, `${set.title}, ${heard(set, i)}`))))));
 }
 
 function options(names, chosen, changed, title) {
