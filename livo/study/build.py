@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,11 @@ def make_study(path: Path, study: Study, pictures: Sequence[SourcePicture], titl
     if odd := next((p for p in pictures if p.use != "rated" and not asked & set(p.expected)), None):
         raise InputError(f"{odd.path}: nothing that is expected of this check is asked in this study")
     check_blind(study, titles)
+    if len(idle := never_asked(study, pictures)) == len(study.asked):
+        raise InputError(
+            f"nobody would be asked anything: no picture calls for {', '.join(idle)}; ask another question, give the "
+            "pictures a principle, or for comparisons a second method of the same prompts and seeds"
+        )
     keys = [(p.prompt, p.method, p.seed) for p in pictures]
     if len(set(keys)) < len(keys):
         prompt, method, seed = next(key for i, key in enumerate(keys) if key in keys[:i])
@@ -80,6 +86,14 @@ def make_study(path: Path, study: Study, pictures: Sequence[SourcePicture], titl
             f"the study cannot be written to {path} ({error.strerror or error}): give another folder"
         ) from error
     return items
+
+
+def never_asked(study: Study, pictures: Sequence[SourcePicture]) -> list[str]:
+    """Questions for which no picture calls: of a principle's risk that none has, or of two where there is one."""
+    rated = [picture for picture in pictures if picture.use == "rated"]
+    risks = {picture.principle.risk for picture in rated if picture.principle}
+    pairs = max(Counter((picture.prompt, picture.seed) for picture in rated).values(), default=0) > 1
+    return [q.id for q in study.asked if (not pairs if q.kind == "pair" else q.risk and q.risk not in risks)]
 
 
 def check_blind(study: Study, titles: Mapping[str, str]) -> None:

@@ -156,7 +156,7 @@ def run(args: argparse.Namespace, generate: Generate) -> str:
 
 def run_create(args: argparse.Namespace, generate: Generate) -> str:
     """Makes the folder; says what it holds and how wide the intervals will be."""
-    from livo.study.build import check_blind, make_study
+    from livo.study.build import check_blind, make_study, never_asked
     from livo.study.organise import outlook
     from livo.study.sources import pictures_of_comparison, pictures_of_folder, stored_comparison
     from livo.study.study_file import STUDY, Study, load_study
@@ -184,6 +184,8 @@ def run_create(args: argparse.Namespace, generate: Generate) -> str:
         f"A study of {len(pictures)} images is in {args.study}; study.yaml may be changed until the first answer.",
         *_outlook_lines(outlook(folder)),
     ]
+    if idle := never_asked(study, pictures):
+        lines.append(f"never asked, for no picture calls for it: {', '.join(idle)}")
     checks = sum(item.use != "rated" for item in folder.items.values())
     lines.append(
         f"{checks} training and gold items"
@@ -248,14 +250,13 @@ def _status(args: argparse.Namespace, folder: Any, store: Any) -> str:
 
 
 def _links(folder: Any, base: str) -> str:
-    from livo.study.organise import rater_links
+    from livo.study.organise import links_for_all, rater_links
     from livo.study.report import rater_name
 
     base = base.rstrip("/")
-    lines = [f"{rater_name(row['rater'])}  {row['code']}  {row['link']}" for row in rater_links(folder, base)]
-    if folder.study.open_link:
-        query = "?PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID={{%SESSION_ID%}}"
-        lines = [f"for all  {base}/{folder.name}/", f"from Prolific  {base}/{folder.name}/{query}"]
+    lines = [f"{what}  {link}" for what, link in links_for_all(folder, base).items()] or [
+        f"{rater_name(row['rater'])}  {row['code']}  {row['link']}" for row in rater_links(folder, base)
+    ]
     return "\n".join([*lines, f"organiser  {base}/{folder.name}/organise#{folder.organiser_key}"])
 
 

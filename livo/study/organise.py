@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from livo.study.design import GOLD, PAIR, RATING, TRAINING
+from livo.study.places import Outcome, outcome_of
 from livo.study.planning import PAIRS, Precision, precision_of
 from livo.study.session import Sessions, is_right
 from livo.study.study_file import StudyFolder
@@ -15,6 +16,13 @@ from livo.web.events import ORGANISER, Event, Store
 
 GAPS = (5, 10, 15, 20)
 """Points of 100 for which the chance to find such a difference is told."""
+
+PROLIFIC = "PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID={{%SESSION_ID%}}"
+"""What Prolific fills in of a link."""
+STATES: Mapping[Outcome, str] = {
+    "not_begun": "not begun", "under_way": "under way", "completed": "finished", "stopped": "stopped",
+    "screened_out": "screened out", "withdrawn": "withdrawn",
+}  # fmt: skip
 
 
 def outlook(folder: StudyFolder, sessions: Sessions | None = None) -> dict[str, Any]:
@@ -92,9 +100,15 @@ def rater_links(folder: StudyFolder, base: str) -> list[dict[str, Any]]:
     """A link for each rater. The code stands behind #, which no browser sends and no log keeps."""
     return [
         {"rater": rater, "code": code, "link": f"{base}/{folder.name}/#{code}"}
-        for rater in range(folder.study.raters + folder.study.more_raters)
+        for rater in range(folder.study.places)
         for code in (folder.code(rater),)
     ]
+
+
+def links_for_all(folder: StudyFolder, base: str) -> dict[str, str]:
+    """The one link for all and the same as Prolific wants it, by what they are for; none where each rater has one."""
+    link = f"{base}/{folder.name}/"
+    return {"for all": link, "from Prolific": f"{link}?{PROLIFIC}"} if folder.study.open_link else {}
 
 
 def live_status(
@@ -108,7 +122,8 @@ def live_status(
     by_rater: dict[int, list[Event]] = {}
     for event in store.events():
         by_rater.setdefault(event.stream, []).append(event)
-    raters = [*range(folder.study.raters), *sorted(rater for rater in by_rater if rater >= folder.study.raters)]
+    invited = folder.study.raters + folder.study.more_raters
+    raters = [*range(invited), *sorted(rater for rater in by_rater if rater >= invited)]
     rows = [_rater_row(folder, sessions, rater, by_rater.get(rater, [])) for rater in raters]
     last = max((event.at for events in by_rater.values() for event in events), default=None)
     return {
@@ -136,16 +151,9 @@ def _rater_row(folder: StudyFolder, sessions: Sessions, rater: int, events: list
         for question in folder.items[trial.items[0]].expected
         if (trial.token, question) in now.answers
     ]
-    if now.withdrawn:
-        state = "withdrawn"
-    elif not now.consented:
-        state = "not begun"
-    elif done == len(counted):
-        state = "finished"
-    else:
-        state = "stopped" if now.stopped else "under way"
     return {
-        "rater": rater, "state": state, "done": done, "trials": len(counted), "answers": len(now.answers),
+        "rater": rater, "state": STATES[outcome_of(sessions, rater, now)],
+        "done": done, "trials": len(counted), "answers": len(now.answers),
         "skipped": len(now.skipped), "gold_right": sum(right), "gold": len(right),
         "last": events[-1].at if events else None,
     }  # fmt: skip

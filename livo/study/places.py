@@ -35,27 +35,30 @@ def outcome_of(sessions: Sessions, rater: int, now: RaterProgress) -> Outcome:
         return "screened_out"
     folder = sessions.folder
     counted = [trial for trial in sessions.plan(rater, now.opted_out).trials if trial.kind != TRAINING]
-    if all(now.done(trial, folder) or trial.category in now.hidden for trial in counted):
+    rated = all(now.done(trial, folder) or trial.category in now.hidden for trial in counted)
+    if rated and not is_training_open(sessions, rater, now):
         return "completed"
     return "stopped" if now.stopped else "under_way"
+
+
+def is_training_open(sessions: Sessions, rater: int, now: RaterProgress) -> bool:
+    """Whether the study has a pass mark, and the rater has not been through the training."""
+    folder = sessions.folder
+    trials = sessions.plan(rater, now.opted_out).trials if folder.study.training_pass else ()
+    return not all(now.done(trial, folder) for trial in trials if trial.kind == TRAINING)
 
 
 def is_screened_out(sessions: Sessions, rater: int, now: RaterProgress) -> bool:
     """Whether the training is over, and fewer of its questions were right at the first try than the study asks for."""
     folder = sessions.folder
-    if not folder.study.training_pass:
+    if not folder.study.training_pass or is_training_open(sessions, rater, now):
         return False
-    right = asked = 0
-    for trial in sessions.plan(rater, now.opted_out).trials:
-        if trial.kind != TRAINING:
-            continue
-        if not now.done(trial, folder):
-            return False
-        for question in trial.questions:
-            first = next(iter(now.tries.get((trial.token, question), ())), None)
-            right += first is not None and is_right(trial, question, first.body["value"], folder)
-            asked += 1
-    return right < folder.study.training_pass * asked
+    trials = [trial for trial in sessions.plan(rater, now.opted_out).trials if trial.kind == TRAINING]
+    firsts = [
+        (trial, q, next(iter(now.tries.get((trial.token, q), ())), None)) for trial in trials for q in trial.questions
+    ]
+    right = sum(first is not None and is_right(trial, q, first.body["value"], folder) for trial, q, first in firsts)
+    return right < folder.study.training_pass * len(firsts)
 
 
 # --- what raters take back -------------------------------------------------------------------------------------------

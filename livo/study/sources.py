@@ -24,6 +24,7 @@ TABLE, PROMPTS = "images.csv", "prompts.txt"
 MORE = ("principle", "category", "use", "expected", "explanation")
 COLUMNS = ("file", "prompt", "method", "seed")
 MOST_BYTES = 100_000_000
+NUMBER = re.compile("([0-9]+)")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -150,9 +151,9 @@ def _pictures_by_method(folder: Path) -> list[SourcePicture]:
 
 
 def _in_order(folder: Path) -> list[Path]:
-    """Pictures of a folder by the numbers in their names: 2.png comes before 10.png."""
-    files = [path for path in folder.iterdir() if path.suffix.casefold() in PICTURES]
-    return sorted(files, key=lambda path: [int(p) if p.isdigit() else p for p in re.split(r"([0-9]+)", path.name)])
+    """Pictures of a folder by the numbers in their names: 2.png comes before 10.png; `._2.png` of a Mac is none."""
+    files = [p for p in folder.iterdir() if p.suffix.casefold() in PICTURES and not p.name.startswith(".")]
+    return sorted(files, key=lambda path: [int(p) if i % 2 else p for i, p in enumerate(NUMBER.split(path.name))])
 
 
 def _unpacked(archive: Path, into: Path) -> Path:

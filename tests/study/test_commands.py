@@ -164,6 +164,20 @@ def test_bad_input_is_one_line(images, tmp_path, capsys):
         assert line in fails(capsys, *arguments), arguments
 
 
+@pytest.mark.parametrize("asked", [("conformity",), ("preference", "--pairs-per-rater", 4)])
+def test_a_study_that_would_ask_nobody_anything_is_refused(images, tmp_path, capsys, asked):
+    """Raters consented to it, and were thanked for 0 of 0."""
+    if asked[0] == "preference":  # of one method there is nothing to compare
+        kept = [line for line in (images / "images.csv").read_text().splitlines() if ",theirs," not in line]
+        (images / "images.csv").write_text("\n".join(kept))
+    out = tmp_path / "study"
+    assert "nobody would be asked" in fails(capsys, "create", out, "--images", images, "--questions", *asked)
+    assert not out.exists()
+    assert f"calls for it: {asked[0]}" in says(
+        capsys, "create", out, "--images", images, "--questions", f"consistency_5,{asked[0]}", *asked[1:]
+    )
+
+
 def test_serving_refuses_a_taken_port_changed_files_and_a_passing_disk(tmp_path, capsys, monkeypatch):
     folder = make_folder(tmp_path / "s")
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -205,6 +205,7 @@ def test_a_folder_a_method_with_a_file_of_prompts(tmp_path):
         (tmp_path / method).mkdir()
         for number in (1, 2, 10, 11):
             picture(64, 64).save(tmp_path / method / f"{number}.png")
+        (tmp_path / method / "._1.png").write_bytes(b"\0\5\x16\7")  # of a ZIP that a Mac made
     (tmp_path / "prompts.txt").write_text("a photo of a cat\n\na photo of a dog\n")
     found = [(p.path.name, p.prompt, p.method, p.seed) for p in pictures_of_folder(tmp_path)]
     assert found[:4] == [

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 import livo.study.places as places
 from livo.study.design import TRAINING, plan_of
+from livo.study.organise import PROLIFIC
 from livo.study.places import find_receipt
 from livo.study.session import Sessions
 from livo.study.study_file import CORRECTIONS, STUDY, ReturnCodes, load_study
@@ -47,6 +48,12 @@ def rate(visitor, *, most: int = 99) -> None:
         for i, question in enumerate(trial["questions"]):
             if (trial["trial"], question["id"]) not in given:
                 assert visitor.answer(trial, i).status_code == 200
+
+
+def status(site) -> dict:
+    """What the organiser's page is told."""
+    organiser = Visitor(TestClient(build_site([site])), site, site.folder.organiser_key)
+    return organiser.get("organise/status").json()
 
 
 def test_each_gets_the_next_place_and_comes_back_to_it(site):
@@ -96,6 +103,9 @@ def test_a_place_that_was_left_is_given_to_another_with_the_same_plan(site, monk
     assert come(site, PROLIFIC_PID="b").code == who[1].code, "who left can still come back"
     monkeypatch.undo()
     assert come(site, PROLIFIC_PID="e").status_code == 409, "one is done, one was replaced, one is here"
+    page = status(site)
+    assert [row["rater"] for row in page["raters"]] == [0, 1, 2, 4] and page["links"][4]["code"] == taken.code
+    assert page["links_for_all"]["from Prolific"].endswith(f"/{site.folder.name}/?{PROLIFIC}")
 
 
 def test_places_survive_a_restart(site):
@@ -114,7 +124,7 @@ def test_more_places_after_the_first_answer(tmp_path):
     folder = load_study(site.folder.path)
     wider = StudySite(folder, Store(default_url(folder.path), folder.digest, folder.secret))
     assert folder.rater_of(come(wider, PROLIFIC_PID="b").code) == 1
-    assert come(wider, PROLIFIC_PID="c").status_code == 409
+    assert come(wider, PROLIFIC_PID="c").status_code == 409 and len(status(wider)["raters"]) == 2
     wider.store.close()
 
 
@@ -168,6 +178,10 @@ def test_who_fails_the_training_is_screened_out(tmp_path):
     assert bad.session["ending"]["outcome"] == "screened_out" and bad.session["ending"]["back"].startswith("https://")
     reply = bad.answer(bad.trials()[0])
     assert reply.status_code == 409 and reply.json()["code"] == "screened_out"
+    assert [row["state"] for row in status(site)["raters"]] == ["under way", "screened out", "not begun"]
+    eager = come(site, PROLIFIC_PID="c").consent()  # who sends answers past the training, and would be done without it
+    reply = eager.answer(eager.trials()[0])
+    assert reply.status_code == 409 and reply.json()["code"] == "training_first"
     site.store.close()
 
 

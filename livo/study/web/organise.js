@@ -112,13 +112,18 @@ function draw() {
           .map((value) => el("td", { class: "number" }, String(value))),
         el("td", {}, one.rules.map((rule) => rule + (chosen(rule) ? ": left out" : "")).join(", ") || "-")))))))
     : null;
+  const shared = Object.entries(status.links_for_all);
+  const invited = shared.length ? el("section", { class: "card" }, el("h2", {}, "One link for all"),
+    el("p", { class: "soft" }, "Whoever comes by it gets the next free place, and comes back to it."),
+    shared.map(([what, link]) => [el("h3", {}, what), el("p", { class: "link" }, link),
+      button("Copy link", () => navigator.clipboard.writeText(link))])) : null;
   const { making } = status;
   const made = making?.state === "done"
     && el("p", { class: "banner" }, "The new study is open: ",
     el("a", { href: making.page, target: "_blank" }, "its organiser's page"), `, in ${making.folder}`);
   const failed = making?.state === "failed"
     && el("p", { class: "banner warn", role: "alert" }, `The study was not made: ${making.message}`);
-  show(...[made, failed, el("div", { class: "panels" }, summary, widths), raters, quality].filter(Boolean));
+  show(...[made, failed, el("div", { class: "panels" }, summary, widths), invited, raters, quality].filter(Boolean));
 }
 
 const FIELDS = [["title", "Title, as raters read it", "Rating pictures"], ["methods", "Methods, by comma", ""],

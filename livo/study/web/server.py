@@ -28,8 +28,8 @@ from starlette.routing import Mount, Route
 
 from livo.study.answers import read_answers
 from livo.study.design import TRAINING
-from livo.study.organise import live_status, rater_links
-from livo.study.places import LONGEST_PARAMETER, Places, ending_of, is_screened_out, outcome_of
+from livo.study.organise import links_for_all, live_status, rater_links
+from livo.study.places import LONGEST_PARAMETER, Places, ending_of, is_screened_out, is_training_open, outcome_of
 from livo.study.preregistration import note_corrections
 from livo.study.quality import RULES, quality_of
 from livo.study.session import RaterProgress, Sessions, is_paused, is_right, question_of, trial_of
@@ -236,8 +236,13 @@ class StudySite:
     def _check(self, draft: Draft, before: Sequence[Event]) -> None:
         self.sessions.check(draft, before)
         now = self.sessions.progress(draft.stream, before)
-        if draft.kind in ("answer", "skip") and is_screened_out(self.sessions, draft.stream, now):
+        if draft.kind not in ("answer", "skip", "reveal"):
+            return
+        if is_screened_out(self.sessions, draft.stream, now):
             raise Refused(409, "screened_out", "the training was not passed; there is nothing more to rate")
+        trial = self.sessions.trials(draft.stream, now.opted_out)[trial_of(draft)]
+        if trial.kind != TRAINING and is_training_open(self.sessions, draft.stream, now):
+            raise Refused(409, "training_first", "the practice comes first")
 
     def _feedback(self, event: Event) -> dict[str, Any] | None:
         now = self.sessions.progress(event.stream, self.store.latest(event.stream))
@@ -280,8 +285,8 @@ class StudySite:
             raise Refused(401, "no_key", "this is not the organiser's key: open the link that `study serve` printed")
         self._guesses.right(who, key)
 
-    def _links(self, request: Request) -> list[dict[str, Any]]:
-        return rater_links(self.folder, self.base or str(request.url).split(f"/{self.folder.name}/api/")[0])
+    def _base(self, request: Request) -> str:
+        return self.base or str(request.url).split(f"/{self.folder.name}/api/")[0]
 
     def status(self, request: Request) -> Response:
         """Live progress, the links of the raters, and what is wrong with the store, if anything."""
@@ -292,7 +297,8 @@ class StudySite:
             self._quality = [asdict(one) for one in found]
         problems = [*self._verified[1], *([self.vault.problem] if self.vault and self.vault.problem else [])]
         payload = live_status(self.folder, self.store, self.sessions, problems) | {
-            "links": self._links(request),
+            "links": rater_links(self.folder, self._base(request)),
+            "links_for_all": links_for_all(self.folder, self._base(request)),
             "quality": self._quality,
             "rules": [
                 {"id": rule, "meaning": text, "chosen": rule in self.folder.study.exclude}
@@ -319,7 +325,7 @@ class StudySite:
         """The QR code of a rater's link."""
         self._organiser(request)
         rater = request.path_params["rater"]
-        links = self._links(request)
+        links = rater_links(self.folder, self._base(request))
         if rater >= len(links):
             raise Refused(404, "no_rater", f"there are {len(links)} links of raters")
         return Response(qr_svg(links[rater]["link"]), media_type="image/svg+xml")
