@@ -538,6 +538,12 @@ def test_people_who_are_sent_by_prolific(browser, recruited):
     expect(again.locator(".ending")).to_contain_text("C1ABC234", timeout=PATIENCE)
     consents = [e.body["parameters"] for e in recruited.answers(recruited.folder.code(0)) if e.kind == "consent"]
     assert consents == [{"PROLIFIC_PID": "p1", "STUDY_ID": "s1", "SESSION_ID": "t1"}]
+    again.get_by_role("button", name="Undo").click()  # the code that was shown is not due any more
+    expect(again.locator(".panel")).to_be_visible(timeout=PATIENCE)
+    again.get_by_role("button", name="Stop").first.click()
+    again.locator("dialog button").first.click()
+    expect(again.locator(".ending a")).to_have_attribute("href", "https://example.org/back?cc=C2", timeout=PATIENCE)
+    expect(again.locator("main")).not_to_contain_text("C1ABC234")
     assert first.errors == second.errors == again.errors == []
 
 

@@ -52,9 +52,7 @@ function plan(what, rows) {
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": what }, el("table", {},
       el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", class: i ? "number" : "" }, name)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, el("td", {}, row.methods.join(", ")),
-        el("td", { class: "number" }, String(row.n)), number(row.half_width, "± "), number(row.detectable)))))),
-    rows.some((row) => row.half_width === null)
-      && el("p", { class: "problem" }, "Below 5 raters or 5 prompts no interval is printed: have more of them.")];
+        el("td", { class: "number" }, String(row.n)), number(row.half_width, "± "), number(row.detectable))))))];
 }
 
 function draw() {
@@ -80,6 +78,8 @@ function draw() {
   const widths = el("section", { class: "card" }, el("h2", {}, "What the study can tell"),
     plan("Difference of two methods' mean ratings, in points of 100, when all finish.", outlook.differences),
     plan("Of comparisons, the share that prefers one of two methods, in points off 50 %.", outlook.preferences),
+    [...outlook.differences, ...outlook.preferences].some((row) => row.half_width === null)
+      && el("p", { class: "problem" }, "Below 5 raters or 5 prompts no interval is printed: have more of them."),
     el("p", { class: "soft" },
       "Found: the smallest difference that the study finds with 80 % power. Both methods are rated on the same " +
         "prompts by the same raters, so what these have in common drops out. From assumed spreads; " +
@@ -99,24 +99,25 @@ function draw() {
         el("td", {}, button("Link", () => showLink(row.rater)), " ",
           row.state !== "withdrawn" && row.state !== "not begun"
             && button("Withdraw", () => confirmWithdraw(row.rater)))))))));
+  const cells = ["number roomy", "number", "number roomy", "number roomy", "number"];
   const quality = status.quality.length ? el("section", { class: "card" }, el("h2", {}, "How carefully they rate"),
     el("p", { class: "soft" }, "A rule leaves a rater out only where study.yaml chose it before the first answer. ",
       status.rules.map((rule) => [el("b", {}, rule.id), rule.chosen ? " (chosen): " : " (not chosen): ",
         `${rule.meaning}. `])),
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Quality of raters" }, el("table", {},
       el("thead", {}, el("tr", {}, ["Rater", "Answers", "Median", "Same answer", "Agrees with most", "Checks right",
-        "Rules met"].map((head, i) => el("th", { scope: "col", class: i && i < 6 ? "number" : "" }, head)))),
+        "Rules met"].map((head, i) => el("th", { scope: "col", class: i && i < 6 ? cells[i - 1] : "" }, head)))),
       el("tbody", {}, status.quality.map((one) => el("tr", {}, el("td", {}, name(one.rater)),
         [one.answers, `${(one.median_ms / 1000).toFixed(1)} s`, `${Math.round(100 * one.same)} %`,
           one.agrees === null ? "-" : `${Math.round(100 * one.agrees)} %`, `${one.right} of ${one.checks}`]
-          .map((value) => el("td", { class: "number" }, String(value))),
+          .map((value, i) => el("td", { class: cells[i] }, String(value))),
         el("td", {}, one.rules.map((rule) => rule + (chosen(rule) ? ": left out" : "")).join(", ") || "-")))))))
     : null;
   const shared = Object.entries(status.links_for_all);
   const invited = shared.length ? el("section", { class: "card" }, el("h2", {}, "One link for all"),
     el("p", { class: "soft" }, "Whoever comes by it gets the next free place, and comes back to it."),
-    shared.map(([what, link]) => [el("h3", {}, what), el("p", { class: "link" }, link),
-      button("Copy link", () => navigator.clipboard.writeText(link))])) : null;
+    el("div", { class: "links" }, shared.map(([what, link]) => [el("b", {}, what), el("span", { class: "link" }, link),
+      button("Copy link", () => navigator.clipboard.writeText(link))]))) : null;
   const { making } = status;
   const made = making?.state === "done"
     && el("p", { class: "banner" }, "The new study is open: ",

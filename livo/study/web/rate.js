@@ -608,6 +608,7 @@ function undo() {
   const act = state.acts.pop();
   if (act.question) state.answers.delete(`${act.trial} ${act.question}`);
   else state.skipped.delete(act.trial);
+  session.ending = null;
   queue.put({ kind: "undo", body: { of: act.key } }).answer.then(confirmed, refused);
   showRating();
   $("receipt").textContent = t("receipt.undone");
@@ -777,15 +778,21 @@ function showEnd(stopped = session.stopped) {
   show(el("div", { class: "card narrow" },
     el("h1", {}, t("end.title")),
     el("p", {}, t(more ? "end.stopped" : "end.done", { n: done(), of: all.length })),
-    study.credit && el("p", {}, study.credit),
+    study.credit && el("p", {}, el("b", {}, t("consent.credit")), " ", study.credit),
     takeBack(session.ending),
     support && el("p", { class: "soft" }, el("b", {}, t("consent.support")), " ", support),
     study.mood && !state.mood && moodBox(),
-    more && stopped ? button(t("end.back"), () => { session.stopped = false; state.rested = done(); showRating(); },
-      "quiet")
+    more && stopped ? button(t("end.back"), goOn, "quiet")
       : state.acts.length ? button(t("rate.undo"), undo, "quiet") : null));
   $("main").focus();
   if (!session.ending) askEnding();
+}
+
+function goOn() {
+  session.stopped = false;
+  session.ending = null; // another may be due at the next end
+  state.rested = done();
+  showRating();
 }
 
 // Codes are due when the server says that all is rated, or stopped; it says so once everything has arrived.
