@@ -1,5 +1,6 @@
 // Bars of shares, tallies of a class, and the map of a trade-off, as HTML and SVG; numbers always stand beside the
 // marks.
+import { tile } from "./asks.js";
 import { el, percent, svg } from "./dom.js";
 import { boardOf } from "./drawn.js";
 import { wilson } from "./figures.js";
@@ -88,7 +89,8 @@ function labelTally(ask, tally, mine) {
       ask.options.map((o) => el("th", { scope: "col", class: "number" }, o)),
       mine && el("th", { scope: "col" }, say("you")))),
     el("tbody", {}, tally.counts.map((counts, i) => el("tr", {},
-      el("th", { scope: "row" }, ask.items[i] ?? `${i + 1}`),
+      el("th", { scope: "row" }, ask.items[i] ?? [`${i + 1} `,
+        tile(ask.album.sheet, i, ask.album.count, say("picture {n}", { n: i + 1 }))]),
       counts.map((count) => el("td", { class: `number${count === Math.max(...counts) ? " most" : ""}` }, count)),
       mine && el("td", {}, ask.options[mine[i]]))))));
 }
@@ -117,13 +119,14 @@ export function tradeOff(chart) {
       front.includes(point) ? ". It is on the front: nobody beats it on both goals."
         : ". Another method beats it on both goals.");
   };
+  const labels = placed(points, x, y, pad.left, width - pad.right);
   const marks = points.map((point) => {
     const node = svg("g", { class: `point series-${point.s}`, tabindex: 0, role: "button",
       "aria-label": `${name(point)}: ${point.y.toFixed(1)} and ${point.x.toFixed(1)}` },
       svg("line", { x1: x(point.x), x2: x(point.x), y1: y(Math.max(0, point.low)), y2: y(point.high) }),
       svg("circle", { cx: x(point.x), cy: y(point.y), r: 18, class: "target" }),
       svg("circle", { cx: x(point.x), cy: y(point.y), r: 7 }),
-      point.s === 0 && svg("text", { ...place(x(point.x), y(point.y), width - pad.right) }, point.label));
+      labels.has(point) && svg("text", labels.get(point), point.label));
     node.addEventListener("click", () => choose(point, node));
     node.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(point, node); }
@@ -153,8 +156,30 @@ const name = (point) => (point.s === 0 ? point.label : `LiVO with γ₁, γ₂ =
 const label = (text) => text.replace(" ↓", "").replace("FID (x 100)", "distance (FID x 100)").replace("clean distance",
   "distance");
 const short = (value) => (value >= 10 ? Math.round(value) : Number(value.toFixed(2)));
-const place = (px, py, edge) => (px > edge - 120 ? { x: px + 4, y: py + 26, "text-anchor": "end" }
-  : { x: px + 12, y: py - 8 });
+
+// Where the points' names stand: beside their points, none over another one or over a point; one that has no room is
+// read when its point is chosen.
+function placed(points, x, y, begin, edge) {
+  const [letter, height] = [8.4, 17];
+  const taken = points.map((point) => [x(point.x) - 8, y(point.y) - 8, x(point.x) + 8, y(point.y) + 8]);
+  const free = (box) => box[0] > begin && box[2] < edge + 20
+    && taken.every((other) => box[2] < other[0] || other[2] < box[0] || box[3] < other[1] || other[3] < box[1]);
+  const found = new Map();
+  for (const point of points.filter((one) => one.s === 0)) {
+    const [px, py, wide] = [x(point.x), y(point.y), letter * point.label.length];
+    const choices = [[12, 5, "start"], [12, -8, "start"], [12, 19, "start"], [-12, 5, "end"], [-12, -8, "end"],
+      [-12, 19, "end"], [0, -14, "middle"], [0, 26, "middle"]];
+    for (const [dx, dy, anchor] of choices) {
+      const left = px + dx - { start: 0, end: wide, middle: wide / 2 }[anchor];
+      const box = [left, py + dy - height + 4, left + wide, py + dy + 4];
+      if (!free(box)) continue;
+      taken.push(box);
+      found.set(point, { x: px + dx, y: py + dy, "text-anchor": anchor });
+      break;
+    }
+  }
+  return found;
+}
 
 function nice(value) {
   const unit = 10 ** Math.floor(Math.log10(value));

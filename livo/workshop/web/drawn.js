@@ -79,8 +79,9 @@ export function mix(widget) {
 // while there is no tally. On phones a line a method, else a table.
 export function boardOf(tally, empty = null) {
   const note = el("p", { class: "note" }, say("The board is shown from five people on, as counts only."));
-  if (!tally?.enough) return empty ? [tableOf({ ...empty, tried: null }), note] : note;
-  if (!matchMedia("(max-width: 820px)").matches) return tableOf(tally);
+  const narrow = matchMedia("(max-width: 820px)").matches;
+  if (!tally?.enough) return empty && !narrow ? [tableOf({ ...empty, tried: null }), note] : note;
+  if (!narrow) return tableOf(tally);
   return el("ul", { class: "board-lines" }, tally.methods.map((method, m) => {
     const fell = tally.tricks.map((trick, t) => [trick, tally.counts[t][m], tally.tried[t]]).filter(([, n]) => n);
     return el("li", {}, el("b", {}, method), fell.length ? el("span", { class: "row" }, fell.map(([trick, n, of]) =>

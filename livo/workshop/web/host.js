@@ -106,7 +106,7 @@ function controls(over) {
       el("b", { class: "answered" }, counts()),
       state.hidden && el("span", { class: "chip warn" }, say("screens hidden")),
         state.covered && el("span", { class: "chip warn" }, say("pictures covered")),
-        state.simulated && el("span", { class: "chip warn" },
+        state.simulated > 0 && el("span", { class: "chip warn" },
           say("rehearsal: {n} simulated pupils", { n: state.simulated })),
         el("span", { class: "chip", id: "clock", role: "timer" }, clockWords())),
     !over && el("div", { class: "actions" },

@@ -157,7 +157,7 @@ export function fit(node) {
     node.style.fontSize = `${innerHeight * share}px`;
     layTiles(node);
   };
-  const most = node.querySelector(".pictures, .widget, .big-code") ? BESIDE : LARGEST;
+  const most = node.querySelector(".pictures, .tiles, .map, .rulers, .big-code") ? BESIDE : LARGEST;
   const steps = Math.round((most - SMALLEST) / STEP);
   for (const part of node.querySelectorAll(".said")) part.hidden = false;
   const largest = () => {

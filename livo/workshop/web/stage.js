@@ -2,7 +2,7 @@
 import { renderAsk } from "./asks.js";
 import { tallyOf } from "./charts.js";
 import { el, prose } from "./dom.js";
-import { words } from "./drawn.js";
+import { boardOf, words } from "./drawn.js";
 import { minutes, say } from "./language.js";
 import { WIDGETS } from "./widgets.js";
 
@@ -27,7 +27,7 @@ export function renderStep(step, { number, of, own = () => null, changed = () =>
       ask = renderAsk(step.ask, changed, game);
       ask.set(mine);
       parts.push(ask.node);
-    } else parts.push(question(step.ask), optionsOf(step.ask));
+    } else parts.push(question(step.ask), optionsOf(step.ask), step.ask.kind === "prompt" && boardOf(tally));
   }
   return { node: el("article", { class: `step ${step.kind}` }, head, step.html && prose(step.html), shown,
     parts.filter(Boolean)), ask };
