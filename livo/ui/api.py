@@ -17,6 +17,7 @@ from livo.ui.comparison_view import to_pixels
 from livo.ui.rows import data_uri
 from livo.ui.serving import Notice, serve
 from livo.ui.workbench import Workbench
+from livo.web.calls import is_over
 from livo.web.guard import asker
 
 MOST_PICTURES = 8
@@ -81,7 +82,7 @@ def build_api(bench: Workbench) -> None:
             flagged as toxic are made unrecognisable.
         """
         notices: list[str] = []
-        for item in _run(bench, prompt, principle, methods, first_seed, images, MOST_PICTURES, _asker(request)):
+        for item in _run(bench, prompt, principle, methods, first_seed, images, MOST_PICTURES, request):
             if isinstance(item, Comparison):
                 comparison = item
             elif isinstance(item, Notice):
@@ -121,7 +122,7 @@ def build_api(bench: Workbench) -> None:
         """
         notices: list[str] = []
         both = f"{FIRST},{method}"
-        for item in _run(bench, prompt, principle, both, first_seed, images, MOST_COUNTED, _asker(request)):
+        for item in _run(bench, prompt, principle, both, first_seed, images, MOST_COUNTED, request):
             if isinstance(item, Comparison):
                 comparison = item
             elif isinstance(item, Notice):
@@ -155,7 +156,14 @@ def build_api(bench: Workbench) -> None:
 
 
 def _run(
-    bench: Workbench, prompt: str, principle: str, methods: str, first_seed: int, images: int, most: int, who: str
+    bench: Workbench,
+    prompt: str,
+    principle: str,
+    methods: str,
+    first_seed: int,
+    images: int,
+    most: int,
+    caller: gr.Request | None,
 ) -> Iterator[Notice | Progress | Comparison]:
     """What a comparison yields, the comparison last; whatever cannot be used is a Gradio error with a message."""
     try:
@@ -174,11 +182,10 @@ def _run(
             tuple(range(first_seed, first_seed + images)), d.num_inference_steps, d.guidance_scale, d.height, d.width
         )
         request = make_request(prompt, ids, options, principle, vocabulary=bench.vocabulary, reads=bench.reads)
-        with closing(serve(bench, request, who)) as work:
-            yield from work
+        with closing(serve(bench, request, asker(caller) if caller else "")) as work:
+            for item in work:
+                if is_over(caller and caller.request):
+                    raise InputError("whoever asked has gone")
+                yield item
     except InputError as error:
         raise gr.Error(str(error), print_exception=False) from error
-
-
-def _asker(request: gr.Request | None) -> str:
-    return asker(request) if request else ""

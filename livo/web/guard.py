@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,11 +24,15 @@ from livo.types import InputError
 from livo.web.events import Refused
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-LARGEST_REQUEST = 1_000_000
+LARGEST_REQUEST = 250_000
 """Bytes; no page sends nearly as much."""
 BODY_SECONDS = 20.0
 """How long a request's body may take to arrive."""
+NETLOC = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+"""Nothing else names a server: of `evil.example\\@localhost` programs and browsers read different names."""
 SAFE = ("GET", "HEAD", "OPTIONS")
+MISLEADING = b"x-gradio-server"
+"""By this header visitors could tell Gradio that the server is another one, for everybody after them too."""
 CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'"
 )
@@ -60,6 +65,8 @@ class Reach:
 
     def knows(self, netloc: str) -> bool:
         """Whether a Host header, with or without a port, names this server."""
+        if not NETLOC.fullmatch(netloc):
+            return False
         try:
             name = urlsplit(f"//{netloc}").hostname or ""
         except ValueError:
@@ -153,7 +160,8 @@ class Guard:
         if forwarded and self.reach.knows(forwarded):
             others = [(name, value) for name, value in scope["headers"] if name != b"host"]
             scope = {**scope, "headers": [(b"host", forwarded.encode("latin-1")), *others]}
-        return {**scope, "root_path": root}
+        headers = [(name, value) for name, value in scope["headers"] if name != MISLEADING]
+        return {**scope, "root_path": root, "headers": headers}
 
     def _check(self, request: Request) -> None:
         for name in ("host", "x-forwarded-host"):

@@ -22,15 +22,19 @@ from urllib.parse import urlsplit
 import h11
 import segno
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from livo.types import InputError
+from livo.web.calls import Calls
 from livo.web.guard import Buckets, Guard, Reach
 
 KEEP_ALIVE = 75
 """Seconds that a connection stays open between two answers: people look at pictures for longer than a program."""
 HEADER_SECONDS = 10.0
 """How long a request's head may take to arrive."""
+UNREAD_SECONDS = 30.0
+"""After which a connection is closed whose other end has read nothing of a waiting answer."""
 MOST_HALF_OPEN = 200
 """Connections that have not sent a whole head yet; of more, the oldest are dropped."""
 MOST_CONNECTIONS = 4_096
@@ -157,11 +161,24 @@ def run(app: Any, listening: socket.socket, reach: Reach) -> None:
 
 
 def harden(
-    server: uvicorn.Server, reach: Reach, refused: Mapping[str, str], rates: Mapping[str, Buckets] | None = None
+    server: uvicorn.Server,
+    reach: Reach,
+    refused: Mapping[str, str],
+    rates: Mapping[str, Buckets] | None = None,
+    tools: str = "",
 ) -> None:
-    """Puts the guard and the limits around a server that runs already; both are read anew for every connection."""
-    _limit(server.config)
-    server.config.loaded_app = Guard(server.config.loaded_app, reach, refused, rates)
+    """Puts the guard and the limits around a server that runs already; both are read anew for every connection.
+
+    Args:
+        tools: where tool calls come in, which the server makes through connections to itself.
+    """
+    config = server.config
+    _limit(config)
+    app: Any = Guard(config.loaded_app, reach, refused, rates)
+    if tools:
+        app = Calls(app, tools, reach.root_path)
+    # Outermost: who asks is whoever a proxy that is believed says.
+    config.loaded_app = ProxyHeadersMiddleware(app, trusted_hosts=config.forwarded_allow_ips)
 
 
 # --- connections -----------------------------------------------------------------------------------------------------
@@ -174,7 +191,7 @@ def _limit(config: uvicorn.Config) -> None:
         logging.getLogger(name).addFilter(OnceAMinute())
     most = min(MOST_CONNECTIONS, raise_file_limit() - SPARE_FILES)
     config.http_protocol_class = patient_protocol(most, MOST_HALF_OPEN, HEADER_SECONDS)
-    config.limit_concurrency = most
+    config.limit_concurrency = 2 * most  # at so many uvicorn refuses everybody; until then room is made
     config.timeout_keep_alive = KEEP_ALIVE
     config.ws_protocol_class = None
 
@@ -189,22 +206,28 @@ def raise_file_limit() -> int:
     return 65_536 if soft == resource.RLIM_INFINITY else soft
 
 
-def patient_protocol(most: int, half_open: int, seconds: float) -> type[H11Protocol]:
-    """HTTP/1.1 as uvicorn speaks it, with an end to its patience: it waits for a request's head for ever.
+def patient_protocol(most: int, half_open: int, seconds: float, unread: float = UNREAD_SECONDS) -> type[H11Protocol]:
+    """HTTP/1.1 as uvicorn speaks it, with an end to its patience: it waits for a request's head for ever, and for
+    somebody to read an answer.
 
     Args:
-        most: connections at once; further ones are closed at once.
-        half_open: of them, those that have not sent a whole head.
+        most: connections at once; of more, the oldest of the address that has most is closed.
+        half_open: of them, those that have not sent a whole head; of more, the oldest is closed.
         seconds: after which those are closed.
+        unread: seconds after which a connection is closed that has taken nothing of its answer.
     """
     waiting: dict[H11Protocol, asyncio.TimerHandle] = {}
+    by_address: dict[str, dict[H11Protocol, None]] = {}
 
     class Patient(H11Protocol):
+        _stuck: asyncio.TimerHandle | None = None
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            by_address.setdefault(self._address(), {})[self] = None
             if len(self.connections) > most:
-                transport.abort()
-                return
+                own, crowd = by_address[self._address()], max(by_address.values(), key=len)
+                (self if len(own) == len(crowd) else next(iter(crowd))).transport.abort()
             self._wait()
 
         def data_received(self, data: bytes) -> None:
@@ -216,7 +239,35 @@ def patient_protocol(most: int, half_open: int, seconds: float) -> type[H11Proto
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._arrived()
+            self.resume_writing()
+            there = by_address.get(self._address(), {})
+            there.pop(self, None)
+            if not there:
+                by_address.pop(self._address(), None)
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._watch(self.transport.get_write_buffer_size())
+
+        def resume_writing(self) -> None:
+            if self._stuck:
+                self._stuck.cancel()
+            self._stuck = None
+            super().resume_writing()
+
+        def _watch(self, left: int) -> None:
+            self._stuck = self.loop.call_later(unread, self._look, left)
+
+        def _look(self, before: int) -> None:
+            left = self.transport.get_write_buffer_size()
+            if left < before:
+                self._watch(left)
+            else:
+                self.transport.abort()
+
+        def _address(self) -> str:
+            return self.client[0] if self.client else ""
 
         def _wait(self) -> None:
             if self in waiting:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from loops import finish
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -21,7 +20,8 @@ from livo.web.serve import reach_of
 
 
 async def echo(request: Request) -> Response:
-    return JSONResponse({"url": str(request.url), "bytes": len(await request.body()), "asker": asker(request)})
+    misled, size = request.headers.get("x-gradio-server", ""), len(await request.body())
+    return JSONResponse({"url": str(request.url), "bytes": size, "asker": asker(request), "misled": misled})
 
 
 def client(reach: Reach, **more: Any) -> TestClient:
@@ -36,6 +36,7 @@ LAN = Reach(frozenset({"192.168.1.7", "class.example"}))
     ("127.0.0.1:7860", 200), ("localhost", 200), ("[::1]:7860", 200), ("192.168.1.7:7860", 200), ("class.example", 200),
     ("CLASS.example", 200), ("evil.example", 421), ("evil.example:7860", 421), ("192.168.1.8", 421), ("", 421),
     ("127.0.0.1.evil.example", 421), ("class.example@evil.example", 421), ("[::1", 421),
+    ("evil.example\\@localhost", 421), ("localhost/evil", 421), ("localhost:999999", 421), ("localhost#evil", 421),
 ])  # fmt: skip
 def test_a_foreign_name_is_no_name_of_this_server(host: str, status: int) -> None:
     """A name that an attacker binds to this machine's address (DNS rebinding) is refused."""
@@ -47,6 +48,10 @@ def test_a_forwarded_name_counts_only_where_it_is_known() -> None:
     assert reply.json()["url"] == "http://class.example:8443/study/x"
     assert client(LAN).get("/study/x", headers={"x-forwarded-host": "evil.example"}).status_code == 421
     assert client(LAN).get("/study/x", headers={"x-forwarded-host": "class.example, evil.example"}).status_code == 421
+
+
+def test_nobody_tells_gradio_that_the_server_is_another() -> None:
+    assert client(Reach()).get("/study/x", headers={"x-gradio-server": "http://evil.example"}).json()["misled"] == ""
 
 
 def test_numeric_addresses_are_known_where_the_server_listens_everywhere() -> None:
@@ -79,12 +84,6 @@ def test_large_and_slow_bodies_end_here(monkeypatch: pytest.MonkeyPatch) -> None
         "without a length, in chunks"
     )
     assert client(LAN).post("/study/x", headers={"content-length": "-5"}).status_code == 413
-
-
-def finish(work: Coroutine[Any, Any, None]) -> None:
-    """In a thread: a browser test before this one leaves its event loop in the main thread."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, work).result()
 
 
 def test_a_body_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

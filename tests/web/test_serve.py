@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
@@ -14,6 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
+from loops import finish
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from livo.types import InputError
 from livo.web import serve
@@ -152,3 +157,60 @@ def test_a_port_that_cannot_be_had_is_said_so(host: str, port: int) -> None:
 def test_codes_are_drawn() -> None:
     assert serve.qr_svg("http://h/study").count("<svg") == 1
     assert serve.qr_terminal("http://h/workshop").count("\n") > 10
+
+
+# --- connections that read nothing, and many of one address ----------------------------------------------------------
+
+
+class Wire(asyncio.Transport):
+    """A connection whose other end takes as much of an answer as a test says."""
+
+    def __init__(self, host: str, unread: int = 0) -> None:
+        super().__init__({"peername": (host, 1), "sockname": ("127.0.0.1", 2)})
+        self.unread, self.aborted = unread, False
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def connected(kind: type[H11Protocol], state: ServerState, wire: Wire) -> H11Protocol:
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise AssertionError("nothing is asked")
+
+    config = uvicorn.Config(app, lifespan="off")
+    config.load()
+    protocol = kind(config, state, {}, asyncio.get_running_loop())
+    protocol.connection_made(wire)
+    return protocol
+
+
+def test_an_answer_that_nobody_reads_is_not_kept_for_ever() -> None:
+    async def run() -> None:
+        kind = serve.patient_protocol(9, 9, 60, unread=0.01)
+        stuck, slow = Wire("10.0.0.1", 500_000), Wire("10.0.0.2", 500_000)
+        for wire in (stuck, slow):
+            connected(kind, ServerState(), wire).pause_writing()
+        while not stuck.aborted:
+            slow.unread -= 1
+            await asyncio.sleep(0.001)
+        assert not slow.aborted
+
+    finish(run())
+
+
+def test_room_is_made_where_one_address_has_most_connections() -> None:
+    async def run() -> None:
+        kind, state = serve.patient_protocol(4, 99, 60), ServerState()
+        greedy = [Wire("10.0.0.1") for _ in range(4)]
+        for wire in greedy:
+            connected(kind, state, wire)
+        honest, more = Wire("10.0.0.2"), Wire("10.0.0.1")
+        connected(kind, state, honest)
+        assert greedy[0].aborted and not honest.aborted
+        connected(kind, state, more)
+        assert more.aborted and not honest.aborted, "who has most is who gives way"
+
+    finish(run())
