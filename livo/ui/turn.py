@@ -56,6 +56,11 @@ class Shares:
                 )
             return True
 
+    def used(self, who: str) -> float:
+        """Seconds of work that an address has had and not made up for."""
+        with self._lock:
+            return AT_ONCE - self._left.left(who)
+
     def charge(self, who: str, seconds: float) -> None:
         """What an address has used up."""
         if who:

@@ -1,0 +1,132 @@
+"""Who waits for a comparison, and in which order: whoever had least of the server's time lately comes first.
+
+keep_in_order(page._queue, turn.shares, GENERATION, most=20)       before the page is launched
+
+Gradio's queue takes events in the order in which they came, and works for whoever never fetches the answer: somebody
+with many addresses fills it, and nobody else gets anything. This reaches into Gradio's queue; nothing else does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gradio.queueing import Event, Queue
+from gradio.route_utils import get_fn
+from gradio.server_messages import ProcessCompletedMessage
+
+from livo.types import InputError
+from livo.ui.turn import Shares
+from livo.web.guard import asker
+
+A_COMPARISON = 5.0
+"""Seconds that one is thought to take."""
+UNHEARD = 30.0
+"""Seconds after which an event whose messages nobody has begun to fetch is dropped."""
+UNREAD = 120.0
+"""Seconds after which messages that nobody fetches are thrown away."""
+LONGEST_NAME = 64
+"""Letters of a session's name, which Gradio keeps."""
+DISPLACED = "others came who had less of the server's time lately, and the queue is full: try again in a minute"
+
+
+def keep_in_order(queue: Queue, shares: Shares, line: str, most: int, full: str) -> None:
+    """Makes a queue fair.
+
+    Args:
+        shares: how much each address had.
+        line: the queue's name (`concurrency_id`) of whatever generates.
+        most: events that may wait.
+        full: what a newcomer is told where all that wait had less.
+    """
+    push, send = queue.push, queue.send_message
+    unread = Unread(queue)
+
+    async def fair_push(body: Any, request: Any, username: Any) -> Any:
+        unread.sweep()
+        if len(body.session_hash or "") > LONGEST_NAME:
+            return False, f"a session's name has at most {LONGEST_NAME} letters", "error"
+        if body.fn_index is None or get_fn(queue.blocks, None, body).concurrency_id != line:
+            return await push(body, request, username)
+        who = asker(request)
+        try:
+            shares.check(who)
+        except InputError as error:  # before it takes anybody's place
+            return False, str(error), "queue_full"
+        waiting = _line(queue, line)
+        if len(queue) >= most:
+            last = max(waiting, key=_rank(waiting, shares), default=None)
+            own = shares.used(who) + A_COMPARISON * sum(asker(event.request) == who for event in waiting)
+            if last is None or _rank(waiting, shares)(last) <= own:
+                return False, full, "queue_full"
+            _displace(queue, waiting, last)
+        answer = await push(body, request, username)
+        waiting = _line(queue, line)
+        waiting.sort(key=_rank(waiting, shares))
+        return answer
+
+    def heeded_send(event: Event, message: Any) -> None:
+        if time.monotonic() - event.enqueue_time > UNHEARD and unread.never_heard(event.session_hash):
+            event.alive = False  # its work ends at the next step
+        send(event, message)
+
+    queue.push, queue.send_message = fair_push, heeded_send
+
+
+def _line(queue: Queue, line: str) -> list[Event]:
+    there = queue.event_queue_per_concurrency_id.get(line)
+    return there.queue if there else []
+
+
+def _rank(waiting: list[Event], shares: Shares) -> Callable[[Event], float]:
+    """What each address has had, and will have had when an event's turn comes."""
+    ranks, ahead = dict[str, float](), dict[str, int]()
+    for event in sorted(waiting, key=lambda event: event.enqueue_time):
+        who = asker(event.request)
+        ranks[event._id] = shares.used(who) + A_COMPARISON * ahead.get(who, 0)
+        ahead[who] = ahead.get(who, 0) + 1
+    return lambda event: ranks[event._id]
+
+
+def _displace(queue: Queue, waiting: list[Event], event: Event) -> None:
+    waiting.remove(event)
+    queue.send_message(event, ProcessCompletedMessage(output={"error": DISPLACED}, success=False))
+    queue.event_ids_to_events.pop(event._id, None)
+
+
+class Unread:
+    """Messages of a queue that nobody fetches: Gradio keeps those of 2,000 sessions, with their pictures, for ever."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._fetched: dict[str, tuple[int, float]] = {}
+        self._swept = 0.0
+
+    def never_heard(self, session: str) -> bool:
+        """Whether a session's messages wait, and not one was ever fetched."""
+        messages = self._queue.pending_messages_per_session.get(session)
+        return messages is not None and messages.qsize() > 0 and _fetched(messages) == 0
+
+    def sweep(self) -> None:
+        """Throws away what lay there for long."""
+        now, queue = time.monotonic(), self._queue
+        if now - self._swept < UNREAD / 4:
+            return
+        self._swept = now
+        busy = {event.session_hash for event in queue.event_ids_to_events.values()}
+        fetched = dict[str, tuple[int, float]]()
+        for session, messages in list(queue.pending_messages_per_session.items()):
+            count, since = self._fetched.get(session, (-1, now))
+            same = count == _fetched(messages) and messages.qsize() > 0 and session not in busy
+            if same and now - since > UNREAD:
+                queue.pending_messages_per_session.pop(session, None)
+            else:
+                fetched[session] = (_fetched(messages), since if same else now)
+        self._fetched = fetched
+        for session in set(queue.pending_event_ids_session) - busy - set(fetched):
+            queue.pending_event_ids_session.pop(session, None)
+
+
+def _fetched(messages: Any) -> int:
+    return messages._unfinished_tasks - messages.qsize()  # all that were ever put in, less those that are there
