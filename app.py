@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import secrets
 import socket
@@ -11,10 +12,13 @@ from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# After every event Gradio sums up the last 10,000, with pandas, for a page that is closed here.
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 
 PORT = 7860
 WAITING_MOST = 20
 """Visitors who may wait for their turn; the next one is told that the queue is full."""
+FULL = f"{WAITING_MOST} visitors are waiting already: try again in a minute. The stored comparisons work meanwhile."
 VISITORS_KEPT = 100
 """Tabs whose state is remembered, the last ones used. Gradio keeps 0.2 MB and the last pictures of each, of
 10,000 tabs unless told."""
@@ -28,9 +32,14 @@ REFUSED = {
     "/gradio_api/upload": NO_FILES, "/gradio_api/process_recording": NO_FILES, "/gradio_api/component_server": NOT_HERE,
     "/gradio_api/stream": NOT_HERE, "/gradio_api/proxy=": NOT_HERE, "/gradio_api/vibe": NOT_HERE,
     "/gradio_api/undo-vibe": NOT_HERE, "/gradio_api/profiling": NOT_HERE, "/gradio_api/run-history": NOT_HERE,
-    "/monitoring": NOT_HERE,
+    "/monitoring": NOT_HERE, "/gradio_api/deep_link": NOT_HERE, "/gradio_api/custom_component": NOT_HERE,
+    "/gradio_api/file": NO_FILES, "/gradio_api/mcp/sse": NOT_HERE, "/gradio_api/mcp/messages": NOT_HERE,
+    "/pwa_icon": NOT_HERE, "/gradio_api/dev": NOT_HERE, "/gradio_api/upload_progress": NO_FILES,
 }  # fmt: skip
 """Gradio's routes that this page needs none of."""
+FOR_EVERYBODY = ("/", "/config", "/theme.css", "/manifest.json")
+"""Answers that are the same for all visitors, and take Gradio long."""
+TOOLS = "/gradio_api/mcp"
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -83,20 +92,17 @@ def say_full(request: object, error: Exception) -> object:
     """What a visitor reads when there is no more room in the queue; Gradio's page shows it."""
     from starlette.responses import JSONResponse
 
-    text = f"{WAITING_MOST} visitors are waiting already: try again in a minute. The stored comparisons work meanwhile."
-    return JSONResponse(
-        {"detail": text if "full" in str(getattr(error, "detail", "")) else str(getattr(error, "detail", error))}, 503
-    )
+    detail = str(getattr(error, "detail", error))
+    return JSONResponse({"detail": FULL if detail.startswith("Queue is full") else detail}, 503)
 
 
 def answer_anyway(request: object, error: Exception) -> object:
     """What a program gets for a request that Gradio's own routes stumble over, such as a function that there is not."""
     from starlette.responses import JSONResponse
 
-    return JSONResponse(
-        {"detail": f"this request cannot be answered ({type(error).__name__}): gradio_api/info says what can be asked"},
-        500,
-    )
+    from livo.ui.errors import PLAIN
+
+    return JSONResponse({"detail": PLAIN}, 500, {"connection": "close"})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -135,6 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.study.web.serve import PREFIX, address_lines, build_sites, open_sites
     from livo.types import InputError
     from livo.ui.class_tries import draw_for_class
+    from livo.ui.compare_tab import GENERATION
+    from livo.ui.errors import speak_plainly
     from livo.ui.opening import DRAWN_WORLD, open_workbench, problems
     from livo.ui.page import build_page
     from livo.ui.preview import OwnPreview, own_routes
@@ -142,8 +150,10 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.ui.study_tab import OpenStudy
     from livo.ui.take_along import Shelf, take_routes
     from livo.ui.theme import CSS, build_theme, head
+    from livo.ui.waiting import keep_in_order
     from livo.web.door import Door
     from livo.web.guard import Buckets
+    from livo.web.kept import Kept
     from livo.web.serve import harden, reach_of, shown_address
     from livo.workshop.web.serve import PREFIX as WORKSHOP
     from livo.workshop.web.serve import invitation_lines, open_workshop
@@ -170,6 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
     shelf = Shelf()
     page = build_page(bench, load_examples(), studies, trainer, shelf)
     page.queue(max_size=WAITING_MOST, api_open=False)  # the queue is the only way in
+    if bench.access.public:
+        keep_in_order(page._queue, bench.turn.shares, GENERATION, WAITING_MOST, FULL)
+    speak_plainly()
     early.stop()
     application, _, _ = page.launch(
         server_name=args.host,
@@ -198,13 +211,16 @@ def main(arguments: list[str] | None = None) -> int:
         0, Mount(PREFIX, app=build_sites(sites, reach.base, allow_ephemeral=args.allow_ephemeral))
     )  # before Gradio's own, which take any path
     asking = Buckets(*ASKING)
-    rates = {f"/gradio_api/{path}": asking for path in ("queue/join", "call/")} if bench.access.public else {}
+    rates = {f"/gradio_api/{path}": asking for path in ("queue/join", "call/", "mcp")} if bench.access.public else {}
     key = "" if args.school else secrets.token_urlsafe(18)
+    page.server.config.loaded_app = Kept(page.server.config.loaded_app, FOR_EVERYBODY)
     if args.lan:  # a class is led to its room; the demo with its toxic stand-ins is the host's
         page.server.config.loaded_app = Door(
             page.server.config.loaded_app, (f"{WORKSHOP}/", f"{PREFIX}/"), f"{WORKSHOP}/join", key
         )
-    harden(page.server, reach, REFUSED, rates)
+    harden(page.server, reach, REFUSED, rates, TOOLS)
+    gc.collect()
+    gc.freeze()  # what is there stays: later collections, which keep everybody waiting, look at what came since
     for site in sites:
         print("\n".join(address_lines(site.folder, f"{shown}{PREFIX}")), flush=True)
     if args.lan:
