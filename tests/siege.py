@@ -23,7 +23,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,15 +36,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from raters import make_folder  # noqa: E402
-from visitors import PATIENCE, Diary, Visitor, function_of_the_page  # noqa: E402
+from visitors import function_of_the_page  # noqa: E402
+
+from tests.crowd import HONEST, HOSTILE, Window, honest  # noqa: E402
 
 EVIL = "evil.example"
 FILES = 1_024
 """Open files that the server may have: the usual limit."""
-HONEST, HOSTILE = 50, 20
-THINK = 120.0
-"""Mean seconds between two comparisons of an honest visitor."""
-JSON = {"content-type": "application/json"}
 
 
 class Target:
@@ -352,84 +349,46 @@ def damage(target: Target) -> Iterator[Line]:
 
 
 def beside(target: Target, seconds: float) -> Iterator[Line]:
-    """Honest visitors, each from an address of its own, without and with hostile clients, who share one."""
+    """Honest visitors without and with hostile clients, twice each in turn; every client has an address of its own."""
     function = function_of_the_page(target.base)
-
-    async def honest(first: int) -> tuple[Diary, list[float]]:
-        diary, pages = Diary(), list[float]()
-        until = time.monotonic() + seconds
-
-        async def one(number: int) -> None:
-            head = {"x-forwarded-for": f"10.0.0.{number + 1}"}
-            async with httpx.AsyncClient(timeout=PATIENCE, headers=head) as client:
-                visitor = Visitor(target.base, function, client, first + number, diary, THINK)
-                await asyncio.sleep(visitor.rng.random() * THINK)
-                while time.monotonic() < until:
-                    begun = time.monotonic()
-                    (await client.get(f"{target.base}/workshop/api/lessons")).raise_for_status()
-                    pages.append(time.monotonic() - begun)
-                    await visitor.compare()
-                    await asyncio.sleep(visitor.rng.expovariate(1 / THINK))
-
-        await asyncio.gather(*(one(number) for number in range(HONEST)))
-        return diary, pages
+    windows, memory, answers = {False: Window(), True: Window()}, list[float](), Counter[str]()
+    for turn in range(4):
+        attacked = bool(turn % 2)
+        command = [sys.executable, "-m", "tests.crowd", target.base, str(function), str(seconds / 2)]
+        attack = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) if attacked else None
+        asyncio.run(honest(target.base, function, windows[attacked], 1_000 * turn, seconds / 2))
+        if attack:
+            for line in attack.communicate(timeout=60)[0].splitlines():
+                act, _, rest = line.rpartition(": ")
+                answers[f"{act}: {rest.split(' x ')[1]}"] += int(rest.split(" x ")[0])
+        memory.append(target.status("memory"))
+    for attacked, window in windows.items():
+        for failure in window.diary.failures[:5]:
+            print(f"{'beside' if attacked else 'alone'}: {failure}", file=sys.stderr)
+    print("\n".join(f"{n:>7} x {answer}" for answer, n in sorted(answers.items())), file=sys.stderr)
+    alone, there = windows[False], windows[True]
 
     def p95(waits: list[float]) -> float:
         return statistics.quantiles(waits, n=20)[-1]
 
-    over = threading.Event()
-    fast = {"data": ["a photo of a doctor", "auto", "stable_diffusion,livo,uce", 0, 8]}
-    large = ["a photo of a doctor", "auto", "stable_diffusion,livo", 0, 50, 12, 2.0, ""]
+    def held(before: list[float], after: list[float]) -> bool:
+        return p95(after) <= 1.5 * p95(before) and not there.diary.failures
 
-    def hostile(number: int) -> None:
-        head = {"x-forwarded-for": "10.9.9.9"}
-        with httpx.Client(base_url=target.base, timeout=60, headers=head) as client:
-            acts = (
-                lambda: client.get("/workshop/api/rooms/CCCCCC"),
-                lambda: client.post("/gradio_api/upload", files={"files": ("x", b"x" * 100_000)}),
-                lambda: client.post("/gradio_api/run/compare", json=fast),
-                lambda: client.get("/", headers={"host": EVIL}),
-                lambda: client.post("/workshop/api/rooms", content=b"[" * 2_000, headers=JSON),
-                lambda: client.post("/gradio_api/call/compare", json=fast),  # and never fetched
-                lambda: client.post(
-                    "/gradio_api/queue/join",
-                    json={"data": large, "fn_index": function, "session_hash": secrets.token_hex(6)},
-                ),
-                lambda: half_open(target.port),
-            )
-            while not over.wait(0.05):
-                with contextlib.suppress(httpx.HTTPError, OSError):
-                    acts[number % len(acts)]()
-
-    alone, pages = asyncio.run(honest(0))
-    before = target.status("memory")
-    with ThreadPoolExecutor(HOSTILE) as pool:
-        for number in range(HOSTILE):
-            pool.submit(hostile, number)
-        there, pages_there = asyncio.run(honest(1_000))
-        over.set()
-    grown, title = target.status("memory") / before - 1, f"{HONEST} visitors beside {HOSTILE} hostile clients"
-    for diary, name in ((alone, "alone"), (there, "beside")):
-        for failure in diary.failures[:5]:
-            print(f"{name}: {failure}", file=sys.stderr)
-    waits, waits_there = p95(alone.waits), p95(there.waits)
+    title = f"{HONEST} visitors beside {HOSTILE} hostile"
+    waits, waits_there = alone.diary.waits, there.diary.waits
     yield Line(
-        "load", f"{title}: pictures", waits_there <= 1.5 * waits and not there.failures,
-        f"p95 {waits:.1f} s alone (n={len(alone.waits)}), {waits_there:.1f} s beside them (n={len(there.waits)}); "
-        f"{sum(there.messages.values())} told to come again, {len(there.failures)} without an answer",
+        "load", f"{title}: pictures", held(waits, waits_there),
+        f"p95 {p95(waits):.1f} s alone (n={len(waits)}), {p95(waits_there):.1f} s beside them (n={len(waits_there)}); "
+        f"{sum(there.diary.messages.values())} other messages, {len(there.diary.failures)} without an answer; "
+        f"{sum(answers.values()) / seconds:.0f} attacks a second",
     )  # fmt: skip
     yield Line(
-        "load", f"{title}: other answers", p95(pages_there) <= 1.5 * p95(pages) + 0.05,
-        f"p95 {1000 * p95(pages):.0f} ms alone, {1000 * p95(pages_there):.0f} ms beside them",
+        "load", f"{title}: other answers", held(alone.looks, there.looks),
+        f"p95 {1000 * p95(alone.looks):.0f} ms alone (n={len(alone.looks)}), "
+        f"{1000 * p95(there.looks):.0f} ms beside them (n={len(there.looks)})",
     )  # fmt: skip
-    yield Line("load", f"{title}: memory", grown < 0.05, f"{100 * grown:+.1f} % of {before:.0f} MB")
-
-
-def half_open(port: int) -> None:
-    """A connection that says half of what it wants, and stays for a second."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nhost: 127")
-        time.sleep(1)
+    grown = max(memory[1:]) / memory[0] - 1
+    yield Line("load", f"{title}: memory", grown < 0.05, f"{100 * grown:+.1f} % of {memory[0]:.0f} MB")
 
 
 def main(arguments: list[str] | None = None) -> int:
