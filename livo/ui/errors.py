@@ -40,7 +40,7 @@ def speak_plainly() -> None:
     """For this process, before a page is launched."""
     logger.addFilter(OnceAMinute())
     for module in (gradio.queueing, gradio.routes):
-        module.traceback = _Log  # type: ignore[attr-defined]
-    gradio.queueing.error_payload = gradio.utils.error_payload = payload  # type: ignore[assignment]
+        module.traceback = _Log
+    gradio.queueing.error_payload = gradio.utils.error_payload = payload
     for handler in (*logging.getLogger().handlers, *filter(None, [logging.lastResort])):
         handler.addFilter(OnceAMinute())

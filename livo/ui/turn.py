@@ -7,7 +7,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from livo.types import InputError
@@ -29,9 +29,13 @@ class Shares:
     """How much of the server's time each address has had: one that asks in a loop leaves the others their part.
 
     An address that is alone has all of it: a class behind one address, on a server of its own, is never limited.
+
+    Attributes:
+        others_wait: whether anybody stands in a queue who had less than an address.
     """
 
     def __init__(self) -> None:
+        self.others_wait: Callable[[str], bool] = lambda who: False
         self._left = Buckets(AT_ONCE, SHARE)
         self._asked: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -55,6 +59,18 @@ class Shares:
                     f"{1 - left / SHARE:.0f} s"
                 )
             return True
+
+    def check_step(self, who: str) -> None:
+        """Between two steps of an address's work.
+
+        Raises:
+            InputError: it has had its part, and others wait.
+        """
+        if who and self.used(who) > AT_ONCE and self.others_wait(who):
+            raise InputError(
+                "this was ended, because others are waiting, and most of the last minutes' work was for your network: "
+                "ask for fewer images or steps"
+            )
 
     def used(self, who: str) -> float:
         """Seconds of work that an address has had and not made up for."""
@@ -92,16 +108,25 @@ class Turn:
         """
         own = object()
         self._take(own)
-        begun = time.monotonic()
+        charged = time.monotonic()
+
+        def charge() -> None:
+            nonlocal charged
+            now = time.monotonic()
+            self.shares.charge(who, now - charged)
+            charged = now
+
         try:
             for item in work:
                 self._wait_for_caller(own)
                 yield item
                 self._go_on(own)
+                charge()
+                self.shares.check_step(who)
         finally:
             if close := getattr(work, "close", None):
                 close()
-            self.shares.charge(who, time.monotonic() - begun)
+            charge()
             with self._free:
                 if self._holder is own:
                     self._holder = None

@@ -20,8 +20,8 @@ from livo.types import InputError
 from livo.ui.turn import Shares
 from livo.web.guard import asker
 
-A_COMPARISON = 5.0
-"""Seconds that one is thought to take."""
+A_COMPARISON, A_REQUEST = 5.0, 0.5
+"""Seconds of work that a comparison is thought to take, and that asking for one counts as: a loop is not a visitor."""
 UNHEARD = 30.0
 """Seconds after which an event whose messages nobody has begun to fetch is dropped."""
 UNREAD = 120.0
@@ -50,6 +50,7 @@ def keep_in_order(queue: Queue, shares: Shares, line: str, most: int, full: str)
         if body.fn_index is None or get_fn(queue.blocks, None, body).concurrency_id != line:
             return await push(body, request, username)
         who = asker(request)
+        shares.charge(who, A_REQUEST)
         try:
             shares.check(who)
         except InputError as error:  # before it takes anybody's place
@@ -71,6 +72,11 @@ def keep_in_order(queue: Queue, shares: Shares, line: str, most: int, full: str)
             event.alive = False  # its work ends at the next step
         send(event, message)
 
+    def others_wait(who: str) -> bool:
+        askers = {asker(event.request) for event in list(_line(queue, line))}
+        return any(shares.used(other) < shares.used(who) for other in askers - {who})
+
+    shares.others_wait = others_wait
     queue.push, queue.send_message = fair_push, heeded_send
 
 

@@ -12,8 +12,9 @@ from gradio.data_classes import PredictBodyInternal
 from gradio.queueing import Queue
 from loops import finish
 
+from livo.types import InputError
 from livo.ui import waiting
-from livo.ui.turn import Shares
+from livo.ui.turn import AT_ONCE, Shares, Turn
 from livo.ui.waiting import DISPLACED, Unread, keep_in_order
 
 MOST = 4
@@ -66,12 +67,12 @@ def test_who_had_least_comes_first_and_a_full_queue_has_room_for_them() -> None:
     finish(run())
 
 
-def test_two_requests_of_one_wait_for_the_first_of_another() -> None:
+def test_who_asks_twice_comes_after_who_asks_once() -> None:
     async def run() -> None:
         line = Line()
         for who, session in (("a", "a1"), ("a", "a2"), ("b", "b1")):
             await line.ask(who, session)
-        assert line.order == ["a1", "b1", "a2"]
+        assert line.order == ["b1", "a1", "a2"]
 
     finish(run())
 
@@ -84,6 +85,26 @@ def test_who_had_too_much_takes_nobodys_place() -> None:
         taken, told = await line.ask("greedy")
         assert not taken and "others are waiting" in told and line.order == ["honest"]
         assert (await line.ask("greedy", function=1))[0], "what makes no pictures is no matter of shares"
+
+    finish(run())
+
+
+def test_a_loop_comes_after_a_visitor_and_ends_when_it_had_its_part() -> None:
+    async def run() -> None:
+        line = Line()
+        for n in range(3):
+            await line.ask("loop", f"l{n}")
+        await line.ask("visitor")
+        assert line.order == ["visitor", "l0", "l1", "l2"]
+        work = Turn()
+        work.shares = line.shares
+        steps = work.hold(iter(range(9)), "loop")
+        assert next(steps) == 0 and next(steps) == 1
+        line.shares.charge("loop", AT_ONCE)
+        with pytest.raises(InputError, match="this was ended, because others are waiting"):
+            next(steps)
+        line.queue.event_queue_per_concurrency_id["generation"].queue.clear()
+        assert list(work.hold(iter(range(9)), "loop")) == list(range(9)), "nobody waits"
 
     finish(run())
 
