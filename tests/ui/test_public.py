@@ -343,7 +343,7 @@ def test_beside_others_a_request_is_smaller(drawn):
     large = asked("a photo of a doctor", options=SamplingOptions(tuple(range(50)), 50, 2.0, 64, 64))
     serve(public, large, "10.0.0.1")
     serve(public, asked("a photo of a doctor"), "10.0.0.2")
-    with pytest.raises(InputError, match="2,500; one request may be 480 while others are here too"):
+    with pytest.raises(InputError, match="2,500; one request may be 1,200 while others are here too"):
         serve(public, large, "10.0.0.1")
 
 
