@@ -364,8 +364,8 @@ def _preregister(args: argparse.Namespace, folder: Any, store: Any) -> str:
 
 
 def _withdraw(args: argparse.Namespace, folder: Any, store: Any) -> str:
+    from livo.study.organise import withdraw
     from livo.study.report import rater_name
-    from livo.study.web.server import withdraw
 
     names = {rater_name(rater): rater for rater in range(folder.study.places)}
     if args.rater not in names:

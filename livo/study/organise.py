@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from livo.study.places import Outcome, outcome_of
 from livo.study.planning import PAIRS, Precision, precision_of
 from livo.study.session import Sessions, is_right
 from livo.study.study_file import StudyFolder
-from livo.web.events import ORGANISER, Event, Store
+from livo.web.events import ORGANISER, WITHDRAWN, Draft, Event, Store
 
 GAPS = (5, 10, 15, 20)
 """Points of 100 for which the chance to find such a difference is told."""
@@ -157,3 +158,11 @@ def _rater_row(folder: StudyFolder, sessions: Sessions, rater: int, events: list
         "skipped": len(now.skipped), "gold_right": sum(right), "gold": len(right),
         "last": events[-1].at if events else None,
     }  # fmt: skip
+
+
+def withdraw(store: Store, rater: int, *, erase: bool) -> None:
+    """Sets a rater's answers aside, or deletes them; either way nothing more is accepted from the rater."""
+    if erase:
+        store.erase(rater)
+    else:
+        store.append(Draft(rater, f"withdrawn-{time.time_ns()}", WITHDRAWN))

@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route
 
 from livo.study.answers import read_answers
 from livo.study.design import TRAINING
-from livo.study.organise import links_for_all, live_status, rater_links
+from livo.study.organise import links_for_all, live_status, rater_links, withdraw
 from livo.study.places import LONGEST_PARAMETER, Places, ending_of, is_screened_out, is_training_open, outcome_of
 from livo.study.preregistration import note_corrections
 from livo.study.quality import RULES, quality_of
@@ -369,14 +369,6 @@ class StudySite:
             Route("/api/organise/exports.zip", guarded(self.exports)),
             Route("/api/organise/report", guarded(self.report)),
         )
-
-
-def withdraw(store: Store, rater: int, *, erase: bool) -> None:
-    """Sets a rater's answers aside, or deletes them; either way nothing more is accepted from the rater."""
-    if erase:
-        store.erase(rater)
-    else:
-        store.append(Draft(rater, f"withdrawn-{time.time_ns()}", WITHDRAWN))
 
 
 def build_site(sites: Sequence[StudySite], reopen: Callable[[Path], StudySite] | None = None) -> Starlette:
