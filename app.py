@@ -134,6 +134,9 @@ def main(arguments: list[str] | None = None) -> int:
     early = EarlyPage(args.host, port, early_html())
     print(f"LiVO opens at port {port}: a stored comparison is there already, the model is loading", flush=True)
 
+    from livo.ui.zero_gpu import prepare
+
+    prepare()
     from starlette.middleware import Middleware
     from starlette.routing import Mount
 

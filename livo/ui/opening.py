@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from livo.inputs import add_model_arguments, method_settings, model_changes
-from livo.ui.zero_gpu import prepare
+from livo.ui.zero_gpu import zero_gpu
 
 if TYPE_CHECKING:
     from livo.ui.workbench import Workbench
@@ -43,13 +43,12 @@ def add_page_arguments(parser: argparse.ArgumentParser, environment: Mapping[str
 
 def open_workbench(args: argparse.Namespace) -> Workbench:
     """The workbench that the arguments ask for; the drawn world's where that cannot be loaded, with a notice."""
-    prepare()
     from livo.ui.access import STAND_INS, Access
     from livo.ui.workbench import load_workbench
 
-    bench = load_workbench(
-        args.backbone, args.device, args.dtype, method_settings(args), args.judge, model_changes(args)
-    )
+    # The drawn world needs nobody's GPU time.
+    device = args.device or ("cpu" if args.backbone == DRAWN_WORLD and zero_gpu() else None)
+    bench = load_workbench(args.backbone, device, args.dtype, method_settings(args), args.judge, model_changes(args))
     access = Access(args.public, args.allow_toxic_prompts)
     drawn_access = replace(access, stand_ins=STAND_INS)
     if args.backbone == DRAWN_WORLD:

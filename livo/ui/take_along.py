@@ -60,6 +60,16 @@ def kept_example(example: Example, seen: Sequence[object] = ()) -> Kept:
     return Kept(example.record, Pictures(example.titles, example.images, {}), "", tuple(map(str, seen)))
 
 
+def card(kept: Kept) -> bytes:
+    """A PNG with all of it."""
+    return card_png(kept.record, kept.pictures, kept.link)
+
+
+def archive(kept: Kept) -> bytes:
+    """A ZIP with pictures, figures and the card."""
+    return archive_zip(kept.record, kept.pictures, card(kept))
+
+
 class Shelf:
     """Comparisons by name, up to so many bytes of pictures; safe to use from several threads."""
 
@@ -100,13 +110,7 @@ def take_routes(shelf: Shelf) -> list[Route]:
 
         return answer
 
-    def card(kept: Kept) -> bytes:
-        return card_png(kept.record, kept.pictures, kept.link)
-
     return [
         Route(f"{PREFIX}/{{name}}/livo-card.png", make("image/png", card)),
-        Route(
-            f"{PREFIX}/{{name}}/livo-comparison.zip",
-            make("application/zip", lambda kept: archive_zip(kept.record, kept.pictures, card(kept))),
-        ),
+        Route(f"{PREFIX}/{{name}}/livo-comparison.zip", make("application/zip", archive)),
     ]

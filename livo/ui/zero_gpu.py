@@ -25,7 +25,7 @@ def zero_gpu(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def prepare() -> None:
-    """Lets `spaces` put itself between torch and a GPU that is not there yet; before anything else touches CUDA."""
+    """Lets `spaces` put itself between torch and a GPU that is not there yet; it refuses once diffusers is imported."""
     if zero_gpu():
         import spaces  # noqa: F401
 
@@ -80,4 +80,6 @@ def explain(error: Exception) -> str | None:
 def _first_sentences(text: str, most: int = 160) -> str:
     """The plain beginning of a message: no markup, no links."""
     plain = text.split("<")[0].split("http")[0].strip().strip("'\"")
-    return plain[:most].rsplit(" ", 1)[0] + "…" if len(plain) > most else plain
+    if len(plain) > most:
+        return plain[:most].rsplit(" ", 1)[0] + "…"
+    return plain if plain.endswith((".", "!", "?")) or not plain else f"{plain}."
