@@ -119,7 +119,7 @@ export function tradeOff(chart) {
       front.includes(point) ? ". It is on the front: nobody beats it on both goals."
         : ". Another method beats it on both goals.");
   };
-  const labels = placed(points, x, y, pad.left, width - pad.right);
+  const labels = placed(points, x, y, [pad.left, width - pad.right, height - pad.bottom]);
   const marks = points.map((point) => {
     const node = svg("g", { class: `point series-${point.s}`, tabindex: 0, role: "button",
       "aria-label": `${name(point)}: ${point.y.toFixed(1)} and ${point.x.toFixed(1)}` },
@@ -159,10 +159,10 @@ const short = (value) => (value >= 10 ? Math.round(value) : Number(value.toFixed
 
 // Where the points' names stand: beside their points, none over another one or over a point; one that has no room is
 // read when its point is chosen.
-function placed(points, x, y, begin, edge) {
+function placed(points, x, y, [begin, edge, bottom]) {
   const [letter, height] = [8.4, 17];
   const taken = points.map((point) => [x(point.x) - 8, y(point.y) - 8, x(point.x) + 8, y(point.y) + 8]);
-  const free = (box) => box[0] > begin && box[2] < edge + 20
+  const free = (box) => box[0] > begin && box[2] < edge + 20 && box[3] < bottom
     && taken.every((other) => box[2] < other[0] || other[2] < box[0] || box[3] < other[1] || other[3] < box[1]);
   const found = new Map();
   for (const point of points.filter((one) => one.s === 0)) {
