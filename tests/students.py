@@ -257,6 +257,7 @@ def patiently(call: Callable[[], Any], patience: float = 60) -> Any:
 
 
 def main() -> None:
+    sys.path.insert(0, str(ROOT))  # the store is read with the library
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--students", type=int, default=30)
     parser.add_argument("--lesson", default="the-classifier-is-a-model-too")

@@ -126,6 +126,8 @@ export function tradeOff(chart) {
       svg("line", { x1: x(point.x), x2: x(point.x), y1: y(Math.max(0, point.low)), y2: y(point.high) }),
       svg("circle", { cx: x(point.x), cy: y(point.y), r: 18, class: "target" }),
       svg("circle", { cx: x(point.x), cy: y(point.y), r: 7 }),
+      labels.get(point)?.y < y(point.y) - 30 && svg("line", { class: "leader", x1: x(point.x), x2: labels.get(point).x,
+        y1: y(point.y) - 7, y2: labels.get(point).y + 3 }),
       labels.has(point) && svg("text", labels.get(point), point.label));
     node.addEventListener("click", () => choose(point, node));
     node.addEventListener("keydown", (event) => {
@@ -168,7 +170,8 @@ function placed(points, x, y, [begin, edge, bottom]) {
   for (const point of points.filter((one) => one.s === 0)) {
     const [px, py, wide] = [x(point.x), y(point.y), letter * point.label.length];
     const choices = [[12, 5, "start"], [12, -8, "start"], [12, 19, "start"], [-12, 5, "end"], [-12, -8, "end"],
-      [-12, 19, "end"], [0, -14, "middle"], [0, 26, "middle"]];
+      [-12, 19, "end"], [0, -14, "middle"], [0, 26, "middle"],
+      ...[36, 54, 72, 90, 108].flatMap((up) => [[6, -up, "start"], [-6, -up, "end"]])]; // with a line to the point
     for (const [dx, dy, anchor] of choices) {
       const left = px + dx - { start: 0, end: wide, middle: wide / 2 }[anchor];
       const box = [left, py + dy - height + 4, left + wide, py + dy + 4];
