@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import statistics
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
+from livo.compare.comparison import Comparison
 from livo.types import InputError
 from livo.web.guard import Buckets
 
@@ -20,6 +23,8 @@ ABANDONED = 30.0
 AT_ONCE = 20.0
 """Seconds of work that one address may use up while others ask too; then it has `SHARE` of the time."""
 SHARE = 0.2
+LONG, ENOUGH = 6.0, 5
+"""Times the usual duration after which work gives way to others; the usual one is known from so many comparisons on."""
 ALONE = 60.0
 """Seconds after which others who asked for nothing more are thought to be gone."""
 Item = TypeVar("Item")
@@ -37,6 +42,7 @@ class Shares:
     def __init__(self) -> None:
         self.others_wait: Callable[[str], bool] = lambda who: False
         self._left = Buckets(AT_ONCE, SHARE)
+        self._took: deque[float] = deque(maxlen=30)
         self._asked: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -60,17 +66,22 @@ class Shares:
                 )
             return True
 
-    def check_step(self, who: str) -> None:
-        """Between two steps of an address's work.
+    def check_step(self, who: str, seconds: float) -> None:
+        """Between two steps of an address's work, which has taken so many seconds.
 
         Raises:
-            InputError: it has had its part, and others wait.
+            InputError: that is long beside what others' work takes here, and some wait who had less.
         """
-        if who and self.used(who) > AT_ONCE and self.others_wait(who):
+        usual = statistics.median(self._took) if len(self._took) >= ENOUGH else float("inf")
+        if who and seconds > LONG * usual and self.others_wait(who):
             raise InputError(
-                "this was ended, because others are waiting, and most of the last minutes' work was for your network: "
-                "ask for fewer images or steps"
+                "this was ended, because others are waiting who had less of the server's time: ask for fewer images, "
+                "methods or steps"
             )
+
+    def finished(self, seconds: float) -> None:
+        """A comparison took so long from its first step to its last."""
+        self._took.append(seconds)
 
     def used(self, who: str) -> float:
         """Seconds of work that an address has had and not made up for."""
@@ -108,7 +119,7 @@ class Turn:
         """
         own = object()
         self._take(own)
-        charged = time.monotonic()
+        begun = charged = time.monotonic()
 
         def charge() -> None:
             nonlocal charged
@@ -122,7 +133,9 @@ class Turn:
                 yield item
                 self._go_on(own)
                 charge()
-                self.shares.check_step(who)
+                if not isinstance(item, Comparison):  # which is the last item
+                    self.shares.check_step(who, time.monotonic() - begun)
+            self.shares.finished(time.monotonic() - begun)
         finally:
             if close := getattr(work, "close", None):
                 close()
