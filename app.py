@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.ui.waiting import keep_in_order
     from livo.web.door import Door
     from livo.web.guard import Buckets
-    from livo.web.kept import Kept
+    from livo.web.kept import KeptPages
     from livo.web.serve import harden, reach_of, shown_address
     from livo.workshop.web.serve import PREFIX as WORKSHOP
     from livo.workshop.web.serve import invitation_lines, open_workshop
@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
     asking = Buckets(*ASKING)
     rates = {f"/gradio_api/{path}": asking for path in ("queue/join", "call/", "mcp")} if bench.access.public else {}
     key = "" if args.school else secrets.token_urlsafe(18)
-    page.server.config.loaded_app = Kept(page.server.config.loaded_app, FOR_EVERYBODY)
+    page.server.config.loaded_app = KeptPages(page.server.config.loaded_app, FOR_EVERYBODY)
     if args.lan:  # a class is led to its room; the demo with its toxic stand-ins is the host's
         page.server.config.loaded_app = Door(
             page.server.config.loaded_app, (f"{WORKSHOP}/", f"{PREFIX}/"), f"{WORKSHOP}/join", key

@@ -9,11 +9,14 @@ Source:
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
+from torch import nn
 
 from livo.diffusion.backbones import STABLE_DIFFUSION_1, STABLE_DIFFUSION_2, Backbone, BackboneError
 from livo.diffusion.model_files import check_weights, first_line, kind_of_weights, not_finite
@@ -39,6 +42,25 @@ def parse_lora(given: str) -> tuple[Path, float]:
     return Path(name or given), weight
 
 
+def layers_of(names: Iterable[str]) -> tuple[set[str], set[str]]:
+    """The layers of which a LoRA's file holds A, and those of which it holds B, in any dialect.
+
+    Example:
+        >>> layers_of(["unet.a.lora_A.weight", "unet.a.alpha", "te_b.lora_up.weight"])
+        ({'unet.a'}, {'te_b'})
+    """
+    found: tuple[set[str], set[str]] = (set(), set())
+    for name in names:
+        for half, ends in zip(found, (r"lora_A|lora[._]down|down", r"lora_B|lora[._]up|up"), strict=True):
+            if match := re.fullmatch(rf"(.+?)[._](?:{ends})\.(?:\w+\.)?weight", name):
+                half.add(match[1])
+    return found
+
+
+def _merged_layers(network: nn.Module) -> int:
+    return sum(len(getattr(module, "lora_A", {})) for module in network.modules())
+
+
 def merge_lora(backbone: Backbone, given: str) -> None:
     """Adds a LoRA to the weights of a backbone that no engine has yet.
 
@@ -62,6 +84,9 @@ def merge_lora(backbone: Backbone, given: str) -> None:
         raise BackboneError(f"--lora {path} holds a weight that is no number ({name}): give another copy")
     if find_spec("peft") is None:
         raise BackboneError(f"--lora {path} is merged by peft, which is not installed: `pip install peft`")
+    down, up = layers_of(state)
+    if half := sorted(down ^ up):  # the library would fill in the other half with random numbers
+        raise BackboneError(f"--lora {path} holds half of a layer ({half[0]}): give another copy")
     parts = {"unet": backbone.unet, "text_encoder": backbone.text_encoder}
     before = {part: sorted(network.state_dict()) for part, network in parts.items()}
     pipe = StableDiffusionPipeline(
@@ -73,6 +98,9 @@ def merge_lora(backbone: Backbone, given: str) -> None:
         touched = [part for part, network in parts.items() if getattr(network, "peft_config", None)]
         if not touched:
             raise ValueError("none of its layers is one of the model's")
+        merged = sum(_merged_layers(network) for network in parts.values())
+        if merged < len(down):
+            raise ValueError(f"{len(down) - merged} of its {len(down)} layers are none of the model's")
         pipe.fuse_lora(components=touched, lora_scale=weight)
         pipe.unload_lora_weights()
     except Exception as error:  # whatever the libraries make of layers that are not there

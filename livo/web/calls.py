@@ -21,7 +21,7 @@ SCOPE = "livo.call"
 
 
 @dataclass
-class Call:
+class ToolCall:
     """A call under way.
 
     Attributes:
@@ -43,7 +43,7 @@ class Calls:
 
     def __init__(self, app: Any, path: str, root_path: str = "") -> None:
         self.app, self._starts = app, (path, root_path + path)
-        self._open: dict[bytes, Call] = {}
+        self._open: dict[bytes, ToolCall] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -63,7 +63,7 @@ class Calls:
             full = Refused(429, "too_many_calls", "too many tool calls are under way: wait for one to end")
             await refusal(full)(scope, receive, send)
             return
-        name, call = secrets.token_hex(16).encode(), Call(client)
+        name, call = secrets.token_hex(16).encode(), ToolCall(client)
         self._open[name] = call
 
         async def watched() -> Any:
@@ -84,7 +84,7 @@ class Calls:
         if not names:
             return scope
         if (call := self._open.get(names[0])) is None:
-            call = Call(scope["client"], over=True)
+            call = ToolCall(scope["client"], over=True)
         return {**scope, "client": call.client, SCOPE: call}
 
 

@@ -13,7 +13,7 @@ ASKS = (b"host", b"x-forwarded-host", b"x-forwarded-proto")
 """Headers that an answer may depend on. The application sees these, the coding, and no others."""
 
 
-class Kept:
+class KeptPages:
     """Answers from memory what it has answered before; a query makes no difference.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from baselines.stable_diffusion import StableDiffusion
 from livo.diffusion.backbones import BackboneError, load_backbone
@@ -63,9 +63,20 @@ def test_what_cannot_be_merged_is_said_in_one_line(tiny_folder, tiny_backbone, l
     ):
         with pytest.raises(BackboneError, match=says):
             merge_lora(backbone, str(given))
-    save_file({"unet.conv_9.lora_A.weight": torch.ones(2, 3)}, other := tmp_path / "other.safetensors")
+    halves = {f"unet.conv_9.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+    save_file(halves, other := tmp_path / "other.safetensors")
     with pytest.raises(BackboneError, match="does not fit"):
         merge_lora(backbone, str(other))
+    state = load_file(lora)
+    last = next(name for name in state if name.endswith("to_q.lora_A.weight"))
+    damaged = {name.replace("to_q", "to_x") if name == last else name: weight for name, weight in state.items()}
+    save_file(damaged, other)
+    with pytest.raises(BackboneError, match="holds half of a layer"):
+        merge_lora(load_backbone(str(tiny_folder), device="cpu"), str(other))
+    layer = last.removesuffix("lora_A.weight")
+    save_file({name.replace(layer, layer.replace("to_q", "to_x")): w for name, w in state.items()}, other)
+    with pytest.raises(BackboneError, match="1 of its .* layers are none of the model's"):
+        merge_lora(load_backbone(str(tiny_folder), device="cpu"), str(other))
     monkeypatch.setattr("livo.diffusion.lora.find_spec", lambda name: None)
     with pytest.raises(BackboneError, match="`pip install peft`"):
         merge_lora(backbone, str(lora))

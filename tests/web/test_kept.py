@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from livo.web import kept
-from livo.web.kept import Kept
+from livo.web.kept import KeptPages
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def client(made: list[str]) -> TestClient:
         return reply
 
     routes = [Route(path, tell, methods=["GET", "POST"]) for path in ("/", "/own", "/none", "/other")]
-    return TestClient(Kept(Starlette(routes=routes), ("/", "/own", "/none")))
+    return TestClient(KeptPages(Starlette(routes=routes), ("/", "/own", "/none")))
 
 
 def test_an_answer_is_made_once_whatever_the_query(client: TestClient, made: list[str]) -> None:
