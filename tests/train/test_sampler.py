@@ -7,7 +7,7 @@ import json
 import pytest
 
 from livo.evaluation.parts import LIVO, SD
-from train.sampler import MARGIN, REFERENCE, choose, differences, main, read_setting
+from train.sampler import FILE, MARGIN, REFERENCE, choose, differences, main, read_setting, table
 
 SUBJECTS = [f"s{i}" for i in range(24)]
 
@@ -63,3 +63,8 @@ def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, capsys):
     assert "grey levels from" not in capsys.readouterr().out
     assert main(["--show", "--out", str(out)]) == 0
     assert "| UniPC, 5 steps |" in capsys.readouterr().out
+
+
+def test_the_guide_shows_what_was_measured():
+    stored = json.loads(FILE.read_text())
+    assert table(stored["settings"], stored["images"]) in FILE.with_name("README.md").read_text()
