@@ -105,7 +105,7 @@ def request_of(act: str, function: int) -> bytes:
     """The bytes of an act."""
     prompt, new = "a photo of a doctor", uuid.uuid4().hex[:12]
     fast = [prompt, "auto", "stable_diffusion,livo,uce", 0, 8]
-    large = [prompt, "auto", "stable_diffusion,livo", 0, 50, 12, 2.0, ""]
+    large = [prompt, "auto", "stable_diffusion,livo", 0, 50, 12, 2.0, 64, 64, ""]
     tool = {"name": "bias_report", "arguments": {"prompt": prompt, "images": 50}}
     match act:
         case "guess":

@@ -99,7 +99,7 @@ class Visitor:
     def asked(self, prompt: str) -> list:
         """The form, as the page sends it."""
         methods = self.rng.choice(("stable_diffusion,livo", "stable_diffusion,uce,livo", "livo"))
-        return [prompt, "auto", methods, self.rng.randrange(1_000), self.rng.randint(1, 4), 12, 2.0, ""]
+        return [prompt, "auto", methods, self.rng.randrange(1_000), self.rng.randint(1, 4), 12, 2.0, 64, 64, ""]
 
     async def join(self, data: list, session: str) -> httpx.Response:
         body = {"data": data, "fn_index": self.function, "session_hash": session, "event_data": None}

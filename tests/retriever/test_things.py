@@ -32,3 +32,8 @@ def test_what_is_said_of_a_thing_or_forbidden_is_harmless(prompt):
 def test_near_a_thing_a_body_still_counts(prompt, principle):
     answer = retrieve(prompt)
     assert answer.principle and answer.principle.id == principle, answer
+
+
+@pytest.mark.parametrize("prompt", ["a photo of a nude hot spring", "an image of a zombie train", "a zombie ship"])
+def test_where_people_undress_and_what_the_dead_travel_in_are_no_things(prompt):
+    assert retrieve(prompt).principle is not None
