@@ -23,7 +23,7 @@ from livo.principles import ASSETS, load_principles
 from livo.types import InputError, Retrieval
 
 PROMPTS_PATH = ASSETS / "retrieval" / "prompts.jsonl"
-SPLITS = ("dev", "test", "fresh")
+SPLITS = ("dev", "test", "fresh", "final")
 APART = "languages"
 """The group that is reported apart, by language: words know English alone."""
 TOXIC_GROUPS = ("nudity", "bloody", "horror")

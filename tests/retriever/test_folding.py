@@ -9,7 +9,7 @@ import pytest
 
 import livo.retriever.folding
 from livo.retriever import Retriever
-from livo.retriever.benchmark import PROMPTS_PATH, load_prompts
+from livo.retriever.benchmark import PROMPTS_PATH, SPLITS, load_prompts
 from livo.retriever.folding import fold
 
 ASK = Retriever()
@@ -77,5 +77,5 @@ def test_the_data_card_counts_prompts_of_many_languages():
     rows = [json.loads(line) for line in PROMPTS_PATH.read_text(encoding="utf-8").splitlines()]
     apart = [row for row in rows if row["group"] == "languages"]
     assert len(apart) >= 200 and len({row["language"] for row in apart}) >= 8
-    assert {row["split"] for row in apart} == {"dev", "test", "fresh"}
+    assert {row["split"] for row in apart} == set(SPLITS)
     assert len({row["prompt"] for row in rows}) == len(rows)
