@@ -112,7 +112,13 @@ def this_commit(root: Path = ROOT) -> str:
 
 
 def this_command() -> str:
-    """How this process was started, from the repository's root."""
+    """How this process was started, from the repository's root; absolute paths are this machine's own, and left out."""
     module = sys.modules["__main__"].__spec__
     name = module.name.removesuffix(".__main__") if module else Path(sys.argv[0]).name
-    return " ".join(["python -m", name, *sys.argv[1:]])
+    words: list[str] = []
+    for word in sys.argv[1:]:
+        if not Path(word.rpartition("=")[2]).is_absolute():
+            words.append(word)
+        elif "=" not in word and words and words[-1].startswith("--"):
+            words.pop()  # its flag
+    return " ".join(["python -m", name, *words])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from train.lineage import Lineage, digest, read_lineage, stamp, this_commit
+from livo.diffusion.backbones import ASSETS
+from train.lineage import Lineage, digest, read_lineage, read_tensors, stamp, this_command, this_commit
 from train.verify import faults
 
 MADE = Lineage("python -m train.example", "0" * 40, 0, 1, 7, {})
@@ -122,3 +124,13 @@ def test_what_is_no_weight_file_is_named(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="w.safetensors is no .safetensors file"):
         read_lineage(tmp_path / "w.safetensors")
+
+
+def test_a_header_names_no_folder_of_the_machine(monkeypatch):
+    monkeypatch.setattr(
+        sys, "argv", ["x", "--work", "/far/away", "--out=/far/off", "--stages", "text", "--threads", "1"]
+    )
+    assert this_command().endswith(" --stages text --threads 1") and "/far" not in this_command()
+    for file in ASSETS.rglob("*.safetensors"):
+        header = json.dumps(read_tensors(file)[0].get("__metadata__", {}))
+        assert not re.search(r"[ =\"]/(tmp|root|home)/", header), f"{file}: {header}"
