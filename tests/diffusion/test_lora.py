@@ -21,7 +21,7 @@ def lora(tiny_backbone, tmp_path_factory):
     generator, state = torch.Generator().manual_seed(1), {}
     for part, network in (("unet", tiny_backbone.unet), ("text_encoder", tiny_backbone.text_encoder)):
         for name, module in network.named_modules():
-            if name.endswith(("to_q", "to_k", "to_v", "q_proj", "v_proj")):
+            if name.endswith(("to_q", "to_k", "to_v", "q_proj", "v_proj", "out_proj")):
                 for side, shape in (("A", (2, module.in_features)), ("B", (module.out_features, 2))):
                     weight = 0.4 * torch.randn(shape, generator=generator)
                     state[f"{part}.{name}.lora_{side}.weight"] = weight
@@ -52,6 +52,27 @@ def test_latents_are_the_pipelines_with_the_lora(tiny_folder, lora, options, wei
     assert (ours - wanted).abs().max() / wanted.abs().max() < 1e-4
     assert (plain - wanted).abs().max() / wanted.abs().max() > 1e-2, "the LoRA must matter far more than the tolerance"
     assert not any("lora" in name for name in backbone.unet.state_dict())
+
+
+def test_the_names_of_other_trainers_merge_to_the_same_weights(tiny_folder, lora, tmp_path):
+    """Layers are counted in every dialect: a whole LoRA is not refused for its names."""
+    theirs = {}
+    for name, weight in load_file(lora).items():
+        part, rest = name.split(".", 1)
+        layer, side, _ = rest.rsplit(".", 2)
+        prefix = "lora_unet_" if part == "unet" else "lora_te_"
+        end = {"lora_A": "lora_down", "lora_B": "lora_up"}[side]
+        if part == "text_encoder" and not layer.startswith("text_model."):
+            layer = f"text_model.{layer}"
+        key = prefix + layer.replace(".", "_")
+        theirs |= {f"{key}.{end}.weight": weight, f"{key}.alpha": torch.tensor(2.0)}
+    save_file(theirs, tmp_path / "kohya.safetensors")
+    ours, same = (load_backbone(str(tiny_folder), device="cpu") for _ in range(2))
+    merge_lora(ours, str(lora))
+    merge_lora(same, str(tmp_path / "kohya.safetensors"))
+    for one, other in ((ours.unet, same.unet), (ours.text_encoder, same.text_encoder)):
+        for name, weight in one.state_dict().items():
+            assert torch.allclose(weight, other.state_dict()[name], atol=1e-6), name
 
 
 def test_what_cannot_be_merged_is_said_in_one_line(tiny_folder, tiny_backbone, lora, tmp_path, monkeypatch):
