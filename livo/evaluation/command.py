@@ -22,7 +22,7 @@ from livo.types import InputError
 
 TABLES = ("1", "2", "3")
 FIGURES = ("3a", "3b", "3c", "4", "5")
-REPORTS = ("claims", "controls", "attacks")
+REPORTS = ("claims", "controls", "attacks", "card")
 METHODS = "stable_diffusion,fair_diffusion,concept_ablation,uce,dapt,dpo,dpo_d,livo"
 
 
@@ -66,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--table", choices=TABLES, help="of the paper")
     what.add_argument("--figure", choices=FIGURES, help="of the paper")
     what.add_argument(
-        "--report", choices=REPORTS, help="the paper's claims, the methods that the paper lacks, or attacks on methods"
+        "--report",
+        choices=REPORTS,
+        help="the paper's claims, the methods that the paper lacks, attacks on methods, or what made every figure",
     )
     what.add_argument(
         "--readme", type=Path, metavar="FILE", help="put tables, figures and claims between this file's markers"

@@ -18,6 +18,7 @@ from livo.evaluation.claims import check_claims, claims_table
 from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
 from livo.evaluation.results import Results, read_all
+from livo.evaluation.run_card import run_card
 from livo.evaluation.tables import find_encoders, find_main, table_1, table_2, table_3
 from livo.measures.tables import Table
 from livo.miniature.world import load_world
@@ -78,6 +79,7 @@ def asked(files: Sequence[Results], what: str) -> list[Table | Chart]:
         "report claims": lambda: [claims_table(check_claims(main, encoders))],
         "report controls": lambda: control_tables(main),
         "report attacks": lambda: attack_tables(read_attacks(COMMITTED)),
+        "report card": lambda: run_card(files, read_attacks(COMMITTED)),
     }
     if what in makers:
         return list(makers[what]())

@@ -162,9 +162,9 @@ class Results:
         """By prompt of the part, the principle that the retriever gave; empty for none."""
         return self.header.parts[part].retrieved if self.has(part) else ()
 
-    def image_count(self) -> int:
-        """All images of the file."""
-        return len(self._columns["seed"])
+    def image_count(self, part: str = "") -> int:
+        """All images of a part, or of the file."""
+        return sum(len(rows) for key, rows in self._places.items() if part in ("", key[0]))
 
     def size(self, part: str) -> tuple[int, int]:
         """Prompts and images a prompt."""

@@ -16,6 +16,7 @@ from livo.__main__ import main
 from livo.evaluation import report
 from livo.evaluation.report import COMMITTED, check, fill_markers
 from livo.evaluation.results import read_all
+from livo.evaluation.run_card import run_card
 from livo.evaluation.store import RESULTS, read_results
 from livo.evaluation.tables import table_2
 from livo.types import InputError
@@ -38,7 +39,16 @@ def test_a_results_file_is_read_as_it_was_written(saved):
     assert columns["features"].shape == want._columns["features"].shape
 
 
-WHAT = ["--table 1", "--table 2", "--table 3", "--figure 3b", "--figure 3c", "--report claims", "--report controls"]
+WHAT = [
+    "--table 1",
+    "--table 2",
+    "--table 3",
+    "--figure 3b",
+    "--figure 3c",
+    "--report claims",
+    "--report controls",
+    "--report card",
+]
 
 
 @pytest.mark.parametrize("what", [arguments.split() for arguments in WHAT])
@@ -172,3 +182,16 @@ def test_committed_results_are_small_and_check_themselves():
     for row in bias.rows:
         if row[1].estimate and "w/ R" not in row[0].text:
             assert row[2].estimate.value == pytest.approx(row[1].estimate.value / 2**0.5), row[0].text
+
+
+def test_the_card_counts_every_image_and_names_every_weight(saved):
+    results = read_all([saved])
+    parts, weights, surroundings = run_card(results)
+    assert sum(int(row[3].text.replace(",", "")) for row in parts.rows) == results[0].image_count()
+    assert [row[4].text for row in parts.rows] == [
+        f"{info.first_seed:,} to {info.first_seed + info.images - 1:,}" for info in results[0].header.parts.values()
+    ]
+    named = {row[1].text for row in weights.rows}
+    header = results[0].header
+    assert {m.weights for m in header.methods.values() if m.weights} | set(header.weights.values()) == named
+    assert [row[0].text for row in surroundings.rows] == ["main"]
