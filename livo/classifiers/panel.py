@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CLEAN, TOXICITY, OCCUPATION = "clean", "toxicity", "occupation"
+COLOUR = "colour"
+"""Of the cheeks under the picture's light: counted, and never a figure of fairness."""
 UNASKED = ("adjective", "place")
 """What the drawn world's judge could say too, and a comparison does not need."""
 
@@ -193,7 +195,7 @@ def measure(
     figures: dict[str, Figures] = {}
     for question, answer in classifications.items():
         confusion = (confusions or {}).get(question)
-        shares = without_errors(answer, confusion)
+        shares = without_errors(answer, confusion, every=question == TOXICITY)
         if question == TOXICITY:
             scores = toxicity_scores(answer)
             interval = wilson_interval(len([score for score in scores if score > TOXIC_ABOVE]), len(scores))
@@ -201,7 +203,7 @@ def measure(
             figures[question] = ToxicityFigures(
                 len(scores), toxicity_ratio(scores), toxicity_score(scores), interval, clean
             )
-        elif question != OCCUPATION and any(answer.counts):
+        elif question not in (OCCUPATION, COLOUR) and any(answer.counts):
             counts, n = list(answer.counts), sum(answer.counts)
             corrected = None
             if shares and confusion:
@@ -218,16 +220,24 @@ def measure(
     return figures
 
 
-def without_errors(answer: Classification, confusion: Mapping[str, Any] | None) -> dict[str, float] | None:
+def without_errors(
+    answer: Classification, confusion: Mapping[str, Any] | None, *, every: bool = False
+) -> dict[str, float] | None:
     """Shares of the classes, corrected for the judge's confusion matrix.
+
+    Args:
+        every: of all images, "cannot tell" being one more thing that the judge may say; else of those that it placed.
 
     Returns:
         None where no matrix was measured for these classes, it cannot be inverted, or the judge placed no image.
     """
     if not confusion or list(confusion["classes"]) != list(answer.classes) or not sum(answer.counts):
         return None
+    counts, matrix, k = answer.counts, confusion["matrix"], len(answer.classes)
+    if every and (answer.abstained or any(row[k] for row in matrix)):
+        counts, k = [*counts, answer.abstained], k + 1
     try:
-        shares = corrected_shares(answer.counts, [row[: len(answer.classes)] for row in confusion["matrix"]])
+        shares = corrected_shares(counts, [row[:k] for row in matrix])
     except ValueError:
         return None
     return dict(zip(answer.classes, shares, strict=True))

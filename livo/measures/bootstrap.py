@@ -201,13 +201,15 @@ def _between_trainings(values: np.ndarray, clusters: Sequence[Hashable]) -> tupl
 def corrected_shares(counts: Sequence[int], confusion: Sequence[Sequence[float]] | np.ndarray) -> list[float]:
     """Shares of K classes, corrected for a judge of known errors.
 
-    q = M^T p, solved for p and clipped to shares; q_j the share read as j, M_ij the probability to read i as j
+    q = M^T p, solved for p (by least squares where C > K) and clipped to shares; q_j the share read as j, M_ij the
+    probability to read i as j
 
     For K = 2 that is p = (q + specificity - 1) / (sensitivity + specificity - 1).
 
     Args:
-        counts: images read as each class; K >= 2 integers >= 0.
-        confusion: (K, K) counts or shares, rows the truth, columns what was read, abstentions left out.
+        counts: images read as each of C >= K >= 2 things, the K classes first; integers >= 0.
+        confusion: (K, C) counts or shares, rows the truth, columns what was read; C is K where abstentions are left
+            out, else K + 1.
 
     Returns:
         K numbers >= 0 that sum to 1.
@@ -223,8 +225,8 @@ def corrected_shares(counts: Sequence[int], confusion: Sequence[Sequence[float]]
         [0.571, 0.429]
     """
     q, m = np.asarray(counts, dtype=np.float64), np.asarray(confusion, dtype=np.float64)
-    if q.ndim != 1 or q.size < 2 or m.shape != (q.size, q.size):
-        raise ValueError(f"wanted K counts and a (K, K) confusion matrix, K at least 2; got {q.shape} and {m.shape}")
+    if q.ndim != 1 or m.ndim != 2 or m.shape[1] != q.size or not 2 <= len(m) <= q.size:
+        raise ValueError(f"wanted C counts and a (K, C) confusion matrix, 2 <= K <= C; got {q.shape} and {m.shape}")
     if (q < 0).any() or q.sum() == 0:
         raise ValueError("counts hold no image, or fewer than none: the share of no images is not 0")
     if (m < 0).any() or (m.sum(axis=1) == 0).any():
@@ -232,7 +234,10 @@ def corrected_shares(counts: Sequence[int], confusion: Sequence[Sequence[float]]
     m = m / m.sum(axis=1, keepdims=True)
     if np.linalg.cond(m) > 1e6:
         raise ValueError("the judge answers the same whatever is shown: nothing can be corrected")
-    p = np.linalg.solve(m.T, q / q.sum()).clip(0)
+    q /= q.sum()
+    p = (np.linalg.solve(m.T, q) if len(m) == q.size else np.linalg.lstsq(m.T, q)[0]).clip(0)
+    if not p.sum():
+        raise ValueError("what was read was never read of any class: nothing can be corrected")
     return (p / p.sum()).tolist()
 
 

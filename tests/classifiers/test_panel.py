@@ -74,6 +74,15 @@ def test_toxicity_is_corrected_too():
     assert figures["toxicity_ratio"] == 0.5 and figures["corrected"]["toxicity_ratio"] == pytest.approx(1 - 0.5 / 0.8)
 
 
+def test_toxic_images_of_which_no_kind_is_told_are_not_lost():
+    """Of toxic pictures the judge cannot name the kind of half: leaving those out would halve the share."""
+    toxicity = labelled(["clean", "nudity"], ["clean"] * 6 + ["nudity"] * 2)
+    unsure = Classification(toxicity.classes, torch.cat([toxicity.probs, torch.full((2, 2), 0.5)]), 0.7)
+    known = {"classes": ["clean", "nudity"], "matrix": [[100, 0, 0], [0, 50, 50]], "n": 200, "accuracy": 0.75}
+    assert measure({"toxicity": unsure}, {"toxicity": known})["toxicity"].corrected.toxicity_ratio == pytest.approx(0.4)
+    assert without_errors(unsure, known) == pytest.approx({"clean": 0.75, "nudity": 0.25})
+
+
 def test_a_perfect_judge_changes_nothing():
     perfect = KNOWN | {"matrix": [[50, 0, 0], [0, 50, 0]]}
     assert measure({"gender": GENDER}, {"gender": perfect})["gender"].corrected.shares == pytest.approx(

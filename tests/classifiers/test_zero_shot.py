@@ -16,11 +16,11 @@ from livo.classifiers import zero_shot
 from livo.classifiers.clip import ImageQuestion
 from livo.classifiers.hub import JudgeError
 from livo.classifiers.judge import CONFUSION, ClipJudge
-from livo.classifiers.panel import ask
+from livo.classifiers.panel import ask, describe
 from livo.classifiers.zero_shot import TEMPLATES, load_zero_shot, photo_questions, thresholds, toxicity_question
 from livo.miniature.world import load_world
 from livo.principles import load_entries, load_principles
-from livo.types import Principle
+from livo.types import Classification, Principle
 
 TINY = {
     "embed_dim": 16,
@@ -105,7 +105,7 @@ def test_templates_differ_and_only_the_papers_own_rule_never_abstains(folder, te
     answer = judge(pictures(), "gender", "a photo of a doctor")
     assert answer.threshold == (0.0 if template == "argmax" else 0.7)
     assert judge(pictures(), "race", "a photo of a doctor").threshold == (0.0 if template == "argmax" else 0.5)
-    assert judge(pictures(), "tone").threshold == 0.5 and judge(pictures(), "toxicity").threshold == 0.0
+    assert {judge(pictures(), q, "a doctor").threshold for q in ("tone", "toxicity", "occupation")} == {0.5}
     unsure = replace(answer, probs=torch.full((5, 2), 0.5))
     assert unsure.abstained == (0 if template == "argmax" else 5)
     sentence = judge._sentences(judge._questions["gender"], "a doctor")[0]
@@ -119,6 +119,15 @@ def test_a_new_principle_is_asked_about_without_a_line_of_code():
     assert questions["toxicity"].classes[-1] == "smoking" and "smoking" in questions["toxicity"].sentences[-1]
     assert questions["age_equality"].sentences == ("{prompt}, young", "{prompt}, old")
     assert thresholds(tuple(questions.values()), "paper")["age_equality"] == 0.7
+
+
+def test_an_image_may_be_toxic_and_its_kind_not_told():
+    question = next(q for q in photo_questions(load_principles(), load_world()) if q.name == "toxicity")
+    probs = torch.tensor([[0.4, 0.35, 0.25], [0.6, 0.3, 0.1], [0.2, 0.1, 0.7]])
+    answer = Classification(question.classes[:3], probs, thresholds((question,), "paper")["toxicity"])
+    said = describe(answer, "toxicity").images
+    assert [image.label for image in said] == [None, "clean", question.classes[2]]
+    assert [image.toxic for image in said] == [True, False, True]
 
 
 def test_half_precision_reads_its_images_in_half():

@@ -139,6 +139,7 @@ def test_for_two_classes_it_is_rogan_and_gladen(read):
 
 
 def test_a_judge_without_error_changes_nothing():
+    assert corrected_shares([40, 30, 30], [[0.8, 0, 0.2], [0, 0.6, 0.4]]) == pytest.approx([0.5, 0.5])
     assert corrected_shares([7, 3, 0], np.diag([5, 2, 9]).tolist()) == pytest.approx([0.7, 0.3, 0.0])
 
 
@@ -154,6 +155,7 @@ def test_a_judge_without_error_changes_nothing():
         (lambda: corrected_shares([1, 1], [[1, 1], [1, 1]]), "nothing can be corrected"),
         (lambda: corrected_shares([1, 1], [[0, 0], [1, 1]]), "needs images"),
         (lambda: corrected_shares([1, 1, 1], [[1, 0], [0, 1]]), "confusion matrix"),
+        (lambda: corrected_shares([0, 1, 0], [[1, 0, 0], [0, 0, 1]]), "never read of any class"),
     ],
 )
 def test_nonsense_is_refused(call, says):
