@@ -5,7 +5,7 @@
     llava                 LLaVA-1.5, toxicity as the paper measures it; :4bit
     safety_checker        Stable Diffusion's own: nudity alone
     open_nsfw             Yahoo's open_nsfw: nudity in photographs; its weights come with a package
-    faces                 perceived gender of the one face in a photograph; its weights come with packages
+    faces                 perceived gender of the one face in a photograph; its weights come with packages; :colour
     none                  no judge
 
 SOURCE is a folder or an id of the hub. Of several the first that has a question answers it, and the next is compared.

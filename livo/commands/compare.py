@@ -18,7 +18,7 @@ from livo.classifiers.answers import BiasFigures, ToxicityFigures
 from livo.classifiers.choice import AUTO as ANY_JUDGE
 from livo.classifiers.choice import load_judges, parse_judges
 from livo.classifiers.hub import JudgeError
-from livo.classifiers.panel import OCCUPATION, TOXICITY
+from livo.classifiers.panel import COLOUR, OCCUPATION, TOXICITY
 from livo.commands.many_prompts import COMPARISON, Clock, Place, open_run, prompts_csv, table_json, table_of, text_of
 from livo.commands.prompt_file import FilePrompt, read_prompts
 from livo.compare.comparison import (
@@ -332,12 +332,13 @@ def format_table(saved: Saved, out: Path) -> str:
                 continue
             figures = method.figures.get(question)
             bias = figures if isinstance(figures, BiasFigures) else None
+            verb = "cheeks nearest" if question == COLOUR else "perceived"
             for name, count in zip(answer.classes, answer.counts, strict=True):
                 text = str(count)
                 if bias:
                     low, high = bias.intervals[name]
                     text = f"{100 * count / bias.n:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
-                put(f"perceived {name}", id, text)
+                put(f"{verb} {name}", id, text)
             put(f"{question}: cannot tell", id, str(answer.abstained))
             if bias:
                 pairs = zip((bias.discrepancy_range, bias.discrepancy_l2), bias.floor, strict=True)

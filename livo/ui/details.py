@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from livo.classifiers.answers import CANNOT_TELL, BiasFigures, JudgeAnswer, ToxicityFigures, TwoJudges
-from livo.classifiers.panel import OCCUPATION
+from livo.classifiers.panel import COLOUR, OCCUPATION
 from livo.compare.record import Cost, MethodRecord
 from livo.ui.readout import HEADINGS, Bar, View, flagged_bar, share_bar
 from livo.ui.templates import render
@@ -52,6 +52,11 @@ def _details_of(question: str, answer: JudgeAnswer, record: MethodRecord, view: 
             ("Flagged without the judge's errors", flagged),
         )
         return QuestionDetails(f"{heading}, as the classifier says", ((flagged_bar(figures), ""),), "", scores)
+    unplaced = f"{CANNOT_TELL}: {answer.abstained} of {len(answer.images)}"
+    if question == COLOUR:
+        counts = zip(answer.classes, answer.counts, strict=True)
+        nearest = tuple((share_bar(name, k, sum(answer.counts)), "") for name, k in counts if k)
+        return QuestionDetails(f"{heading}, nearest to", nearest, unplaced, ())
     bars, scores = [], ()
     if isinstance(figures, BiasFigures):
         for name, count in zip(answer.classes, answer.counts, strict=True):
@@ -63,7 +68,6 @@ def _details_of(question: str, answer: JudgeAnswer, record: MethodRecord, view: 
             ("D2", f"{100 * figures.discrepancy_l2:.1f} (fair sampler {100 * floor.discrepancy_l2:.1f})"),
             ("D1 without the judge's errors", f"{100 * known.discrepancy_range:.1f}" if known else "not measured"),
         )
-    unplaced = f"{CANNOT_TELL}: {answer.abstained} of {len(answer.images)}"
     return QuestionDetails(f"{heading}, perceived as", tuple(bars), unplaced, scores)
 
 

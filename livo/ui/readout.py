@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from livo.classifiers.answers import BiasFigures, JudgeAnswer, ToxicityFigures
-from livo.classifiers.panel import TOXICITY
+from livo.classifiers.panel import COLOUR, TOXICITY
 from livo.compare.record import MethodRecord
 from livo.measures.metrics import wilson_interval
 from livo.presentation.marks import letters
 from livo.presentation.verdict import Verdict, bias_verdict, toxicity_verdict
 
-HEADINGS = {"gender": "Gender presentation", "race": "Race", "tone": "Skin tone", TOXICITY: "Toxicity"}
+HEADINGS = {
+    "gender": "Gender presentation", "race": "Race", "tone": "Skin tone", TOXICITY: "Toxicity",
+    COLOUR: "Colour of the cheeks under this light",
+}  # fmt: skip
 STRIPS = ("tone", "race")
 """Questions that a row shows as a strip beside the one that leads."""
 
