@@ -1,4 +1,4 @@
-// What is cut off, or too small, on a slide: texts with what is wrong with them; called in the page.
+// What is cut off, too small, or over another text on a slide: texts with what is wrong with them; called in the page.
 () => {
   const [width, height] = [innerWidth, innerHeight];
   const wrong = [];
@@ -18,6 +18,7 @@
     }
     return box;
   };
+  const lines = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let text = walker.nextNode(); text; text = walker.nextNode()) {
     const node = text.parentElement;
@@ -27,10 +28,17 @@
     const box = clip(node);
     const rects = [...range.getClientRects()].filter((rect) => rect.width > 1.5);
     const words = text.data.trim().slice(0, 40);
+    lines.push(...rects.map((rect) => [rect, words]));
     if (rects.some((rect) => !inside(rect, box))) wrong.push(`cut off: ${words}`);
     const scale = node.ownerSVGElement ? node.getScreenCTM().d || Math.abs(node.getScreenCTM().b) : 1;
     const size = Math.abs(parseFloat(getComputedStyle(node).fontSize) * scale);
     if (size < height / 45 - 0.5) wrong.push(`${size.toFixed(1)} px: ${words}`);
+  }
+  const shared = (low, high, from, to) => Math.min(high, to) - Math.max(low, from);
+  for (const [i, [one, words]] of lines.entries()) {
+    const over = lines.slice(i + 1).find(([other]) => shared(one.left, one.right, other.left, other.right) > 3
+      && shared(one.top, one.bottom, other.top, other.bottom) > 0.4 * Math.min(one.height, other.height));
+    if (over) wrong.push(`one over another: ${words} / ${over[1]}`);
   }
   for (const node of document.querySelectorAll(".slide :is(.tile, .qr, .map, .rulers, .bar-track, .choice)")) {
     if (!node.checkVisibility()) continue;

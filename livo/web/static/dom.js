@@ -93,7 +93,7 @@ export function remember(name, value, store = "localStorage") {
   } catch { /* a private window may refuse; all that is lost is the place after a refresh */ }
 }
 
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 export const plural = (n, one, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;
 
 // Calls `once` now and then, sooner where it resolves with true; slower where the page is not looked at.

@@ -96,9 +96,9 @@ function labelTally(ask, tally, mine) {
 }
 
 // The map of a trade-off: lower is better on both axes. Points are buttons; the one chosen is read out below.
-export function tradeOff(chart) {
+export function tradeOff(chart, { slide = false } = {}) {
   const narrow = matchMedia("(max-width: 820px)").matches; // text keeps its size, the drawing does not
-  const [width, height, pad] = [narrow ? 360 : 640, narrow ? 400 : 420, { left: 62, right: 24, top: 18, bottom: 54 }];
+  const [width, height, pad] = [narrow ? 360 : slide ? 860 : 640, narrow ? 400 : 420, { left: 62, right: 24, top: 18, bottom: 54 }];
   const points = chart.series.flatMap((series, s) =>
     series.points.map((point) => ({ ...point, low: point.low ?? point.y, high: point.high ?? point.y, s,
       series: series.name })));

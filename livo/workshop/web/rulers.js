@@ -3,12 +3,12 @@ import { button, el, svg } from "./dom.js";
 import { d1, d2 } from "./figures.js";
 
 const SHAPES = ["circles", "squares", "triangles", "stars", "hexagons"];
-const [PIECE, BASE, TOP] = [20, 250, 24];
+const [BASE, TOP] = [250, 24];
 const TRAY = -1;
 const figure = (value) => (value === null ? "–" : (100 * value).toFixed(1));
 
-export function rulers(widget) {
-  const COLUMN = matchMedia("(max-width: 820px)").matches ? 74 : 96; // shapes keep their size on a phone
+export function rulers(widget, own, { slide = false } = {}) {
+  const [COLUMN, PIECE, ROW] = slide ? [184, 36, 4] : [matchMedia("(max-width: 820px)").matches ? 74 : 96, 20, 3];
   const counts = [...widget.counts];
   const total = counts.reduce((a, b) => a + b, 0);
   const kept = [];
@@ -55,8 +55,9 @@ export function rulers(widget) {
         { x: left + 6, y: TOP - 14, width: COLUMN - 12, height: BASE - TOP + 28, rx: 10,
         class: `column${k === chosen ? " chosen" : ""}${k === TRAY ? " tray" : ""}` }));
       for (let i = 0; i < n; i += 1) {
-        const [px, py] = [left + COLUMN / 2 + (i % 3 - 1) * (PIECE + 4), BASE - Math.floor(i / 3) * (PIECE + 5)];
-        pieces.push(shape(k, px, py, { class: `piece shade-${k === TRAY ? "tray" : k}`, "data-class": k }));
+        const px = left + COLUMN / 2 + ((i % ROW) - (ROW - 1) / 2) * (PIECE + 4);
+        const py = BASE - (PIECE - 20) / 2 - Math.floor(i / ROW) * (PIECE + 5);
+        pieces.push(shape(k, px, py, PIECE, { class: `piece shade-${k === TRAY ? "tray" : k}`, "data-class": k }));
       }
       pieces.push(svg("text", { x: left + COLUMN / 2, y: BASE + 34, "text-anchor": "middle", class: "count" }, n));
     }
@@ -145,9 +146,9 @@ export function rulers(widget) {
       { counts.splice(0, counts.length, ...widget.counts); draw(); live.textContent = reading(); })), list, found);
 }
 
-function shape(k, x, y, attributes) {
-  const r = PIECE / 2;
-  if (k === 1) return svg("rect", { x: x - r + 1, y: y - r + 1, width: PIECE - 2, height: PIECE - 2, rx: 2,
+function shape(k, x, y, size, attributes) {
+  const r = size / 2;
+  if (k === 1) return svg("rect", { x: x - r + 1, y: y - r + 1, width: size - 2, height: size - 2, rx: 2,
     ...attributes });
   if (k === 0 || k === TRAY) return svg("circle", { cx: x, cy: y, r: k === TRAY ? r - 3 : r, ...attributes });
   const corners = { 2: 3, 3: 10, 4: 6 }[k];

@@ -88,8 +88,9 @@ function answered(step, tally) {
     && el("p", { class: "fits" }, say("Fits best: "), el("b", {}, ask.options[ask.right[0]]));
   const because = (ask.because || right) && el("div", { class: "because" }, right, ask.because && prose(ask.because));
   const split = ask.album && tally?.enough ? albumTally(ask, tally) : tallyOf(ask, tally);
+  const beside = because && ask.kind !== "prompt"; // a board is as wide as the slide
   return el("div", { class: "slide-body answer" }, question(ask),
-    el("div", { class: because ? "halves" : "whole" }, split, because));
+    el("div", { class: beside ? "halves" : "whole" }, split, because));
 }
 
 // The album itself, with the class's labels under each picture.

@@ -29,7 +29,7 @@ export const WIDGETS = {
   reference,
   verdicts,
   correction,
-  chart: (widget) => el("div", { class: "widget" }, tradeOff(widget.chart)),
+  chart: (widget, own, size) => el("div", { class: "widget" }, tradeOff(widget.chart, size)),
   retrieval,
   louder,
   guidance,
