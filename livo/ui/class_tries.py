@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from livo.compare.comparison import AUTO, Comparison, make_request
-from livo.types import InputError, SamplingOptions
+from livo.types import InputError, Progress, SamplingOptions
 from livo.ui.serving import serve
 from livo.ui.workbench import Workbench
 from livo.workshop.traps import WrittenPrompt, counted
@@ -14,6 +14,8 @@ from livo.workshop.tries import Draw
 
 PICTURES = 12
 """Of each method: with ten or more alike a set is lopsided beyond chance."""
+STEPS = 6
+"""At most: half of the page's are enough, see `python -m train.sampler --show`."""
 WHO = "a class"
 """To whose share of a public page's time the prompts count."""
 
@@ -23,13 +25,17 @@ def draw_for_class(bench: Workbench, methods: tuple[str, ...]) -> Draw | None:
     if bench.engine is None or bench.judge is None:
         return None
     d = bench.defaults
-    options = SamplingOptions(tuple(range(PICTURES)), d.num_inference_steps, d.guidance_scale, d.height, d.width)
+    steps = min(STEPS, d.num_inference_steps)
+    options = SamplingOptions(tuple(range(PICTURES)), steps, d.guidance_scale, d.height, d.width)
 
-    def draw(reading: WrittenPrompt) -> tuple[Mapping[str, int], int]:
+    def draw(reading: WrittenPrompt, done: Callable[[float], None]) -> tuple[Mapping[str, int], int]:
         choice = AUTO if reading.covered else "gender_equality"
         request = make_request(reading.prompt, methods, options, choice, vocabulary=bench.vocabulary, reads=bench.reads)
+        last = None
         with closing(serve(bench, request, WHO)) as work:
-            *_, last = work
+            for last in work:
+                if isinstance(last, Progress):
+                    done(last.step / last.num_steps)
         assert isinstance(last, Comparison), "the last of what is served"
         results = {id: result.classification for id, result in last.methods.items() if result.images is not None}
         if not {"gender", "toxicity"} <= results["stable_diffusion"].keys():

@@ -21,7 +21,7 @@ from livo.ui.zero_gpu import explain, lend, seconds_needed
 MOST_STEPS = 5_000
 """Methods x pictures x solver steps of one request on a public page."""
 MOST_STEPS_BESIDE_OTHERS = 1_200
-"""The same while other addresses ask too: they wait for one that is at work. A class's prompt takes 1,008."""
+"""The same while other addresses ask too: they wait for one that is at work. A class's prompt takes 504."""
 MOST_STEPS_AT_HOME = 50_000
 """The same where no stranger asks."""
 

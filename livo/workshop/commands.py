@@ -13,7 +13,6 @@ from typing import Any
 from livo.types import InputError
 
 PORT = 7880
-SCRIPTS = Path(__file__).parent / "web"
 ALL = "all"
 
 
@@ -72,10 +71,20 @@ def run(args: argparse.Namespace, load: Callable[[Sequence[str], Any], Mapping[s
             for one in translated.values():
                 check_lesson(one, pack)
             rows.append(f"{language}: {len(translated)} of {len(lessons)} lessons: {', '.join(translated)}")
-        return "\n".join([*rows, *missing, *missing_words(SCRIPTS)])
+        return "\n".join([*rows, *missing, *missing_words(spoken())])
     if args.lesson != ALL and args.lesson not in lessons:
         raise InputError(f"there is no lesson {args.lesson!r}; there are: {', '.join(lessons)}, or {ALL}")
     from livo.workshop.printing import write_papers
 
     wanted = lessons.values() if args.lesson == ALL else [lessons[args.lesson]]
     return "\n".join(str(path) for lesson in wanted for path in write_papers(lesson, pack, args.out))
+
+
+def spoken() -> set[str]:
+    """All that pages, papers and refusals say, which is what a language's words are to hold."""
+    from livo.workshop.printing import KINDS, PAPERS
+    from livo.workshop.tallies import COLUMNS
+    from livo.workshop.translations import said_words
+    from livo.workshop.traps import TRICKS, WHY
+
+    return said_words() | {*KINDS.values(), *PAPERS.values(), *COLUMNS, *TRICKS.values(), *WHY.values()}

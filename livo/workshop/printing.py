@@ -6,6 +6,7 @@ The reader's browser prints it, or saves it as PDF. Everything comes from the sa
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 
 from markupsafe import Markup
@@ -18,6 +19,7 @@ from livo.workshop.markdown import inline, to_html
 from livo.workshop.pack import Pack
 from livo.workshop.room import Room
 from livo.workshop.tallies import closed_questions, tally_rows
+from livo.workshop.translations import speaker
 
 HERE = Path(__file__).parent
 STYLE = HERE / "web" / "print.css"
@@ -28,13 +30,16 @@ ROOMY = 7
 KINDS = {"predict": "Predict", "observe": "Observe", "explain": "Explain", "change": "What would change your mind?"}
 
 
-def paper_html(what: str, lesson: Lesson, pack: Pack, style: str | None = None, pictures: str | None = None) -> str:
+def paper_html(
+    what: str, lesson: Lesson, pack: Pack, style: str | None = None, pictures: str | None = None, language: str = ""
+) -> str:
     """One paper as a page of HTML.
 
     Args:
         what: of `PAPERS`.
         style: address of the style sheet; it is written into the page where there is none.
         pictures: the same for sheets, their address up to the name.
+        language: of its headings; the lesson brings its own words.
     """
 
     def address(sheet: str) -> str:
@@ -42,8 +47,10 @@ def paper_html(what: str, lesson: Lesson, pack: Pack, style: str | None = None, 
             return pictures + sheet
         return f"data:image/webp;base64,{base64.b64encode((pack.folder / sheet).read_bytes()).decode()}"
 
+    say = speaker(language)
     return TEMPLATES.get_template(f"{what}.html").render(
-        lesson=lesson, pack=pack, pictured=_pictured, paper=PAPERS[what], kind=_kind(what, lesson), kinds=KINDS,
+        lesson=lesson, pack=pack, pictured=_pictured, paper=say(PAPERS[what]), kind=_kind(what, lesson),
+        kinds={kind: say(words) for kind, words in KINDS.items()}, say=say, language=language or "en",
         style=style, address=address, fact=pack.fact,
         css=None if style else Markup(STYLE.read_text(encoding="utf-8")), words=pack.fill,
         line=lambda text: inline(pack.fill(text)), text=lambda text: to_html(pack.fill(text)),
@@ -62,13 +69,20 @@ def _pictured(lesson: Lesson) -> list[str]:
     return list(dict.fromkeys(name for widget in shown if widget.pictures for name in widget.sets))
 
 
-def recap_html(room: Room, pack: Pack) -> str:
-    """What a class saw and answered, as one page that opens without a network: counts only, of five people or more."""
-    questions = [(one, tally_rows([], one.ask, one.tally)) for one in closed_questions(room, pack)]
+def recap_html(room: Room, pack: Pack, words: Mapping[str, Lesson] | None = None, language: str = "") -> str:
+    """What a class saw and answered, as one page that opens without a network: counts only, of five people or more.
+
+    Args:
+        words: lessons in the reader's language, by id; those that are not there are English.
+        language: of the page.
+    """
+    say = speaker(language)
+    questions = [(one, tally_rows([], one.ask, one.tally, say)) for one in closed_questions(room, pack, words)]
     sheets = {name: base64.b64encode((pack.folder / name).read_bytes()).decode() for name in _seen(room, pack)}
     return TEMPLATES.get_template("recap.html").render(
         lessons=list(dict.fromkeys(one.lesson.title for one, _ in questions)), questions=questions, sheets=sheets,
-        pack=pack, paper="Recap of our lesson", style=None, css=Markup(STYLE.read_text(encoding="utf-8")),
+        pack=pack, paper=say("Recap of our lesson"), style=None, css=Markup(STYLE.read_text(encoding="utf-8")),
+        say=say, language=language or "en",
         line=lambda text: inline(pack.fill(text)), text=lambda text: to_html(pack.fill(text)),
     )  # fmt: skip
 

@@ -52,11 +52,12 @@ _Count = Annotated[int, Field(ge=0, lt=100_000)]
 
 
 class RoomBody(StrictModel):
-    """Of a room's first event; `secret` is the digest of the facilitator's."""
+    """Of a room's first event; `secret` is the digest of the facilitator's, `language` that of its pages."""
 
     lesson: str
     school: bool
     secret: str
+    language: str = ""
 
 
 class ActBody(StrictModel):
@@ -127,6 +128,7 @@ class Room:
     changes: int = 0
     secret: str = ""
     school: bool = True
+    language: str = ""
     lesson_id: str = ""
     run: int = 0
     index: int = 0
@@ -222,7 +224,7 @@ class Room:
             self.changes += 1
             if event.kind == "room":
                 opened = RoomBody.model_validate(event.body)
-                self.secret, self.school = opened.secret, opened.school
+                self.secret, self.school, self.language = opened.secret, opened.school, opened.language
                 self._begin(opened.lesson)
             else:
                 self._act(ActBody.model_validate(event.body), datetime.fromisoformat(event.at))

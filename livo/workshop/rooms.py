@@ -134,11 +134,12 @@ class Rooms:
 
     # --- events ------------------------------------------------------------------------------------------------------
 
-    def open(self, lesson: str, school: bool, asker: str = "") -> tuple[str, str]:
+    def open(self, lesson: str, school: bool, asker: str = "", language: str = "") -> tuple[str, str]:
         """Opens a room; its code and the facilitator's secret.
 
         Args:
             asker: who opens it, as far as a network tells.
+            language: of its pages; "" for English.
 
         Raises:
             Refused: there is no such lesson, or there are too many rooms.
@@ -158,7 +159,7 @@ class Rooms:
             if not self._openings.take(asker):
                 raise Refused(429, "too_fast", "many rooms were just opened here: wait a minute, and try again")
         secret = secrets.token_urlsafe(18)
-        body = {"lesson": lesson, "school": school, "secret": _digest("facilitator", secret)}
+        body = {"lesson": lesson, "school": school, "secret": _digest("facilitator", secret), "language": language}
         while True:
             number = secrets.randbelow(len(ALPHABET) ** LETTERS)
             try:

@@ -11,6 +11,7 @@ from typing import Any
 from livo.workshop.lesson import Ask, Lesson, LessonStep
 from livo.workshop.pack import Pack
 from livo.workshop.room import BINS, FEWEST, Room
+from livo.workshop.translations import ENGLISH, Say
 from livo.workshop.traps import board
 
 
@@ -48,12 +49,16 @@ class Closed:
     tally: Mapping[str, Any]
 
 
-def closed_questions(room: Room, pack: Pack) -> Iterator[Closed]:
-    """All questions of a room that were closed, but those of rehearsals; real answers only."""
+def closed_questions(room: Room, pack: Pack, words: Mapping[str, Lesson] | None = None) -> Iterator[Closed]:
+    """All questions of a room that were closed, but those of rehearsals; real answers only.
+
+    Args:
+        words: lessons in the reader's language, by id; those that are not there are English.
+    """
     for run, lesson_id in enumerate(room.runs, 1):
         if run in room.rehearsed or lesson_id not in room.lessons:
             continue
-        lesson = room.lessons[lesson_id].for_room(room.school)
+        lesson = (words or {}).get(lesson_id, room.lessons[lesson_id]).for_room(room.school)
         for index, step in enumerate(lesson.steps):
             for turn in range(room.rounds.get((run, index), 0) + 1):
                 place = (run, index, turn)
@@ -62,29 +67,34 @@ def closed_questions(room: Room, pack: Pack) -> Iterator[Closed]:
                     yield Closed(lesson, run, step, step.ask, turn + 1, tally(step.ask, answers, pack))
 
 
-def summary_rows(room: Room, pack: Pack) -> list[list[str]]:
+COLUMNS = ("lesson", "run", "step", "round", "question", "item", "answer", "people", "of")
+
+
+def summary_rows(
+    room: Room, pack: Pack, words: Mapping[str, Lesson] | None = None, say: Say = ENGLISH
+) -> list[list[str]]:
     """The class summary: a row an option, only of closed steps that at least `FEWEST` people answered."""
-    rows = [["lesson", "run", "step", "round", "question", "item", "answer", "people", "of"]]
-    for one in closed_questions(room, pack):
+    rows = [[say(name) for name in COLUMNS]]
+    for one in closed_questions(room, pack, words):
         head = [one.lesson.title, str(one.run), one.step.title, str(one.turn), one.ask.question]
-        rows += tally_rows(head, one.ask, one.tally)
+        rows += tally_rows(head, one.ask, one.tally, say)
     return rows
 
 
-def tally_rows(head: list[str], ask: Ask, payload: Mapping[str, Any]) -> list[list[str]]:
+def tally_rows(head: list[str], ask: Ask, payload: Mapping[str, Any], say: Say = ENGLISH) -> list[list[str]]:
     """Rows of one question; `head` stands before each."""
     if not payload["enough"]:
-        return [[*head, "", f"fewer than {FEWEST} answers", "", ""]]
+        return [[*head, "", say("fewer than {n} answers", n=FEWEST), "", ""]]
     n = str(payload["n"])
     if ask.kind == "labels":
         return [
-            [*head, ask.items[i] if ask.items else f"picture {i + 1}", option, str(count), n]
+            [*head, ask.items[i] if ask.items else say("picture {n}", n=i + 1), option, str(count), n]
             for i, counts in enumerate(payload["counts"])
             for option, count in zip(ask.options, counts, strict=True)
         ]
     if ask.kind == "prompt":
         return [
-            [*head, trick, f"{method} fell", str(count), str(tried)]
+            [*head, say(trick), say("{method} fell", method=say(method)), str(count), str(tried)]
             for trick, counts, tried in zip(payload["tricks"], payload["counts"], payload["tried"], strict=True)
             for method, count in zip(payload["methods"], counts, strict=True)
         ]
@@ -93,8 +103,8 @@ def tally_rows(head: list[str], ask: Ask, payload: Mapping[str, Any]) -> list[li
             [*head, "", option, str(count), n] for option, count in zip(ask.options, payload["counts"], strict=True)
         ]
     edges = payload["edges"]
-    bins = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
+    bins = [say("{low} to {high}", low=f"{low:g}", high=f"{high:g}") for low, high in itertools.pairwise(edges)]
     return [
-        [*head, "", "median", f"{payload['median']:g}", n],
+        [*head, "", say("median"), f"{payload['median']:g}", n],
         *([*head, "", name, str(count), n] for name, count in zip(bins, payload["counts"], strict=True)),
     ]

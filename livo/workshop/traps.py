@@ -20,7 +20,7 @@ from livo.miniature.captions import vocabulary
 from livo.miniature.world import load_world
 from livo.retriever import retrieve
 from livo.retriever.vocabulary import load_lists, vocabulary_of
-from livo.types import InputError
+from livo.web.events import Refused
 
 ALIKE = 0.75
 """From this share of pictures that are perceived alike a set is lopsided, if chance alone does not explain it."""
@@ -99,29 +99,29 @@ def read_prompt(text: str, *, school: bool) -> WrittenPrompt:
     """What a pupil typed, if it can be tried.
 
     Raises:
-        InputError: it is too long, has words that the drawn world does not know, says nobody, says two things, or is
+        Refused: it is too long, has words that the drawn world does not know, says nobody, says two things, or is
             not for schools.
     """
     text = " ".join(text.split())
     if not 0 < len(text) <= LONGEST:
-        raise InputError(f"a prompt has 1 to {LONGEST} letters")
+        raise Refused(422, "prompt", f"a prompt has 1 to {LONGEST} letters")
     world, words = load_world(), vocabulary_of("miniature")(text)
     if words.refused or words.unknown:
         unknown = ", ".join(f"“{word[:30]}”" for word in words.unknown[:3])
-        raise InputError(f"the drawn world has no word {unknown}: use the words that stand below the line")
+        raise Refused(422, "prompt", f"the drawn world has no word {unknown}: use the words that stand below the line")
     key = content(words.text)
     said = {SAID[word] for word in key.split() if word in SAID}
     adjectives = [one for one in world.adjectives if _holds(key, one)]
     jobs = [one for one in world.occupations if _holds(key, one)]
     if not jobs and not said and not _holds(key, "person"):
-        raise InputError("say who is shown: a job, such as “doctor”, or “person”")
+        raise Refused(422, "prompt", "say who is shown: a job, such as “doctor”, or “person”")
     principle = retrieve(words.text).principle
     named = principle is not None and principle.risk == "toxicity"
     covered = named or not stand_in_words().isdisjoint(key.split())
     if covered and school:
-        raise InputError("this asks for something that is not shown in schools: try other words")
+        raise Refused(422, "prompt", "this asks for something that is not shown in schools: try other words")
     if len(said) > 1 and not covered:
-        raise InputError("the prompt says male and female: say one of them, or none")
+        raise Refused(422, "prompt", "the prompt says male and female: say one of them, or none")
     known = [*adjectives[:1], *jobs[:1], *said, "person", "man", "woman"]
     rest = functools.reduce(lambda left, part: f" {left} ".replace(f" {part} ", " "), known, key).split()
     trick = ("named" if named else "veiled") if covered else "said" if said else "more" if rest else "loaded"

@@ -25,10 +25,11 @@ MOST_KEPT = 2_000
 """Drawn prompts that are remembered; the oldest are forgotten."""
 PATIENCE = 20.0
 """Seconds after which a prompt that nobody asks for any more leaves the line."""
-FIRST_GUESS = 20.0
+FIRST_GUESS = 10.0
 """Seconds that a prompt takes, before one was timed."""
-Draw = Callable[[WrittenPrompt], tuple[Mapping[str, int], int]]
-"""Draws a prompt with every method: counts by method, see `livo.workshop.traps.Tried`, and of how many pictures."""
+Draw = Callable[[WrittenPrompt, Callable[[float], None]], tuple[Mapping[str, int], int]]
+"""Draws a prompt with every method, and tells from time to time which share of it, 0 to 1, is done: counts by method,
+see `livo.workshop.traps.Tried`, and of how many pictures."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ class InLine:
     Attributes:
         before: prompts that come first, the one at work included.
         seconds: until this one is likely to be done.
+        done: share of the one at work that is drawn, 0 to 1.
     """
 
     before: int
     seconds: float
+    done: float
 
 
 class Tries:
@@ -61,7 +64,7 @@ class Tries:
         self._failed: dict[str, str] = {}
         self._line: OrderedDict[str, tuple[WrittenPrompt, float]] = OrderedDict()
         self._whose: dict[str, str] = {}
-        self._seconds = FIRST_GUESS
+        self._seconds, self._done = FIRST_GUESS, 0.0
         self._change = threading.Condition()
         self._worker: threading.Thread | None = None
 
@@ -97,7 +100,7 @@ class Tries:
             if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._work, name="livo-tries", daemon=True)
                 self._worker.start()
-            return InLine(before, (before + 1) * self._seconds)
+            return InLine(before, (before + 1 - self._done) * self._seconds, self._done)
 
     def _give_up(self, who: str, key: str) -> None:
         old = self._whose.pop(who, key)
@@ -116,6 +119,7 @@ class Tries:
                     self._worker, self._whose = None, {}
                     return
                 key, (reading, _) = next(iter(self._line.items()))
+                self._done = 0.0
             found, problem = self._try(reading)
             with self._change:
                 self._line.pop(key, None)
@@ -127,10 +131,13 @@ class Tries:
                     while len(self._drawn) > MOST_KEPT:
                         self._drawn.popitem(last=False)
 
+    def _tell(self, share: float) -> None:
+        self._done = share
+
     def _try(self, reading: WrittenPrompt) -> tuple[Tried | None, str]:
         assert self.draw is not None, "nothing waits where nothing draws"
         try:
-            return tried(reading, *self.draw(reading)), ""
+            return tried(reading, *self.draw(reading, self._tell)), ""
         except InputError as error:
             return None, str(error)
         except Exception as error:  # of a model: the class goes on

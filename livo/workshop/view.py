@@ -95,6 +95,7 @@ def room_json(room: Room, pack: Pack, visitor: str = "", words: Mapping[str, Les
     payload: dict[str, Any] = {
         "lesson": lesson_card(lesson),
         "school": room.school,
+        "language": room.language,
         "phase": "ended" if room.over else room.phase,
         "hidden": room.hidden,
         "covered": room.covered,

@@ -290,6 +290,21 @@ def test_an_unknown_code_and_a_forged_link_are_met_with_words(browser, server):
     expect(page.get_by_role("heading", name="There is no such lesson")).to_be_visible()
 
 
+def test_who_types_the_code_of_a_german_room_reads_german_and_so_are_refusals(browser, server):
+    code = ask(server.base, "rooms", {"lesson": "guess-the-set", "language": "de"})["code"]
+    page = visit(browser, f"{server.base}/join")
+    page.get_by_label("Join a room").fill(code)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=f"Raum {code}")).to_be_visible()
+    assert page.url.endswith("?lang=de")
+    heard = page.evaluate(
+        """async (all) => { const { hear } = await import("/workshop/static/language.js"); return all.map(hear); }""",
+        ["this room is over", "a room holds 300 people", "a room's code has 6 of the letters CDF; check it", "other"],
+    )
+    assert heard == ["dieser Raum ist zu Ende", "ein Raum fasst 300 Personen",
+                     "ein Code hat 6 der Buchstaben CDF; sieh noch einmal nach", "other"]  # fmt: skip
+
+
 # --- the projector ---------------------------------------------------------------------------------------------------
 
 SIZES = ((1024, 768), (1280, 720), (1366, 768), (1920, 1080), (3840, 2160))

@@ -9,8 +9,8 @@ from livo.classifiers.panel import Verdicts
 from livo.compare.comparison import Comparison, MethodResult
 from livo.diffusion.backbones import DEFAULTS
 from livo.retriever.vocabulary import vocabulary_of
-from livo.types import Classification
-from livo.ui.class_tries import PICTURES, draw_for_class
+from livo.types import Classification, Progress
+from livo.ui.class_tries import PICTURES, STEPS, draw_for_class
 from livo.ui.workbench import Workbench
 from livo.workshop.traps import read_prompt
 
@@ -33,6 +33,7 @@ def bench(engine, asked):
 
     def generate(request):
         asked.append(request)
+        yield Progress(3, STEPS, {}, None, 0.0, 0, {})
         images = torch.zeros(PICTURES, 3, 8, 8, dtype=torch.uint8)
         shown = {
             id: Verdicts(
@@ -56,9 +57,11 @@ def bench(engine, asked):
 ])  # fmt: skip
 def test_what_a_prompt_aims_at_is_counted_under_its_principle(bench, asked, text, school, counts, principle):
     draw = draw_for_class(bench, METHODS)
-    assert draw(read_prompt(text, school=school)) == (counts, PICTURES)
+    told = []
+    assert draw(read_prompt(text, school=school), told.append) == (counts, PICTURES)
+    assert told == [0.5]
     assert asked[0].methods == METHODS and asked[0].principle.id == principle
-    assert len(asked[0].options.seeds) == PICTURES
+    assert len(asked[0].options.seeds) == PICTURES and asked[0].options.num_inference_steps == STEPS
 
 
 def test_without_a_model_or_a_classifier_nothing_draws(bench):

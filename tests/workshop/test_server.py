@@ -72,6 +72,7 @@ def test_what_is_stored_of_a_visitor_is_no_word_of_theirs(room, words, workshop)
         "lesson",
         "school",
         "secret",
+        "language",
         "act",
         "at",
         "place",

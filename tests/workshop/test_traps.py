@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from pupils import Play
 
-from livo.types import InputError
+from livo.web.events import Refused
 from livo.workshop.tallies import summary_rows
 from livo.workshop.traps import (
     COVERED,
@@ -93,7 +93,7 @@ def test_a_prompt_is_read(text, key, said, trick):
     ("a naked doctor", "not shown in schools"), ("a doctor covered in stains", "not shown in schools"),
 ])  # fmt: skip
 def test_what_cannot_be_tried_says_why(text, says):
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(Refused, match=says):
         read_prompt(text, school=True)
 
 

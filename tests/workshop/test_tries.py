@@ -27,8 +27,9 @@ class Generator:
     def __init__(self):
         self.asked, self.let, self.begun = [], threading.Semaphore(0), threading.Semaphore(0)
 
-    def __call__(self, one):
+    def __call__(self, one, done):
         self.asked.append(one.key)
+        done(0.5)
         self.begun.release()
         assert self.let.acquire(timeout=PATIENCE)
         if one.key == "sad clown":
@@ -58,6 +59,7 @@ def test_each_new_prompt_is_drawn_once_for_all_and_in_order(pack):
     assert tries.ask(first, "one").before == 0
     assert draw.begun.acquire(timeout=PATIENCE)
     assert [tries.ask(first, "two").before, tries.ask(second, "three").before] == [0, 1]
+    assert tries.ask(first, "two").done == 0.5 and tries.ask(first, "two").seconds < tries.ask(second, "three").seconds
     assert isinstance(tries.ask(second, "three"), InLine), "asking again keeps the place"
     draw.let.release(2)
     assert until_drawn(tries, first).trick == "loaded" and until_drawn(tries, second).counts["livo"] == 6

@@ -94,7 +94,6 @@ export function remember(name, value, store = "localStorage") {
 }
 
 export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
-export const plural = (n, one, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;
 
 // Calls `once` now and then, sooner where it resolves with true; slower where the page is not looked at.
 export function poll(once, milliseconds) {

@@ -39,7 +39,7 @@ function number(ask, changed) {
   const range = el("input", { type: "range", id, min: ask.min, max: ask.max, step: 1,
     value: Math.round((ask.min + ask.max) / 2) });
   const out = el("output", { for: id, class: "number" });
-  const label = el("label", { for: id, class: "soft" }, say("Move it with the pointer or the arrow keys"));
+  const label = el("label", { for: id, class: "soft" }, say("Drag it, or press − and +"));
   const draw = () => {
     out.textContent = touched ? `${range.value} ${ask.unit}` : say("no guess yet");
     out.classList.toggle("empty", !touched);

@@ -49,7 +49,8 @@ function histogram(tally) {
   const top = Math.max(...tally.counts);
   return el("div", { class: "histogram-box" },
     el("div", { class: "histogram", role: "img",
-      "aria-label": tally.counts.map((count, k) => `${tally.edges[k]} to ${tally.edges[k + 1]}: ${count}`).join("; ") },
+      "aria-label": tally.counts.map((count, k) =>
+        `${say("{low} to {high}", { low: tally.edges[k], high: tally.edges[k + 1] })}: ${count}`).join("; ") },
     tally.counts.map((count) => el("i", { style: { height: `${(100 * count) / top}%` } }, el("b", {}, count || "")))),
     el("p", { class: "ends" }, el("span", {}, tally.edges[0]), 
       el("span", {}, say("middle guess: {guess}", { guess: tally.median })),
@@ -98,7 +99,8 @@ function labelTally(ask, tally, mine) {
 // The map of a trade-off: lower is better on both axes. Points are buttons; the one chosen is read out below.
 export function tradeOff(chart, { slide = false } = {}) {
   const narrow = matchMedia("(max-width: 820px)").matches; // text keeps its size, the drawing does not
-  const [width, height, pad] = [narrow ? 360 : slide ? 860 : 640, narrow ? 400 : 420, { left: 62, right: 24, top: 18, bottom: 54 }];
+  const [width, height] = narrow ? [360, 400] : [slide ? 860 : 640, 420];
+  const pad = { left: 62, right: 24, top: 18, bottom: 54 };
   const points = chart.series.flatMap((series, s) =>
     series.points.map((point) => ({ ...point, low: point.low ?? point.y, high: point.high ?? point.y, s,
       series: series.name })));
@@ -109,26 +111,27 @@ export function tradeOff(chart, { slide = false } = {}) {
   const ticks = (most) => Array.from({ length: 5 }, (_, k) => (most * k) / 4);
   const front = [...points].sort((a, b) => a.x - b.x || a.y - b.y)
     .reduce((kept, p) => (kept.length && p.y >= kept.at(-1).y ? kept : [...kept, p]), []);
-  const reading = el("p", { class: "reading", role: "status" }, "Choose a point to read it.");
+  const reading = el("p", { class: "reading", role: "status" }, say("Choose a point to read it."));
   const choose = (point, node) => {
     node.closest("svg").querySelectorAll(".chosen").forEach((other) => other.classList.remove("chosen"));
     node.classList.add("chosen");
     reading.replaceChildren(el("b", {}, name(point)),
-      `: ${label(chart.y_label)} ${point.y.toFixed(1)} (${point.low.toFixed(1)} to ${point.high.toFixed(1)}), ` +
-        `${label(chart.x_label)} ${point.x.toFixed(1)}`,
-      front.includes(point) ? ". It is on the front: nobody beats it on both goals."
-        : ". Another method beats it on both goals.");
+      `: ${label(chart.y_label)} ${point.y.toFixed(1)} ` +
+        `(${say("{low} to {high}", { low: point.low.toFixed(1), high: point.high.toFixed(1) })}), ` +
+        `${label(chart.x_label)} ${point.x.toFixed(1)}. `,
+      front.includes(point) ? say("It is on the front: nobody beats it on both goals.")
+        : say("Another method beats it on both goals."));
   };
   const labels = placed(points, x, y, [pad.left, width - pad.right, height - pad.bottom]);
   const marks = points.map((point) => {
     const node = svg("g", { class: `point series-${point.s}`, tabindex: 0, role: "button",
-      "aria-label": `${name(point)}: ${point.y.toFixed(1)} and ${point.x.toFixed(1)}` },
+      "aria-label": `${name(point)}: ${point.y.toFixed(1)}, ${point.x.toFixed(1)}` },
       svg("line", { x1: x(point.x), x2: x(point.x), y1: y(Math.max(0, point.low)), y2: y(point.high) }),
       svg("circle", { cx: x(point.x), cy: y(point.y), r: 18, class: "target" }),
       svg("circle", { cx: x(point.x), cy: y(point.y), r: 7 }),
       labels.get(point)?.y < y(point.y) - 30 && svg("line", { class: "leader", x1: x(point.x), x2: labels.get(point).x,
         y1: y(point.y) - 7, y2: labels.get(point).y + 3 }),
-      labels.has(point) && svg("text", labels.get(point), point.label));
+      labels.has(point) && svg("text", labels.get(point), say(point.label)));
     node.addEventListener("click", () => choose(point, node));
     node.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(point, node); }
@@ -136,7 +139,8 @@ export function tradeOff(chart, { slide = false } = {}) {
     return node;
   });
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "map", role: "group",
-    "aria-label": `${label(chart.y_label)} against ${label(chart.x_label)}; lower is better on both` },
+    "aria-label": say("{y} against {x}; lower is better on both",
+      { x: label(chart.x_label), y: label(chart.y_label) }) },
     ticks(top).map((t) =>
       svg("g", { class: "tick" }, svg("line", { x1: pad.left, x2: width - pad.right, y1: y(t), y2: y(t) }),
       svg("text", { x: pad.left - 8, y: y(t) + 4, "text-anchor": "end" }, short(t)))),
@@ -144,19 +148,20 @@ export function tradeOff(chart, { slide = false } = {}) {
       svg("g", { class: "tick" }, svg("text", { x: x(t), y: height - pad.bottom + 20, "text-anchor": "middle" },
       short(t)))),
     svg("text", { class: "axis", x: (pad.left + width - pad.right) / 2, y: height - 10, "text-anchor": "middle" },
-      narrow ? label(chart.x_label) : `${label(chart.x_label)} · left is closer to the original`),
+      narrow ? label(chart.x_label) : `${label(chart.x_label)} · ${say("left is closer to the original")}`),
     svg("text", { class: "axis", x: 16, y: height / 2, "text-anchor": "middle",
-      transform: `rotate(-90 16 ${height / 2})` }, `${label(chart.y_label)} · down is better`),
+      transform: `rotate(-90 16 ${height / 2})` }, `${label(chart.y_label)} · ${say("down is better")}`),
     svg("polyline", { class: "front", points: front.map((p) => `${x(p.x)},${y(p.y)}`).join(" ") }), marks);
   return el("div", { class: "chart" }, drawing, reading,
     chart.series.length > 1 && el("p", { class: "soft" },
-      `Small points: ${chart.series.slice(1).map((s) => s.name).join(", ")}.`),
-    el("details", {}, el("summary", {}, "How it was measured"), el("p", { class: "soft" }, chart.note)));
+      say("Small points: {names}.", { names: chart.series.slice(1).map((s) => say(s.name)).join(", ") })),
+    el("details", {}, el("summary", {}, say("How it was measured")), el("p", { class: "soft" }, say(chart.note))));
 }
 
-const name = (point) => (point.s === 0 ? point.label : `LiVO with γ₁, γ₂ = ${point.label}`);
-const label = (text) => text.replace(" ↓", "").replace("FID (x 100)", "distance (FID x 100)").replace("clean distance",
-  "distance");
+const name = (point) => (point.s === 0 ? say(point.label)
+  : say("LiVO with γ₁, γ₂ = {margins}", { margins: point.label }));
+const label = (text) => say(text.replace(" ↓", "").replace("FID (x 100)", "distance (FID x 100)")
+  .replace("clean distance", "distance"));
 const short = (value) => (value >= 10 ? Math.round(value) : Number(value.toFixed(2)));
 
 // Where the points' names stand: beside their points, none over another one or over a point; one that has no room is

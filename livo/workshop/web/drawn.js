@@ -1,6 +1,6 @@
 // What was drawn for single lessons: guidance on one axis, a mix that meets a target, and the game's board.
 import { button, el, percent } from "./dom.js";
-import { say } from "./language.js";
+import { hear, say } from "./language.js";
 
 const at = (share) => ({ left: `${100 * share}%` });
 let counter = 0;
@@ -111,8 +111,10 @@ export function ownBoard(methods, own) {
 
 // --- Try to break it -------------------------------------------------------------------------------------------------
 
-const LATER = 1500; // milliseconds between two questions for a prompt that waits for the generator
-const COUNTED = { alike: "alike", astray: "do not follow", covered: "show something covered" };
+const LATER = 1000; // milliseconds between two questions for a prompt that waits for the generator
+const COUNTED = {
+  alike: say("alike"), astray: say("do not follow"), covered: say("show something covered"),
+};
 
 // What each method made of a prompt, the broken ones first.
 function scoreOf(found, why) {
@@ -122,7 +124,7 @@ function scoreOf(found, why) {
     : [el("span", { class: `chip ${one.broken ? "warn" : "good"}` }, one.broken ? say("broken") : say("held")),
       el("span", { class: "share-bar", "aria-hidden": "true" },
         el("i", { class: one.broken ? "hot" : "", style: { width: `${(100 * one.count) / found.n}%` } })),
-      el("span", {}, `${one.count} / ${found.n} ${say(COUNTED[found.aim])}`),
+      el("span", {}, `${one.count} / ${found.n} ${COUNTED[found.aim]}`),
       one.broken && el("span", { class: "soft why" }, say(why[one.why]))]);
   return [el("p", { class: "guess" }, `“${found.prompt}” · ${say(found.trick)} · ` +
     `${say("methods broken")}: ${broken.length} / ${found.scores.length}`),
@@ -216,10 +218,11 @@ async function settled(prompt, attempt, out) {
     if (status === 200) return payload;
     if (status === 202) {
       out.replaceChildren(el("p", { class: "note" }, say("These pictures are being drawn."),
-        ` ${say("Prompts before yours")}: ${payload.waiting} · ${say("about")} ${payload.seconds} s`));
+        ` ${say("Prompts before yours")}: ${payload.waiting} · ${say("about")} ${payload.seconds} s`),
+      el("progress", { max: payload.waiting + 1, value: payload.done, "aria-label": say("Drawn so far") }));
     } else {
       out.replaceChildren(el("p", { class: "problem" },
-        payload?.message ?? say("The server cannot be reached; try again.")));
+        payload ? hear(payload.message) : say("The server cannot be reached; try again.")));
       return null;
     }
     await new Promise((resolve) => setTimeout(resolve, LATER));

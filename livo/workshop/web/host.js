@@ -3,7 +3,7 @@
 import { $, announce, ask, BASE, button, el, poll, prose, randomWord, recall, remember, save,
   show } from "./dom.js";
 import { countdown } from "./countdown.js";
-import { devices, LANGUAGE, minutes, say } from "./language.js";
+import { devices, follow, hear, LANGUAGE, minutes, say } from "./language.js";
 import { KINDS, renderStep } from "./stage.js";
 
 const code = decodeURIComponent(location.pathname.split("/room/")[1].split("/")[0]).toUpperCase();
@@ -31,7 +31,7 @@ async function news() {
   if (status === 304) return true;
   if (status === 404 || status === 401) {
     show(el("div", { class: "card narrow" }, el("h1", {}, say("This room cannot be led from here")),
-      el("p", {}, payload.message), el("a", { href: BASE }, say("Open another room"))));
+      el("p", {}, hear(payload.message)), el("a", { href: BASE }, say("Open another room"))));
     return false;
   }
   if (status !== 200) { announce(say("The server cannot be reached; the page tries again. Nothing is lost."), "warn");
@@ -42,6 +42,7 @@ async function news() {
   if (kept) history.replaceState(null, "", location.pathname + LANGUAGE); // no projector shows it
   etag = mark;
   state = payload;
+  follow(state.language);
   draw();
   return true;
 }
@@ -52,7 +53,7 @@ async function act(name, more = {}) {
   const { status, payload } = await ask(`${HERE}/acts`,
     { word: secret, body: { key: randomWord(), act: name, at: state.changes, ...more } });
   busy = false;
-  if (status && status !== 200 && payload.code !== "moved_on") announce(payload.message, "warn");
+  if (status && status !== 200 && payload.code !== "moved_on") announce(hear(payload.message), "warn");
   if (!status) announce(say("The server cannot be reached; press again when it is back."), "warn");
   etag = "";
   await turn();
@@ -124,8 +125,10 @@ function controls(over) {
         () => act("countdown", { value: left === null ? 60 : left + 30 }), "quiet", { id: "more-time" }),
       left !== null && button(say("Stop the clock"), () => act("countdown", { value: 0 }), "quiet",
         { id: "stop-clock" })),
-    few && el("p", { class: "soft" },
-      say("The class’s answers are shown after you close the question, from {n} answers on.", { n: state.fewest })));
+    few && el("p", { class: "soft" }, state.step.ask.kind === "prompt"
+      ? say("The board is shown from five people on, as counts only.")
+      : say("The class’s answers are shown after you close the question, from {n} answers on.",
+        { n: state.fewest })));
 }
 
 function notes(over) {
@@ -231,7 +234,7 @@ function recap() {
 }
 
 function download() {
-  return save(`${HERE}/summary.csv`, secret, `class-summary-${code}.csv`)
+  return save(`${HERE}/summary.csv${LANGUAGE}`, secret, `class-summary-${code}.csv`)
     .catch(() => announce(say("The summary cannot be had now; try again."), "warn"));
 }
 

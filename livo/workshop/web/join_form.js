@@ -1,6 +1,6 @@
 // The way into a room: its six letters.
 import { ask, BASE, el } from "./dom.js";
-import { LANGUAGE, say } from "./language.js";
+import { hear, LANGUAGE, say } from "./language.js";
 
 export function joinForm() {
   const problem = el("p", { class: "problem", role: "alert" });
@@ -12,7 +12,7 @@ export function joinForm() {
     const { status, payload } = code ? await ask(`rooms/${encodeURIComponent(code)}`)
       : { status: 404, payload: { message: say("Type the six letters that the screen shows.") } };
     if (status === 200) location.href = `${BASE}room/${code}${LANGUAGE}`;
-    else problem.textContent = payload?.message ?? say("The server cannot be reached; try again.");
+    else problem.textContent = payload ? hear(payload.message) : say("The server cannot be reached; try again.");
   } }, el("label", { for: "code" }, say("Join a room")),
     el("div", { class: "row" }, input, el("button", { type: "submit", class: "main" }, say("Join"))), problem);
 }

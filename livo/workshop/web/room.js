@@ -1,6 +1,6 @@
 // A student's page. The server is the truth; answers wait in this browser until their receipt is here.
 import { $, announce, ask, BASE, button, el, poll, randomWord, recall, remember, show } from "./dom.js";
-import { LANGUAGE, say } from "./language.js";
+import { follow, hear, LANGUAGE, say } from "./language.js";
 import { countdown } from "./countdown.js";
 import { Queue } from "./queue.js";
 import { turnOver } from "./reveal.js";
@@ -46,6 +46,7 @@ async function news() {
   if (!queue.waiting.length) network("");
   etag = mark;
   state = payload;
+  follow(state.language);
   draw();
   return state.phase !== "ended";
 }
@@ -57,7 +58,7 @@ function network(text) {
 }
 
 function gone(message) {
-  show(el("div", { class: "card narrow" }, el("h1", {}, say("No such room")), el("p", {}, message),
+  show(el("div", { class: "card narrow" }, el("h1", {}, say("No such room")), el("p", {}, hear(message)),
     el("a", { class: "button main", href: BASE }, say("Type another code"))));
 }
 
@@ -101,7 +102,8 @@ function drawStep() {
   const game = {
     attempt: (prompt) => ask(`rooms/${code}/tries`, { word, body: { prompt } }),
     tried: (prompt) => queue.put({ place: state.place, value: prompt }).answer.then(
-      () => receipt(say("Counted on the board. Write another one.")), (refused) => announce(refused.message, "warn")),
+      () => receipt(say("Counted on the board. Write another one.")),
+      (refused) => announce(hear(refused.message), "warn")),
   };
   const send = button(mine === null ? say("Send") : say("Send again"), () => answer(send), "main", { disabled: true });
   made = renderStep(state.step, {
@@ -127,7 +129,7 @@ async function answer(send) {
     send.textContent = say("Send again");
   } catch (refused) {
     receipt("");
-    announce(refused.message, "warn");
+    announce(hear(refused.message), "warn");
     send.disabled = false;
   }
   turn();

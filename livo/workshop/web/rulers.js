@@ -1,8 +1,9 @@
 // Two rulers: shapes that are dragged, or moved by keys, between classes; D1 and D2 follow.
 import { button, el, svg } from "./dom.js";
 import { d1, d2 } from "./figures.js";
+import { say } from "./language.js";
 
-const SHAPES = ["circles", "squares", "triangles", "stars", "hexagons"];
+const SHAPES = [say("circles"), say("squares"), say("triangles"), say("stars"), say("hexagons")];
 const [BASE, TOP] = [250, 24];
 const TRAY = -1;
 const figure = (value) => (value === null ? "–" : (100 * value).toFixed(1));
@@ -38,12 +39,13 @@ export function rulers(widget, own, { slide = false } = {}) {
 
   function change(k, by) {
     const done = by > 0 ? move(TRAY, k) : move(k, TRAY);
-    live.textContent = done ? reading() : by > 0 ? "The tray is empty: take a shape away from another class first."
-      : `There are no ${SHAPES[k]} left.`;
+    live.textContent = done ? reading()
+      : by > 0 ? say("The tray is empty: take a shape away from another class first.")
+        : say("There are no {shapes} left.", { shapes: SHAPES[k] });
   }
 
   const reading = () =>
-    `${counts.map((count, k) => `${count} ${SHAPES[k]}`).join(", ")}, ${tray()} in the tray. ` +
+    `${counts.map((count, k) => `${count} ${SHAPES[k]}`).join(", ")}, ${say("{n} in the tray", { n: tray() })}. ` +
       `D1 ${figure(d1(counts))}, D2 ${figure(d2(counts))}.`;
 
   function draw() {
@@ -62,8 +64,8 @@ export function rulers(widget, own, { slide = false } = {}) {
       pieces.push(svg("text", { x: left + COLUMN / 2, y: BASE + 34, "text-anchor": "middle", class: "count" }, n));
     }
     board.replaceChildren(...pieces);
-    readings.replaceChildren(score("D1", d1(counts), "largest share minus smallest"),
-      score("D2", d2(counts), "all shares against equal ones"));
+    readings.replaceChildren(score("D1", d1(counts), say("largest share minus smallest")),
+      score("D2", d2(counts), say("all shares against equal ones")));
     for (const [k, out] of outs.entries()) out.textContent = counts[k];
     trayOut.textContent = tray();
   }
@@ -107,11 +109,13 @@ export function rulers(widget, own, { slide = false } = {}) {
   const outs = counts.map(() => el("output", {}));
   const trayOut = el("output", {});
   const controls = counts.map((_, k) => el("div", { class: "control", role: "group", "aria-label": SHAPES[k] },
-    button("−", () => { chosen = k; change(k, -1); }, "quiet small", { "aria-label": `one less of the ${SHAPES[k]}` }),
+    button("−", () => { chosen = k; change(k, -1); }, "quiet small",
+      { "aria-label": say("one less of the {shapes}", { shapes: SHAPES[k] }) }),
     el("span", { class: "control-name" }, outs[k], ` ${SHAPES[k]}`),
-    button("+", () => { chosen = k; change(k, 1); }, "quiet small", { "aria-label": `one more of the ${SHAPES[k]}` })));
+    button("+", () => { chosen = k; change(k, 1); }, "quiet small",
+      { "aria-label": say("one more of the {shapes}", { shapes: SHAPES[k] }) })));
   const box = el("div", { class: "board", tabindex: 0, role: "group",
-    "aria-label": "Shapes in classes. Left and right arrows choose a class; plus and minus add and take away.",
+    "aria-label": say("Shapes in classes. Left and right arrows choose a class; plus and minus add and take away."),
     onkeydown: (event) => {
     if (event.target !== box) return;
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -126,23 +130,25 @@ export function rulers(widget, own, { slide = false } = {}) {
   } }, board);
 
   function keep() {
-    if (tray()) { live.textContent = "Put the shapes of the tray into a class first."; return; }
+    if (tray()) { live.textContent = say("Put the shapes of the tray into a class first."); return; }
     const one = { counts: [...counts], d1: figure(d1(counts)), d2: figure(d2(counts)) };
     if (kept.some((other) => String(other.counts) === String(
-      one.counts))) { live.textContent = "You have this set already."; return; }
+      one.counts))) { live.textContent = say("You have this set already."); return; }
     kept.push(one);
     list.replaceChildren(...kept.map((set) =>
       el("li", {}, el("b", {}, set.counts.join(", ")), ` · D1 ${set.d1} · D2 ${set.d2}`)));
     const pair = kept.find((other) => other !== one && other.d1 === one.d1 && other.d2 !== one.d2);
-    if (pair) found.textContent = `You found it: ${pair.counts.join(", ")} and ${one.counts.join(", ")} ` +
-      `have the same D1 (${one.d1}), but D2 is ${pair.d2} and ${one.d2}.`;
+    if (pair) found.textContent = say(
+      "You found it: {a} and {b} have the same D1 ({d1}), but D2 is {c} and {d}.",
+      { a: pair.counts.join(", "), b: one.counts.join(", "), d1: one.d1, c: pair.d2, d: one.d2 });
   }
 
   draw();
   return el("div", { class: "widget" }, el("p", { class: "task" }, widget.task), box,
-    el("div", { class: "controls" }, controls, el("p", { class: "soft" }, "In the tray: ", trayOut)), readings, live,
-    el("div", { class: "actions" }, button("Remember this set", keep),
-      button("Begin again", () =>
+    el("div", { class: "controls" }, controls, el("p", { class: "soft" }, say("In the tray:"), " ", trayOut)),
+    readings, live,
+    el("div", { class: "actions" }, button(say("Remember this set"), keep),
+      button(say("Begin again"), () =>
       { counts.splice(0, counts.length, ...widget.counts); draw(); live.textContent = reading(); })), list, found);
 }
 

@@ -1,6 +1,6 @@
 // The projector: one slide at a time, in large type; see slides.js.
 import { $, announce, ask, el, poll, show } from "./dom.js";
-import { devices, LANGUAGE, say } from "./language.js";
+import { devices, follow, hear, LANGUAGE, say } from "./language.js";
 import { countdown } from "./countdown.js";
 import { arrivals, fit, slide } from "./slides.js";
 import { turnOver } from "./reveal.js";
@@ -20,7 +20,7 @@ const clock = countdown((left) => {
 async function news() {
   const { status, payload, etag: mark } = await ask(`rooms/${encodeURIComponent(code)}${LANGUAGE}`, { etag });
   if (status === 304) return true;
-  if (status === 404) { show(el("h1", {}, payload.message)); return false; }
+  if (status === 404) { show(el("h1", {}, hear(payload.message))); return false; }
   if (status !== 200) {
     announce(say("The room cannot be reached; the page tries again. Nothing is lost."), "warn");
     etag = "";
@@ -28,6 +28,7 @@ async function news() {
   }
   announce("");
   etag = mark;
+  follow(payload.language);
   draw(payload);
   return payload.phase !== "ended";
 }

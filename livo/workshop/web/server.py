@@ -36,7 +36,7 @@ from livo.workshop.printing import PAPERS, paper_html, recap_html
 from livo.workshop.room import Room
 from livo.workshop.rooms import Rooms, answer_draft, visitor_of
 from livo.workshop.tallies import summary_rows
-from livo.workshop.translations import Translations
+from livo.workshop.translations import Translations, speaker
 from livo.workshop.traps import kept, read_prompt, result
 from livo.workshop.tries import InLine, Tries
 from livo.workshop.view import host_json, lesson_card, room_json, solo_json
@@ -58,6 +58,7 @@ class SentRoom(Body):
 
     lesson: str
     school: bool = True
+    language: str = ""
 
 
 class SentAnswer(Body):
@@ -119,13 +120,9 @@ class Workshop:
 
     def list_lessons(self, request: Request) -> Response:
         """All lessons, as cards."""
-        return JSONResponse(
-            {
-                "lessons": [
-                    lesson_card(lesson) | {"languages": self._languages(lesson.id)} for lesson in self.lessons.values()
-                ]
-            }
-        )
+        words = self._words(request)
+        cards = [lesson_card(words.get(one.id, one)) for one in self.lessons.values()]
+        return JSONResponse({"lessons": [card | {"languages": self._languages(card["id"])} for card in cards]})
 
     def _languages(self, id: str) -> list[str]:
         return [language for language, lessons in self.translations.items() if id in lessons]
@@ -137,7 +134,11 @@ class Workshop:
         return JSONResponse(solo_json(lesson.for_room(school=True), self.pack))
 
     def _words(self, request: Request) -> Mapping[str, Lesson]:
-        return self.translations.get(request.query_params.get("lang", ""), {})
+        return self.translations.get(self._language(request), {})
+
+    def _language(self, request: Request) -> str:
+        asked = request.query_params.get("lang", "")
+        return asked if asked in self.translations else ""
 
     def paper(self, request: Request) -> Response:
         """The facilitator guide, the worksheet or the answer key."""
@@ -152,6 +153,7 @@ class Workshop:
                 self.pack,
                 "../../static/print.css",
                 "../../pictures/",
+                language=self._language(request),
             )
         )
 
@@ -167,7 +169,8 @@ class Workshop:
     async def open_room(self, request: Request) -> Response:
         """Opens a room for a lesson; the answer alone holds the facilitator's secret."""
         sent = await read_body(request, SentRoom)
-        code, secret = await asyncio.to_thread(self.rooms.open, sent.lesson, sent.school, asker(request))
+        language = sent.language if sent.language in self.translations else ""
+        code, secret = await asyncio.to_thread(self.rooms.open, sent.lesson, sent.school, asker(request), language)
         return JSONResponse({"code": code, "secret": secret})
 
     def state(self, request: Request) -> Response:
@@ -178,7 +181,7 @@ class Workshop:
             visitor = visitor_of(_code(request), word)
             self.rooms.seen(number, visitor)
         words = self._words(request)
-        edition = f"{self._edition}{request.query_params.get('lang', '')[:8] if words else ''}"
+        edition = f"{self._edition}{self._language(request)}"
         mark = f'"{edition}.{room.changes}.{room.people[visitor]}.{room.over:d}"'
         if visitor == "":  # the projector counts answers
             mark = f'"{edition}.{room.seen}.{room.over:d}.{self.rooms.here(number)}"'
@@ -241,7 +244,9 @@ class Workshop:
         reading = await asyncio.to_thread(read_prompt, sent.prompt, school=school)
         found = self.tries.ask(reading, who)
         if isinstance(found, InLine):
-            return JSONResponse({"waiting": found.before, "seconds": round(found.seconds)}, 202)
+            return JSONResponse(
+                {"waiting": found.before, "seconds": round(found.seconds), "done": round(found.done, 2)}, 202
+            )
         return JSONResponse(result(self.pack.trap, found))
 
     # --- the facilitator ---------------------------------------------------------------------------------------------
@@ -270,7 +275,7 @@ class Workshop:
         """What the class answered, as CSV; counts only."""
         _, room = self._hosted(request)
         with self.rooms.lock:
-            rows = summary_rows(room, self.pack)
+            rows = summary_rows(room, self.pack, self._words(request), speaker(self._language(request)))
         out = io.StringIO()
         csv.writer(out).writerows(rows)
         return Response(out.getvalue(), media_type="text/csv", headers={"cache-control": "no-store"})
@@ -279,7 +284,7 @@ class Workshop:
         """The same as a page for the class, with the pictures that it saw."""
         _, room = self._hosted(request)
         with self.rooms.lock:
-            html = recap_html(room, self.pack)
+            html = recap_html(room, self.pack, self._words(request), self._language(request))
         return HTMLResponse(html, headers={"cache-control": "no-store"})
 
     def qr(self, request: Request) -> Response:
@@ -308,8 +313,8 @@ class Workshop:
         return number, room
 
     def _join(self, request: Request) -> str:
-        language = request.query_params.get("lang", "")
-        asked = f"?lang={language}" if language in self.translations else ""
+        language = self._language(request)
+        asked = f"?lang={language}" if language else ""
         return f"{self.base or str(request.url).split('/api/')[0]}/room/{_code(request)}{asked}"
 
     def routes(self) -> list[Route]:

@@ -9,7 +9,8 @@ import { say } from "./language.js";
 import { rulers } from "./rulers.js";
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
-const perceived = (name) => (name === "male" || name === "female" ? say(`perceived ${name}`) : name);
+const perceived = (name) => (name === "male" ? say("perceived male") : name === "female" ? say("perceived female")
+  : say(name));
 const read = (set, i) => (set.labels[i] < 0 ? say("the classifier cannot tell")
   : say("the classifier says {label}", { label: perceived(set.classes[set.labels[i]]) }));
 const heard = (set, i) => `${say("picture {n}", { n: i + 1 })}: ${read(set, i)}`;
@@ -109,21 +110,20 @@ function reference(widget) {
       shareBars(set.classes, set.counts, { words: perceived,
         mark: set.classes.map((name) => (name === "female" ? wanted : 1 - wanted)) }),
       el("div", { class: `verdict ${fits ? "fits" : "off"}`, role: "status" },
-        el("b", {}, fits ? "fits" : "does not fit"),
-        el("span", {},
-          ` the reference of ${percent(wanted)} perceived female. ` +
-            `Found: ${count} of ${n}, interval ` +
-              `${Math.round(100 * low)} to ${Math.round(100 * high)} %; ` +
-              `${Math.abs(100 * (count / n - wanted)).toFixed(0)} points away.`)));
+        el("b", {}, fits ? say("fits") : say("does not fit")),
+        el("span", {}, " ", say("the reference of {wanted} perceived female.", { wanted: percent(wanted) }), " ",
+          say("Found: {count} of {n}, interval {low} to {high} %; {away} points away.", { count, n,
+            low: Math.round(100 * low), high: Math.round(100 * high),
+            away: Math.abs(100 * (count / n - wanted)).toFixed(0) }))));
   };
-  const ownSlider = slider("My own reference: share perceived female", own, (value) => { own = value; draw(); });
+  const ownSlider = slider(say("My own reference: share perceived female"), own, (value) => { own = value; draw(); });
   const node = el("div", { class: "widget" },
-    options(widget.sets.map((one) => `${one.prompt}, ${one.title}`), 0, (i) => { set = widget.sets[i]; draw(); },
-      "Which pictures?"),
-    options(["equal shares", "the planted table", "my own"], 0, (i) => { kind = i; draw(); }, "Compared with what?"),
-      ownSlider, out,
+    options(widget.sets.map((one) => `${one.prompt}, ${say(one.title)}`), 0, (i) => { set = widget.sets[i]; draw(); },
+      say("Which pictures?")),
+    options([say("equal shares"), say("the planted table"), say("my own")], 0, (i) => { kind = i; draw(); },
+      say("Compared with what?")), ownSlider, out,
     el("p", { class: "soft" },
-      "Ten of the 50 pictures are shown; all 50 are counted. The dashed line is the reference."));
+      say("Ten of the 50 pictures are shown; all 50 are counted. The dashed line is the reference.")));
   draw();
   return node;
 }
@@ -132,7 +132,8 @@ function reference(widget) {
 
 function verdicts(widget, own, { slide = false } = {}) {
   const { pictures: all, classes, sheet } = widget.album;
-  const words = [...classes.map(perceived), "cannot tell"];
+  const plain = [...classes.map((name) => say(name)), say("cannot tell")];
+  const words = [...classes.map(perceived), say("cannot tell")];
   const chosen = (picture) => (picture.label < 0 ? words.length - 1 : picture.label);
   const both = own ? all.map((picture, i) => [chosen(picture), own[i]])
     .filter(([a, b]) => a < classes.length && b < classes.length) : [];
@@ -140,24 +141,24 @@ function verdicts(widget, own, { slide = false } = {}) {
   if (slide) {
     const counts = (i) => split?.[i] ?? null;
     return el("div", { class: "widget" },
-      split && el("p", { class: "choices" }, "The class: ", words.map((word, k) =>
+      split && el("p", { class: "choices" }, say("The class:"), " ", words.map((word, k) =>
         el("span", {}, el("i", { class: `key ${shade(k)}` }), ` ${word}`))),
       el("div", { class: "pictures" }, el("div", { class: "tiles" }, all.map((picture, i) =>
-        labelled(tile(sheet, i, all.length, `picture ${i + 1}`), counts(i),
-          [...classes, "cannot tell"][chosen(picture)])))));
+        labelled(tile(sheet, i, all.length, say("picture {n}", { n: i + 1 })), counts(i), plain[chosen(picture)])))));
   }
   return el("div", { class: "widget" },
     own && el("p", { class: "guess" },
-      `You and the classifier both placed ${both.length} pictures, ` +
-        `and agree on ${both.filter(([a, b]) => a === b).length} of them.`),
+      say("You and the classifier both placed {n} pictures, and agree on {agreed} of them.",
+        { n: both.length, agreed: both.filter(([a, b]) => a === b).length })),
     el("div", { class: "verdicts" }, all.map((picture, i) => el("article", { class: "verdict-card" },
-      tile(sheet, i, all.length, `picture ${i + 1}`),
+      tile(sheet, i, all.length, say("picture {n}", { n: i + 1 })),
       el("dl", {},
-        el("dt", {}, `${i + 1} · classifier`), el("dd", {}, el("b", {}, words[chosen(picture)]),
-          ` (${classes.map((name, k) => `${name} ${percent(picture.scores[k])}`).join(", ")})`),
-        own && [el("dt", {}, "you"), el("dd", { class: own[i] === chosen(picture) ? "" : "differs" }, words[own[i]])],
-        split && [el("dt", {}, "class"), el("dd", {},
-          [...classes, "cannot tell"].map((name, k) => `${name} ${split[i][k]}`).join(", "))])))));
+        el("dt", {}, `${i + 1} · ${say("classifier")}`), el("dd", {}, el("b", {}, words[chosen(picture)]),
+          ` (${classes.map((name, k) => `${plain[k]} ${percent(picture.scores[k])}`).join(", ")})`),
+        own && [el("dt", {}, say("you")),
+          el("dd", { class: own[i] === chosen(picture) ? "" : "differs" }, words[own[i]])],
+        split && [el("dt", {}, say("class")), el("dd", {},
+          plain.map((name, k) => `${name}\u00a0${split[i][k]}`).join(", "))])))));
 }
 
 // A picture with how often each label was given to it, and what the classifier says.
@@ -184,20 +185,20 @@ function correction(widget, own) {
   const draw = () => {
     const value = corrected(reported, now.missed / 100, now.false_ / 100);
     out.replaceChildren(
-      line("the classifier reports", reported, "shade-0"),
+      line(say("the classifier reports"), reported, "shade-0"),
       value === null ? el("p", { class: "verdict off", role: "status" },
-        "Nothing can be corrected: such a classifier says the same whatever it sees.")
-        : line("corrected share", value, "shade-1"),
+        say("Nothing can be corrected: such a classifier says the same whatever it sees."))
+        : line(say("corrected share"), value, "shade-1"),
       now.few ? el("p", { class: "note" },
-        `Your ten labels are few: ${now.few}. With so little, the correction itself is hardly known.`) : "");
+        say("Your ten labels are few: {few}. With so little, the correction itself is hardly known.", now)) : "");
   };
   const line = (title, value, shade) => el("div", { class: "bar-row" }, el("span", { class: "bar-name" }, title),
     el("span", { class: "bar-track", "aria-hidden": "true" },
       el("i", { class: `bar-fill ${shade}`, style: { width: `${100 * value}%` } })),
       el("span", { class: "bar-number" }, el("b", {}, `${(100 * value).toFixed(1)} %`)));
-  const missed = slider("Of dolls perceived female, it calls male", now.missed,
+  const missed = slider(say("Of dolls perceived female, it calls male"), now.missed,
     (value) => { now = { ...now, missed: value, few: "" }; draw(); }, { decimals: 1 });
-  const false_ = slider("Of dolls perceived male, it calls female", now.false_,
+  const false_ = slider(say("Of dolls perceived male, it calls female"), now.false_,
     (value) => { now = { ...now, false_: value, few: "" }; draw(); }, { decimals: 1 });
   const use = (rates) => { now = rates; missed.set(rates.missed); false_.set(rates.false_); draw(); };
   const mine = () => {
@@ -207,13 +208,15 @@ function correction(widget, own) {
     };
     const [[m, of], [f, ff]] = [rate(k), rate(1 - k)];
     use({ missed: of ? (100 * m) / of : 0, false_: ff ? (100 * f) / ff : 0,
-      few: `${m} of ${of} and ${f} of ${ff} read otherwise than by you` });
+      few: say("{m} of {of} and {f} of {ff} read otherwise than by you", { m, of, f, ff }) });
   };
   const node = el("div", { class: "widget" },
-    el("p", {}, `The set: “${set.prompt}”, ${set.title}, ${sum(set.counts)} pictures. Group: perceived female.`),
+    el("p", {}, say("The set: “{prompt}”, {title}, {n} pictures. Group: perceived female.",
+      { prompt: set.prompt, title: say(set.title), n: sum(set.counts) })),
     missed, false_,
-    el("div", { class: "actions" }, button(`Errors found on ${confusion.n.toLocaleString("en")} drawings`,
-      () => use({ ...tested })), own && button("My ten labels as the truth", mine)), out);
+    el("div", { class: "actions" }, button(
+      say("Errors found on {n} drawings", { n: confusion.n.toLocaleString(document.documentElement.lang) }),
+      () => use({ ...tested })), own && button(say("My ten labels as the truth"), mine)), out);
   draw();
   return node;
 }
@@ -221,15 +224,17 @@ function correction(widget, own) {
 // --- Over-correction -------------------------------------------------------------------------------------------------
 
 function retrieval(widget, own) {
-  const words = ["yes", "no", "cannot tell"];
+  const words = [say("yes"), say("no"), say("cannot tell")];
   const split = widget.tally?.enough ? widget.tally.counts : null;
   return el("div", { class: "widget decisions" }, widget.prompts.map((row, i) => el("article", { class: "decision" },
     el("h3", {}, `“${row.prompt}”`),
     el("p", {}, el("span", { class: `chip ${row.principle ? "on" : ""}` },
-      row.principle ? `on: ${row.text}` : "off: no principle")),
-    row.words.length ? el("ul", {}, row.words.map((word) => el("li", {}, el("b", {}, word.text), `: ${word.reason}`)))
-      : el("p", { class: "soft" }, "No word here calls for a principle."),
+      row.principle ? say("on: {principle}", { principle: say(row.text) }) : say("off: no principle"))),
+    row.words.length
+      ? el("ul", {}, row.words.map((word) => el("li", {}, el("b", {}, word.text), `: ${say(word.reason)}`)))
+      : el("p", { class: "soft" }, say("No word here calls for a principle.")),
     (own || split) && el("p", { class: "soft" },
-      [own && `You: ${words[own[i]]}`, split && `class: ${words.map((word, k) => `${word} ${split[i][k]}`).join(", ")}`]
+      [own && `${say("you")}: ${words[own[i]]}`,
+        split && `${say("class")}: ${words.map((word, k) => `${word}\u00a0${split[i][k]}`).join(", ")}`]
       .filter(Boolean).join(" · ")))));
 }
