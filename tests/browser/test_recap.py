@@ -68,9 +68,9 @@ def test_the_recap_counts_what_each_method_fell_to_and_holds_nothing_of_a_pupil(
     for secret in (*words, room.secret, room.code, *(text for text in WRITTEN if len(text) > 8)):
         assert secret not in html
     methods = [one["title"] for one in load_pack().trap["methods"]]
-    for title in methods:
-        fell = re.findall(
-            rf"<td>{re.escape(title)} fell</td>.*?<td class=\"number\">(\d+) of (\d+)</td>", html, re.DOTALL
-        )
-        assert sum(int(count) for count, _ in fell) >= 1, f"{title} fell to a prompt in its reach"
-        assert sum(int(of) for _, of in fell) == len(WRITTEN)
+    rows = dict(re.findall(r'<tr><th scope="row">([^<]+)</th>(.*?)</tr>', html, re.DOTALL))
+    assert list(rows) == methods
+    for title, row in rows.items():
+        counts = re.findall(r">(\d+) of (\d+)<", row)
+        assert sum(int(fell) for fell, _ in counts) >= 1, f"{title} falls to a prompt in its reach"
+        assert sum(int(of) for _, of in counts) == len(WRITTEN)

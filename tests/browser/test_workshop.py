@@ -23,6 +23,7 @@ from livo.measures.metrics import discrepancy_l2, discrepancy_range, wilson_inte
 from livo.workshop.lesson import WIDGETS, load_lessons
 from livo.workshop.pack import load_pack
 from livo.workshop.printing import paper_html
+from livo.workshop.translations import load_translations
 
 pytestmark = pytest.mark.browser
 PATIENCE = 90_000
@@ -513,11 +514,14 @@ def test_every_paper_fits_its_pages_and_leaves_none_nearly_empty(browser):
     page = browser.new_page(viewport=dict(zip(("width", "height"), A4_CONTENT, strict=True)))
     page.emulate_media(media="print")
     wrong = []
-    for lesson in load_lessons():
+    lessons = load_lessons()
+    papers = [("", lesson) for lesson in lessons]
+    papers += [(language, lesson) for language, all in load_translations(lessons)[0].items() for lesson in all.values()]
+    for language, lesson in papers:
         for what, most in PAGES.items():
-            page.set_content(paper_html(what, lesson, pack))
+            page.set_content(paper_html(what, lesson, pack, language=language))
             pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", page.pdf(prefer_css_page_size=True)))
             filled = page.evaluate("document.body.scrollHeight") / A4_CONTENT[1]
             if pages > most or (what == "worksheet" and pages == 2 and filled < 1.3):
-                wrong.append(f"{lesson.id} {what}: {pages} pages, {filled:.2f} filled")
+                wrong.append(f"{lesson.id} {language} {what}: {pages} pages, {filled:.2f} filled")
     assert not wrong, wrong
