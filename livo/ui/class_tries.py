@@ -15,7 +15,7 @@ from livo.workshop.tries import Draw
 PICTURES = 12
 """Of each method: with ten or more alike a set is lopsided beyond chance."""
 STEPS = 6
-"""At most: half of the page's are enough, see `python -m train.sampler --show`."""
+"""At most: six do what fifty do within five points, see `python -m train.sampler --show`."""
 WHO = "a class"
 """To whose share of a public page's time the prompts count."""
 

@@ -134,7 +134,7 @@ function controls(over) {
 function notes(over) {
   if (over) return el("div", { class: "card" }, el("h2", {}, say("Afterwards")),
     el("p", {}, say("Ask how the class feels. Say where to go with questions."), " ",
-      say("Download the recap below: it holds counts only.")));
+      say("Download the recap below: it holds counts only.")), downloads());
   return el("div", { class: "card notes" },
     el("h2", {}, state.phase === "waiting" ? say("Before you start") : say("For you")),
     state.phase === "waiting" ? el("p", {},
@@ -209,8 +209,7 @@ function more(over) {
     el("p", {}, say("Print"), ": ", paper("guide", say("guide")), ", ", paper("worksheet", say("worksheet")), ", ",
       paper("key", say("answer key"))),
     el("p", { class: "row" }, el("label", { for: "pace" }, say("Pictures are turned over")), pace),
-    el("p", { class: "row" }, button(say("Download the class summary"), download, "quiet", { id: "download" }),
-      button(say("Download the recap page"), recap, "quiet", { id: "recap" })),
+    !over && downloads(),
     !over && el("p", { class: "row" }, select,
       button(say("Run this lesson"), () => act("lesson", { lesson: select.value }), "quiet", { id: "run" })),
     el("p", {}, over ? button(say("Reopen the room"), () => act("reopen"), "quiet", { id: "reopen" })
@@ -219,6 +218,10 @@ function more(over) {
     el("p", { class: "soft" },
       say("This browser remembers that you lead the room. For another one, the link is the key: show it to nobody.")));
 }
+
+const downloads = () => el("p", { class: "row" },
+  button(say("Download the recap page"), recap, "quiet", { id: "recap" }),
+  button(say("Download the class summary"), download, "quiet", { id: "download" }));
 
 function copyLink() {
   const link = `${location.origin}${location.pathname}${LANGUAGE}#${secret}`;
