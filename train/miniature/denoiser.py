@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -20,8 +21,8 @@ DROPPED = 0.1  # share of captions replaced by the empty prompt, for classifier-
 
 
 def build_denoiser(channels: int = 4) -> UNet2DConditionModel:
-    """7.4M parameters; latents of 16 x 16 x `channels`, cross-attention at 8 x 8 and 4 x 4."""
-    return UNet2DConditionModel(
+    """7.4M parameters; latents of 16 x 16 x `channels`, cross-attention at 8 x 8 and 4 x 4, attention written out."""
+    unet = UNet2DConditionModel(
         sample_size=16,
         in_channels=channels,
         out_channels=channels,
@@ -33,6 +34,8 @@ def build_denoiser(channels: int = 4) -> UNet2DConditionModel:
         attention_head_dim=4,  # diffusers reads this as the number of heads
         norm_num_groups=8,
     )
+    unet.set_attn_processor(AttnProcessor())
+    return unet
 
 
 def build_noise_schedule() -> DDPMScheduler:
@@ -58,9 +61,11 @@ def encode_pictures(
     latents, captions = [], []
     for first in tqdm(range(0, count, 500), desc="latents"):
         batch = source.scenes(world, 50_000 + first, 500)
-        moments = vae.encode(to_model_range(source.pictures(world, [s for s, _ in batch]))).latent_dist
+        pictures = to_model_range(source.pictures(world, [s for s, _ in batch]))
         torch.manual_seed(first)
-        latents.append((moments.sample() * vae.config.scaling_factor).half())
+        with torch.autocast("cpu", torch.bfloat16):  # with channels last a third of the time, half a percent off
+            moments = vae.encode(pictures.contiguous(memory_format=torch.channels_last)).latent_dist
+            latents.append((moments.sample().float() * vae.config.scaling_factor).half())
         captions += [text for _, text in batch]
     save_state(path, {"latents": torch.cat(latents), "captions": captions})
     return torch.cat(latents), captions
@@ -111,6 +116,8 @@ def train_denoiser(
     the weights.
 
     The learning rate is constant and falls to nothing over the last quarter, so that `num_steps` can be raised later.
+    The network runs in bfloat16 and its attention is written out, since the fused one's backward pass is seven times
+    slower so: 1.6 times as fast where the processor knows bfloat16 (AMX). Weights stay float32.
 
     Args:
         latents: (M, C, 16, 16) scaled latents.
@@ -145,7 +152,9 @@ def train_denoiser(
         t = torch.randint(0, 1000, (len(index),))
         noise = torch.randn_like(clean)
         a = alphas[t].view(-1, 1, 1, 1)
-        error = (unet(a.sqrt() * clean + (1 - a).sqrt() * noise, t, context).sample - noise).square().mean((1, 2, 3))
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = unet(a.sqrt() * clean + (1 - a).sqrt() * noise, t, context).sample
+        error = (predicted.float() - noise).square().mean((1, 2, 3))
         loss = (weight[t] * error).mean()
         descend(loss, optimizer, learning_rate(i))
         average.update_parameters(unet)

@@ -63,7 +63,7 @@ class Settings:
     text_steps: int = 1000
     autoencoder_steps: int = 12_000
     kept_pictures: int = 10_000
-    latents: int = 100_000
+    latents: int = 60_000
     denoiser_steps: int = 8000
     denoiser_batch: int = 64
     decoder_steps: int = 2000
