@@ -149,11 +149,12 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.ui.opening import DRAWN_WORLD, open_workbench, problems
     from livo.ui.page import build_page
     from livo.ui.preview import OwnPreview, own_routes
+    from livo.ui.sessions import keep_little
     from livo.ui.stored import load_examples
     from livo.ui.study_tab import OpenStudy
     from livo.ui.take_along import Shelf, take_routes
     from livo.ui.theme import CSS, build_theme, head
-    from livo.ui.waiting import keep_in_order
+    from livo.ui.waiting import BEGUN, keep_in_order
     from livo.web.door import Door
     from livo.web.guard import Buckets
     from livo.web.kept import KeptPages
@@ -184,8 +185,10 @@ def main(arguments: list[str] | None = None) -> int:
     page = build_page(bench, load_examples(), studies, trainer, shelf)
     page.queue(max_size=WAITING_MOST, api_open=False)  # the queue is the only way in
     if bench.access.public:
-        keep_in_order(page._queue, bench.turn.shares, GENERATION, WAITING_MOST, FULL)
+        lent = bench.generate is not None  # which costs its minutes while a comparison gives way
+        keep_in_order(page._queue, bench.turn, GENERATION, WAITING_MOST, FULL, 1 if lent else BEGUN)
     speak_plainly()
+    keep_little()
     early.stop()
     application, _, _ = page.launch(
         server_name=args.host,

@@ -96,14 +96,15 @@ def written(method: str, path: str, body: object = None, host: str = "127.0.0.1"
 
 STAYS = {
     "guess": 10, "upload": 10, "direct": 10, "foreign": 10, "brackets": 10, "call, never fetched": 10,
-    "join, large": 10, "half a head": 1, "tool call": 10, "stream left open": 2, "page": 10, "unread answer": 2,
+    "join, large": 10, "join, large, and listen": 30, "half a head": 1, "tool call": 10, "stream left open": 2,
+    "page": 10, "unread answer": 2,
 }  # fmt: skip
 """Acts of hostile clients, and for how many seconds they stay when they have sent it."""
 
 
-def request_of(act: str, function: int) -> bytes:
-    """The bytes of an act."""
-    prompt, new = "a photo of a doctor", uuid.uuid4().hex[:12]
+def request_of(act: str, function: int, new: str) -> bytes:
+    """The bytes of an act, in a new session."""
+    prompt = "a photo of a doctor"
     fast = [prompt, "auto", "stable_diffusion,livo,uce", 0, 8]
     large = [prompt, "auto", "stable_diffusion,livo", 0, 50, 12, 2.0, 64, 64, ""]
     tool = {"name": "bias_report", "arguments": {"prompt": prompt, "images": 50}}
@@ -120,7 +121,7 @@ def request_of(act: str, function: int) -> bytes:
             return written("POST", "/workshop/api/rooms", b"[" * 2_000)
         case "call, never fetched":
             return written("POST", "/gradio_api/call/compare", {"data": fast})
-        case "join, large":
+        case "join, large" | "join, large, and listen":
             return written("POST", "/gradio_api/queue/join", {"data": large, "fn_index": function, "session_hash": new})
         case "half a head":
             return b"GET / HTTP/1.1\r\nhost: 127"
@@ -169,8 +170,12 @@ async def hostile(base: str, function: int, seconds: float) -> Counter[tuple[str
         act = next(order)  # of its own: it does the same again and again
         while time.monotonic() < until:
             reads = act != "unread answer"
-            status = await knock(port, f"127.0.2.{number + 1}", request_of(act, function), STAYS[act], reads)
+            address, new = f"127.0.2.{number + 1}", uuid.uuid4().hex[:12]
+            status = await knock(port, address, request_of(act, function, new), STAYS[act], reads)
             found[act, status] += 1
+            if status == "200" and act.endswith("listen"):
+                stream = written("GET", f"/gradio_api/queue/data?session_hash={new}")
+                await knock(port, address, stream, STAYS[act], reads)
             await asyncio.sleep(PAUSE)
 
     with contextlib.suppress(asyncio.CancelledError):

@@ -16,6 +16,7 @@ from livo.ui.compare_tab import GENERATION
 from livo.ui.comparison_view import to_pixels
 from livo.ui.rows import data_uri
 from livo.ui.serving import Notice, serve
+from livo.ui.turn import Paused
 from livo.ui.workbench import Workbench
 from livo.web.calls import is_over
 from livo.web.guard import asker
@@ -88,7 +89,7 @@ def build_api(bench: Workbench) -> None:
             elif isinstance(item, Notice):
                 notices.append(item.text)
             else:
-                yield {"step": item.step, "of": item.num_steps}
+                yield item
         gated = bench.access.gate(comparison, stand_ins_too=True)
         shown = {
             id: [data_uri(image) for image in to_pixels(r.images)]
@@ -128,7 +129,7 @@ def build_api(bench: Workbench) -> None:
             elif isinstance(item, Notice):
                 notices.append(item.text)
             else:
-                yield {"step": item.step, "of": item.num_steps}
+                yield item
         record = comparison.record().to_json()
         report = {
             id: {
@@ -164,8 +165,9 @@ def _run(
     images: int,
     most: int,
     caller: gr.Request | None,
-) -> Iterator[Notice | Progress | Comparison]:
-    """What a comparison yields, the comparison last; whatever cannot be used is a Gradio error with a message."""
+) -> Iterator[Notice | dict[str, int] | Comparison]:
+    """What a comparison yields, its steps as callers get them, the comparison last; whatever cannot be used is a Gradio
+    error with a message."""
     try:
         if bench.engine is None:
             raise InputError(f"no image can be made: {bench.problem}")
@@ -182,10 +184,13 @@ def _run(
             tuple(range(first_seed, first_seed + images)), d.num_inference_steps, d.guidance_scale, d.height, d.width
         )
         request = make_request(prompt, ids, options, principle, vocabulary=bench.vocabulary, reads=bench.reads)
+        at = {"step": 0, "of": options.num_inference_steps}
         with closing(serve(bench, request, asker(caller) if caller else "")) as work:
             for item in work:
                 if is_over(caller and caller.request):
                     raise InputError("whoever asked has gone")
-                yield item
+                if isinstance(item, Progress):
+                    at = {"step": item.step, "of": item.num_steps}
+                yield at if isinstance(item, Progress | Paused) else item
     except InputError as error:
         raise gr.Error(str(error), print_exception=False) from error

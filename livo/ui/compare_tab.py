@@ -31,6 +31,7 @@ from livo.ui.serving import LONG, Notice, serve
 from livo.ui.stored import SEEDS, Example
 from livo.ui.take_along import Shelf, kept_comparison, kept_example
 from livo.ui.templates import render
+from livo.ui.turn import Paused
 from livo.ui.workbench import Workbench
 from livo.web.guard import asker
 
@@ -39,9 +40,11 @@ logger = logging.getLogger(__name__)
 MOST_IMAGES = 50
 """Per method and click: the paper's 50 images a prompt."""
 GENERATION = "generation"
-"""The queue's name for whatever generates: one at a time."""
+"""The queue's name for whatever generates: one is at work at a time."""
 REPORT_EVERY = 0.15
 """Seconds between two pictures of the work; more would only load the line."""
+
+OTHERS = "Others go first, who had less of the server's time"
 
 Update = tuple[object, object, object]
 """Card, status and rows: HTML, or `gr.skip()` for what stays."""
@@ -148,7 +151,7 @@ def _compare(
     veiled = toxic or guess or bench.access.veils_previews or not request.words.measurable
     card = card_html(request)
     total = f"{len(request.options.seeds)} image{'s' * (len(request.options.seeds) > 1)} a method"
-    shown = 0.0
+    shown = share = 0.0
     begin = status_line(f"Starting, {total}", share=0), running_html(request, bench.entries, None, veiled=veiled)
     with closing(serve(bench, request, who)) as work:
         yield card, *begin
@@ -164,12 +167,15 @@ def _compare(
                 if done:
                     done(item)
                 yield card + notes + _judge_note(bench), finished_status(record), rows
+            elif isinstance(item, Paused):
+                yield card, status_line(OTHERS, share=share), gr.skip()
             elif (now := time.monotonic()) - shown >= REPORT_EVERY:
                 shown = now
                 left = item.seconds / item.step * (item.num_steps - item.step)
                 soon = f", about {spoken(left)} left" if left > LONG else ""
                 step = f"Step {item.step} of {item.num_steps}, {total}{soon}"
-                line = status_line(step, share=item.step / item.num_steps)
+                share = item.step / item.num_steps
+                line = status_line(step, share=share)
                 yield card, line, running_html(request, bench.entries, item, veiled=veiled)
 
 

@@ -1,7 +1,7 @@
 """How the page's and the API's comparisons are made: checked, on a GPU that may be lent, gated, with a way out.
 
 for item in serve(bench, request):
-    ...                                   # Notice, Progress, and last the Comparison that a visitor may see
+    ...                                   # Notice, Paused, Progress, and last the Comparison that a visitor may see
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from livo.compare.comparison import Comparison, ComparisonRequest, compare
 from livo.compare.outlook import spoken, work
 from livo.diffusion.backbones import Defaults
 from livo.types import InputError, Progress
+from livo.ui.turn import Paused
 from livo.ui.workbench import Generate, Workbench
 from livo.ui.zero_gpu import explain, lend, seconds_needed
 
@@ -68,8 +69,8 @@ def on_a_lent_gpu(bench: Workbench) -> Generate:
 
 def serve(
     bench: Workbench, request: ComparisonRequest, who: str = ""
-) -> Generator[Notice | Progress | Comparison, None, None]:
-    """One visitor's comparison, while no other is made. Where it takes more than half a minute, that is said first.
+) -> Generator[Notice | Paused | Progress | Comparison, None, None]:
+    """One visitor's comparison, while no other is at work. Where it takes more than half a minute, that is said first.
 
     Where a GPU fails before anything was drawn and there is a drawn world to fall back on, that answers, after a
     notice.

@@ -8,8 +8,8 @@ import statistics
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from livo.compare.comparison import Comparison
@@ -17,16 +17,22 @@ from livo.types import InputError
 from livo.web.guard import Buckets
 
 PATIENCE = 120.0
-"""Seconds that a comparison waits for its turn."""
+"""Seconds that a comparison waits for its turn, at a time."""
 ABANDONED = 30.0
 """Seconds after which a comparison whose caller fetches nothing more loses its turn."""
+PRESENT = 10.0
+"""Seconds after which one that waits, and whose caller does not look, is passed over."""
 AT_ONCE = 20.0
 """Seconds of work that one address may use up while others ask too; then it has `SHARE` of the time."""
 SHARE = 0.2
-LONG, ENOUGH = 6.0, 5
-"""Times the usual duration after which work gives way to others; the usual one is known from so many comparisons on."""
+ENOUGH = 5
+"""Addresses whose comparisons must have been timed before one gives way: no machine is too slow."""
 ALONE = 60.0
 """Seconds after which others who asked for nothing more are thought to be gone."""
+ENDED = (
+    "this was ended, because others are waiting who had less of the server's time: ask for fewer images, methods or "
+    "steps"
+)
 Item = TypeVar("Item")
 
 
@@ -34,15 +40,11 @@ class Shares:
     """How much of the server's time each address has had: one that asks in a loop leaves the others their part.
 
     An address that is alone has all of it: a class behind one address, on a server of its own, is never limited.
-
-    Attributes:
-        others_wait: whether anybody stands in a queue who had less than an address.
     """
 
     def __init__(self) -> None:
-        self.others_wait: Callable[[str], bool] = lambda who: False
         self._left = Buckets(AT_ONCE, SHARE)
-        self._took: deque[float] = deque(maxlen=30)
+        self._took: dict[str, float] = {}
         self._asked: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -66,22 +68,22 @@ class Shares:
                 )
             return True
 
-    def check_step(self, who: str, seconds: float) -> None:
-        """Between two steps of an address's work, which has taken so many seconds.
+    def finished(self, who: str, seconds: float) -> None:
+        """A comparison of an address took so long, from its first step to its last, without what others had of it."""
+        with self._lock:
+            self._took.pop(who, None)
+            self._took[who] = seconds  # last in order
+            while len(self._took) > 30:
+                del self._took[next(iter(self._took))]
 
-        Raises:
-            InputError: that is long beside what others' work takes here, and some wait who had less.
+    @property
+    def usual(self) -> float:
+        """Seconds that a comparison takes here: the median over addresses, so that one that asks in a loop counts once.
+
+        Without end where it is not known yet.
         """
-        usual = statistics.median(self._took) if len(self._took) >= ENOUGH else float("inf")
-        if who and seconds > LONG * usual and self.others_wait(who):
-            raise InputError(
-                "this was ended, because others are waiting who had less of the server's time: ask for fewer images, "
-                "methods or steps"
-            )
-
-    def finished(self, seconds: float) -> None:
-        """A comparison took so long from its first step to its last."""
-        self._took.append(seconds)
+        with self._lock:
+            return statistics.median(self._took.values()) if len(self._took) >= ENOUGH else float("inf")
 
     def used(self, who: str) -> float:
         """Seconds of work that an address has had and not made up for."""
@@ -95,8 +97,28 @@ class Shares:
                 self._left.spend(who, seconds)
 
 
+@dataclass(frozen=True)
+class Paused:
+    """A comparison waits for its turn, or gave it to others for a while."""
+
+
+@dataclass(eq=False)
+class Claim:
+    """A comparison that is at work or waits.
+
+    Attributes:
+        who: to whose share its time counts; empty for nobody's.
+        seen: when its caller last looked.
+        ended: somebody who had less needs its place.
+    """
+
+    who: str
+    seen: float = field(default_factory=time.monotonic)
+    ended: bool = False
+
+
 class Turn:
-    """Held by one comparison from its first step to its last.
+    """Held by one comparison at a time; between two steps it goes to whoever had less of the server's time.
 
     A queue in front of it may have several doors; this is inside, so that none of them runs two comparisons at once.
     """
@@ -104,67 +126,107 @@ class Turn:
     def __init__(self, patience: float = PATIENCE, abandoned: float = ABANDONED) -> None:
         self._patience, self._abandoned = patience, abandoned
         self.shares = Shares()
-        self._free = threading.Condition()
-        self._holder: object | None = None
+        self._changed = threading.Condition()
+        self._claims: list[Claim] = []  # in the order in which they came
+        self._holder: Claim | None = None
         self._idle_since = float("inf")
 
-    def hold(self, work: Iterator[Item], who: str = "") -> Generator[Item, None, None]:
+    def hold(self, work: Iterator[Item], who: str = "") -> Generator[Item | Paused, None, None]:
         """The items of a piece of work, made while nothing else is; closing it ends the work and gives the turn back.
 
         Args:
             who: to whose share the time counts; empty for nobody's.
 
         Raises:
-            InputError: others took too long, or the caller did.
+            InputError: others took too long, or the place was needed.
         """
-        own = object()
-        self._take(own)
-        begun = charged = time.monotonic()
-
-        def charge() -> None:
-            nonlocal charged
-            now = time.monotonic()
-            self.shares.charge(who, now - charged)
-            charged = now
-
+        own, spent, since = Claim(who), 0.0, time.monotonic()
+        with self._changed:
+            self._claims.append(own)
         try:
+            yield from self._come_to_turn(own)
+            since = time.monotonic()
             for item in work:
-                self._wait_for_caller(own)
+                with self._changed:
+                    self._idle_since = time.monotonic()
                 yield item
-                self._go_on(own)
-                charge()
-                if not isinstance(item, Comparison):  # which is the last item
-                    self.shares.check_step(who, time.monotonic() - begun)
-            self.shares.finished(time.monotonic() - begun)
+                spent += self._charge(own, since)
+                since = time.monotonic()
+                if not isinstance(item, Comparison) and not self._keeps_turn(own):  # a comparison is the last item
+                    yield from self._come_to_turn(own)
+                    since = time.monotonic()
+            self.shares.finished(who, spent)
         finally:
             if close := getattr(work, "close", None):
                 close()
-            charge()
-            with self._free:
-                if self._holder is own:
-                    self._holder = None
-                    self._free.notify_all()
+            self._charge(own, since)
+            with self._changed:
+                self._claims.remove(own)
+                self._holder = None if self._holder is own else self._holder
+                self._changed.notify_all()
             release_memory()
 
-    def _take(self, own: object) -> None:
+    def make_room(self, used: float, usual: float) -> None:
+        """Ends the comparison whose address had most, where every one here had much more than somebody who waits.
+
+        Args:
+            used: what they had.
+            usual: how many usual comparisons count as much.
+        """
+        with self._changed:
+            here = [*self._waiting(time.monotonic()), *filter(None, [self._holder])]
+            much = used + usual * self.shares.usual
+            if here and not any(claim.ended for claim in here) and min(map(self._had, here)) > much:
+                max(here, key=self._had).ended = True
+
+    def _come_to_turn(self, own: Claim) -> Generator[Paused, None, None]:
         until = time.monotonic() + self._patience
-        with self._free:
-            while self._holder is not None and time.monotonic() - self._idle_since < self._abandoned:
-                if time.monotonic() > until:
-                    raise InputError("another comparison is being made: try again in a minute")
-                self._free.wait(0.25)
-            self._holder, self._idle_since = own, float("inf")
+        while not self._take(own, min(1.0, until - time.monotonic())):
+            if time.monotonic() >= until:
+                raise InputError("other comparisons are being made: try again in a minute")
+            yield Paused()
 
-    def _wait_for_caller(self, own: object) -> None:
-        with self._free:
-            if self._holder is own:
-                self._idle_since = time.monotonic()
+    def _take(self, own: Claim, seconds: float) -> bool:
+        """Whether its turn came within some seconds."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            while True:
+                now = own.seen = time.monotonic()
+                if own.ended:
+                    raise InputError(ENDED)
+                free = self._holder is None or now - self._idle_since > self._abandoned
+                if free and min(self._waiting(now), key=self._had) is own:
+                    self._holder, self._idle_since = own, float("inf")
+                    return True
+                if now >= until:
+                    return False
+                self._changed.wait(min(0.25, until - now))
 
-    def _go_on(self, own: object) -> None:
-        with self._free:
-            if self._holder is not own:
-                raise InputError("nobody fetched this comparison for a while, and another one began: ask again")
+    def _keeps_turn(self, own: Claim) -> bool:
+        """Whether a comparison goes on, after one of its steps."""
+        with self._changed:
+            own.seen = time.monotonic()
+            if own.ended:
+                raise InputError(ENDED)
+            if self._holder is not own:  # its caller looked away, and another one began
+                return False
             self._idle_since = float("inf")
+            much = self._had(own) - self.shares.usual
+            if any(self._had(claim) < much for claim in self._waiting(own.seen)):
+                self._holder = None
+                self._changed.notify_all()
+            return self._holder is own
+
+    def _waiting(self, now: float) -> list[Claim]:
+        return [claim for claim in self._claims if claim is not self._holder and now - claim.seen < PRESENT]
+
+    def _had(self, claim: Claim) -> float:
+        return self.shares.used(claim.who)
+
+    def _charge(self, own: Claim, since: float) -> float:
+        seconds = time.monotonic() - since if self._holder is own else 0.0
+        self.shares.charge(own.who, seconds)
+        return seconds
 
 
 def release_memory() -> None:

@@ -1,6 +1,6 @@
 """Who waits for a comparison, and in which order: whoever had least of the server's time lately comes first.
 
-keep_in_order(page._queue, turn.shares, GENERATION, most=20)       before the page is launched
+keep_in_order(page._queue, turn, GENERATION, most=20, full="...")       before the page is launched
 
 Gradio's queue takes events in the order in which they came, and works for whoever never fetches the answer: somebody
 with many addresses fills it, and nobody else gets anything. This reaches into Gradio's queue; nothing else does.
@@ -13,17 +13,25 @@ from collections.abc import Callable
 from typing import Any
 
 from gradio.queueing import Event, Queue
-from gradio.route_utils import get_fn
 from gradio.server_messages import ProcessCompletedMessage
 
 from livo.types import InputError
-from livo.ui.turn import Shares
+from livo.ui.turn import Shares, Turn
 from livo.web.guard import asker
 
 A_COMPARISON, A_REQUEST = 5.0, 0.5
 """Seconds of work that a comparison is thought to take, and that asking for one counts as: a loop is not a visitor."""
-UNHEARD = 30.0
-"""Seconds after which an event whose messages nobody has begun to fetch is dropped."""
+BEGUN = 3
+"""Comparisons that may have begun; one is at work, and the others have given way to it."""
+MUCH, MUCH_MORE = 2.0, 6.0
+"""Usual comparisons by which all that have begun must have had more than one that waits, so that one is ended; the
+second where no more than one can begin."""
+POLL = 0.02
+"""Seconds after which the queue looks again whether something can begin; Gradio's thousand looks a second cost the
+generator time."""
+SOON, UNHEARD = 3.0, 30.0
+"""Seconds after which an event whose messages nobody has begun to fetch makes room for others, and is dropped; it does
+not begin before somebody does."""
 UNREAD = 120.0
 """Seconds after which messages that nobody fetches are thrown away."""
 LONGEST_NAME = 64
@@ -31,23 +39,30 @@ LONGEST_NAME = 64
 DISPLACED = "others came who had less of the server's time lately, and the queue is full: try again in a minute"
 
 
-def keep_in_order(queue: Queue, shares: Shares, line: str, most: int, full: str) -> None:
+def keep_in_order(queue: Queue, turn: Turn, line: str, most: int, full: str, begun: int = BEGUN) -> None:
     """Makes a queue fair.
 
     Args:
-        shares: how much each address had.
+        turn: which of those that have begun is at work; it knows how much each address had.
         line: the queue's name (`concurrency_id`) of whatever generates.
         most: events that may wait.
         full: what a newcomer is told where all that wait had less.
+        begun: comparisons that may have begun: 1 where none can give way, as on a lent GPU.
     """
-    push, send = queue.push, queue.send_message
+    shares = turn.shares
+    push, get = queue.push, queue.get_events
     unread = Unread(queue)
+    queue.sleep_when_free = POLL
+    for function in queue.blocks.fns.values():
+        if function.concurrency_id == line:
+            function.concurrency_limit = begun
 
     async def fair_push(body: Any, request: Any, username: Any) -> Any:
         unread.sweep()
         if len(body.session_hash or "") > LONGEST_NAME:
             return False, f"a session's name has at most {LONGEST_NAME} letters", "error"
-        if body.fn_index is None or get_fn(queue.blocks, None, body).concurrency_id != line:
+        function = queue.blocks.fns.get(body.fn_index)
+        if function is None or function.concurrency_id != line:
             return await push(body, request, username)
         who = asker(request)
         shares.charge(who, A_REQUEST)
@@ -57,27 +72,28 @@ def keep_in_order(queue: Queue, shares: Shares, line: str, most: int, full: str)
             return False, str(error), "queue_full"
         waiting = _line(queue, line)
         if len(queue) >= most:
-            last = max(waiting, key=_rank(waiting, shares), default=None)
+            rank = _rank(waiting, shares)
+            last = max(waiting, key=lambda event: (unread.unheard(event, SOON), rank(event)), default=None)
             own = shares.used(who) + A_COMPARISON * sum(asker(event.request) == who for event in waiting)
-            if last is None or _rank(waiting, shares)(last) <= own:
+            if last is None or (rank(last) <= own and not unread.unheard(last, SOON)):
                 return False, full, "queue_full"
             _displace(queue, waiting, last)
-        answer = await push(body, request, username)
-        waiting = _line(queue, line)
-        waiting.sort(key=_rank(waiting, shares))
-        return answer
+        return await push(body, request, username)
 
-    def heeded_send(event: Event, message: Any) -> None:
-        if time.monotonic() - event.enqueue_time > UNHEARD and unread.never_heard(event.session_hash):
-            event.alive = False  # its work ends at the next step
-        send(event, message)
+    def fair_get() -> Any:
+        if (there := queue.event_queue_per_concurrency_id.get(line)) is None:
+            return get()
+        for event in [event for event in there.queue if unread.unheard(event, UNHEARD)]:
+            _displace(queue, there.queue, event)
+        unheard = [event for event in there.queue if unread.unheard(event)]
+        there.queue = sorted(set(there.queue) - set(unheard), key=_rank(there.queue, shares))
+        if there.queue and there.current_concurrency >= begun:
+            turn.make_room(shares.used(asker(there.queue[0].request)), MUCH if begun > 1 else MUCH_MORE)
+        chosen = get()
+        there.queue += unheard
+        return chosen
 
-    def others_wait(who: str) -> bool:
-        askers = {asker(event.request) for event in list(_line(queue, line))}
-        return any(shares.used(other) < shares.used(who) for other in askers - {who})
-
-    shares.others_wait = others_wait
-    queue.push, queue.send_message = fair_push, heeded_send
+    queue.push, queue.get_events = fair_push, fair_get
 
 
 def _line(queue: Queue, line: str) -> list[Event]:
@@ -109,10 +125,11 @@ class Unread:
         self._fetched: dict[str, tuple[int, float]] = {}
         self._swept = 0.0
 
-    def never_heard(self, session: str) -> bool:
-        """Whether a session's messages wait, and not one was ever fetched."""
-        messages = self._queue.pending_messages_per_session.get(session)
-        return messages is not None and messages.qsize() > 0 and _fetched(messages) == 0
+    def unheard(self, event: Event, seconds: float = 0.0) -> bool:
+        """Whether an event has waited for so long, and not one message was ever fetched of its session's."""
+        messages = self._queue.pending_messages_per_session.get(event.session_hash)
+        never = messages is not None and messages.qsize() > 0 and _fetched(messages) == 0
+        return never and time.monotonic() - event.enqueue_time >= seconds
 
     def sweep(self) -> None:
         """Throws away what lay there for long."""

@@ -12,6 +12,7 @@ import contextlib
 import ipaddress
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -31,6 +32,9 @@ BODY_SECONDS = 20.0
 NETLOC = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 """Nothing else names a server: of `evil.example\\@localhost` programs and browsers read different names."""
 SAFE = ("GET", "HEAD", "OPTIONS")
+REFUSALS, SLOWED, MOST_SLOWED = (60, 1.0), 1.0, 50
+"""Refusals that one address gets at once: so many, then so many a second. Further ones come late by so many seconds, of
+which so many may be on their way: whoever sends nonsense in a loop costs no more than that."""
 MISLEADING = b"x-gradio-server"
 """By this header visitors could tell Gradio that the server is another one, for everybody after them too."""
 CONTENT_POLICY = (
@@ -109,6 +113,7 @@ class Guard:
         rates: Mapping[str, Buckets] | None = None,
     ) -> None:
         self.app, self.reach, self.refused, self.rates = app, reach, dict(refused or {}), dict(rates or {})
+        self._refusals, self._slowed = Buckets(*REFUSALS), Counter[str]()
         ancestors = " ".join(("'self'", *reach.framed_by))
         self._always = (
             (b"content-security-policy", f"frame-ancestors {ancestors}".encode()),
@@ -135,6 +140,8 @@ class Guard:
                 return  # whatever the application makes of a body that broke off
             if message["type"] == "http.response.start":
                 begun = True
+                if message["status"] >= 400:
+                    await self._slow_down(asker(Request(scope)))
                 there = {name for name, _ in message["headers"]} - {b"content-security-policy"}
                 message["headers"] = [*message["headers"], *(h for h in self._always if h[0] not in there)]
             await send(message)
@@ -150,6 +157,16 @@ class Guard:
         if (stopped := body.refused) and not begun:
             body.refused = None
             await refusal(stopped)(scope, receive, with_headers)
+
+    async def _slow_down(self, who: str) -> None:
+        if self._refusals.take(who) or self._slowed[who] >= MOST_SLOWED:
+            return
+        self._slowed[who] += 1
+        try:
+            await asyncio.sleep(SLOWED)
+        finally:
+            self._slowed[who] -= 1
+            self._slowed += Counter()  # forgets who has none
 
     def _in_one_form(self, scope: Any) -> Any:
         root, path = self.reach.root_path, scope["path"]

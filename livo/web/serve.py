@@ -15,6 +15,7 @@ import os
 import resource
 import socket
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +42,8 @@ MOST_CONNECTIONS = 4_096
 SPARE_FILES = 200
 """File descriptors kept for all that is no connection."""
 QUIET_SECONDS = 60.0
+FRAMES, LONGEST_LINE = 8, 1_000
+"""Of an error in the log: the last calls, and letters of its message."""
 SPACES = ("https://huggingface.co",)
 """Sites that show a Space inside their own page."""
 
@@ -288,7 +291,10 @@ def patient_protocol(most: int, half_open: int, seconds: float, unread: float = 
 
 
 class OnceAMinute(logging.Filter):
-    """Lets the first line of a kind through each minute, and says how many there were since."""
+    """Lets the first line of a kind through each minute, and says how many there were since.
+
+    What strangers sent stands in it without line breaks and signs that steer a terminal.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -303,9 +309,18 @@ class OnceAMinute(logging.Filter):
         if time.monotonic() - at < QUIET_SECONDS:
             self._seen[kind] = (at, more + 1)
             return False
+        record.msg, record.args = _in_one_line(record.getMessage()), ()
         if more:
-            record.msg = f"{record.msg} ({more} more since the last such line)"
+            record.msg += f" ({more} more since the last such line)"
+        if record.exc_info and (error := record.exc_info[1]):
+            ends = [f"{type(e).__name__}: {_in_one_line(str(e))}" for e in (error, error.__cause__) if e]
+            frames = "".join(traceback.format_tb(error.__traceback__, limit=-FRAMES))
+            record.exc_text = f"{frames}{' because of '.join(ends)}"
         if len(self._seen) > 200:
             self._seen.clear()
         self._seen[kind] = (time.monotonic(), 0)
         return True
+
+
+def _in_one_line(text: str) -> str:
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[:LONGEST_LINE])

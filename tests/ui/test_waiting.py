@@ -13,11 +13,18 @@ from gradio.queueing import Queue
 from loops import finish
 
 from livo.types import InputError
+from livo.ui import turn as turn_module
 from livo.ui import waiting
-from livo.ui.turn import AT_ONCE, ENOUGH, Shares, Turn
-from livo.ui.waiting import DISPLACED, Unread, keep_in_order
+from livo.ui.turn import ENOUGH, Paused, Turn
+from livo.ui.waiting import BEGUN, DISPLACED, Unread, keep_in_order
 
 MOST = 4
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process full of other tests' things takes a second to look through them."""
+    monkeypatch.setattr(turn_module, "release_memory", lambda: None)
 
 
 class Line:
@@ -30,20 +37,34 @@ class Line:
             button.click(lambda: None, concurrency_id="other")
         page.queue(max_size=MOST)
         self.queue: Queue = page._queue
-        self.shares = Shares()
-        keep_in_order(self.queue, self.shares, "generation", MOST, "full")
+        self.turn = Turn()
+        self.shares = self.turn.shares
+        keep_in_order(self.queue, self.turn, "generation", MOST, "full")
 
-    async def ask(self, who: str, session: str = "", function: int = 0) -> tuple[bool, str]:
+    async def ask(self, who: str, session: str = "", function: int = 0, listens: bool = True) -> tuple[bool, str]:
         request = SimpleNamespace(client=SimpleNamespace(host=who))
         body = PredictBodyInternal.model_construct(
             fn_index=function, session_hash=session or who, data=[], request=None, event_id=None, trigger_id=None
         )
         taken, told, _ = await self.queue.push(body, request, None)  # type: ignore[arg-type]
+        if taken and listens:
+            self.messages(session or who)
         return taken, str(told)
+
+    def take(self, line: str = "generation") -> str:
+        """Whose event begins now; empty for nobody's."""
+        events, _, of = self.queue.get_events() or ([], False, line)
+        self.queue.event_queue_per_concurrency_id[of].current_concurrency += len(events)
+        return events[0].session_hash if events else ""
 
     @property
     def order(self) -> list[str]:
-        return [event.session_hash for event in self.queue.event_queue_per_concurrency_id["generation"].queue]
+        """Of those that wait; the queue is put in order when somebody's turn comes."""
+        line = self.queue.event_queue_per_concurrency_id["generation"]
+        line.current_concurrency, before = BEGUN, line.current_concurrency
+        self.queue.get_events()
+        line.current_concurrency = before
+        return [event.session_hash for event in line.queue]
 
     def messages(self, session: str) -> list[Any]:
         there = self.queue.pending_messages_per_session[session]
@@ -89,26 +110,25 @@ def test_who_had_too_much_takes_nobodys_place() -> None:
     finish(run())
 
 
-def test_a_loop_comes_after_a_visitor_and_its_long_work_gives_way() -> None:
+def test_who_waits_for_a_place_gets_one_of_those_who_had_much_more() -> None:
     async def run() -> None:
         line = Line()
-        for n in range(3):
-            await line.ask("loop", f"l{n}")
+        for n in range(ENOUGH):
+            line.shares.finished(str(n), 1.0)
+        for n in range(BEGUN):
+            await line.ask(f"10.0.0.{n}")
+            assert line.take() == f"10.0.0.{n}"
+        work = [line.turn.hold(iter(range(9)), f"10.0.0.{n}") for n in range(BEGUN)]
+        assert next(work[0]) == 0 and next(work[1]) == Paused()
+        for n in range(BEGUN):
+            line.shares.charge(f"10.0.0.{n}", 9 + n)
+        assert line.take() == "", "nobody waits"
+        assert next(work[0]) == 1
+        next(work[2])
         await line.ask("visitor")
-        assert line.order == ["visitor", "l0", "l1", "l2"]
-        turn = Turn()
-        turn.shares = line.shares
-        slow = turn.hold(iter(range(9)), "loop")
-        line.shares.charge("loop", AT_ONCE)
-        assert list(slow) == list(range(9)), "what is usual here is not known yet: no machine is too slow"
-        for _ in range(ENOUGH):
-            line.shares.finished(-1.0)  # whatever comes takes longer
-        steps = turn.hold(iter(range(9)), "loop")
-        assert next(steps) == 0
-        with pytest.raises(InputError, match="this was ended, because others are waiting"):
-            next(steps)
-        line.queue.event_queue_per_concurrency_id["generation"].queue.clear()
-        assert list(turn.hold(iter(range(9)), "loop")) == list(range(9)), "nobody waits"
+        assert line.take() == ""
+        with pytest.raises(InputError, match="others are waiting who had less"):
+            next(work[2])
 
     finish(run())
 
@@ -121,17 +141,20 @@ def test_a_sessions_name_is_short() -> None:
     finish(run())
 
 
-def test_what_nobody_listens_to_is_not_worked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_listens_to_does_not_begin_and_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         line = Line()
-        await line.ask("gone")
-        await line.ask("there")
-        line.messages("there")
+        for n in range(MOST):
+            await line.ask(f"gone{n}", listens=False)
+        assert line.take() == ""
+        line.shares.charge("new", 1)
+        assert await line.ask("new") == (False, "full"), "they may come still"
+        monkeypatch.setattr(waiting, "SOON", -1)
+        assert (await line.ask("new"))[0] and line.order[0] == "new" and len(line.order) == MOST
+        line.messages("gone0")
+        assert [line.take(), line.take(), line.take()] == ["gone0", "new", ""]
         monkeypatch.setattr(waiting, "UNHEARD", -1)
-        await line.ask("new")  # everybody is told how long it takes
-        line.queue.broadcast_estimations("generation")
-        by_session = {event.session_hash: event for event in line.queue.event_ids_to_events.values()}
-        assert not by_session["gone"].alive and by_session["there"].alive
+        assert line.take() == "" and line.order == []
 
     finish(run())
 
@@ -144,7 +167,7 @@ def test_messages_that_nobody_fetches_are_thrown_away(monkeypatch: pytest.Monkey
         line = Line()
         unread = Unread(line.queue)
         for session in ("gone", "waits"):
-            await line.ask(session)
+            await line.ask(session, listens=False)
         events = {event.session_hash: event for event in line.queue.event_ids_to_events.values()}
         for event in (events["gone"],):  # its work has ended
             line.queue.event_ids_to_events.pop(event._id)

@@ -118,6 +118,25 @@ def test_an_address_that_asks_for_work_too_often_is_told_so() -> None:
     assert one.get("/echo").status_code != 429 and "too often" in one.post("/echo").json()["message"]
 
 
+def test_refusals_in_a_loop_come_late_and_answers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(guard, "REFUSALS", (2, 0.0))
+    asked = client(Reach())
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert [asked.get(path).status_code for path in ("/none", "/none", "/study/x")] == [404, 404, 200] and not slept
+    for path, host, status in (
+        ("/none", "localhost", 404), ("/study/x", "evil.example", 421), ("/study/x", "localhost", 200)
+    ):  # fmt: skip
+        assert asked.get(path, headers={"host": host}).status_code == status
+    assert slept == [guard.SLOWED] * 2
+    monkeypatch.setattr(guard, "MOST_SLOWED", 0)
+    assert asked.get("/none").status_code == 404 and len(slept) == 2, "no more wait than so many"
+
+
 def test_a_prefix_is_there_whether_the_proxy_cut_it_or_not() -> None:
     there = client(Reach(root_path="/livo"))
     for path in ("/study/x", "/livo/study/x"):

@@ -128,6 +128,18 @@ def test_lines_of_other_kinds_are_all_written() -> None:
     assert [once.filter(record) for record in records] == [True, False, True, False, True]
 
 
+def test_what_strangers_sent_forges_no_line_and_steers_no_terminal() -> None:
+    try:
+        raise ValueError("no number\n2030-01-01 all is well \x1b[2J" + "x" * 90_000)
+    except ValueError:
+        error = sys.exc_info()
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "sent: %s", ("a\nb\r\x1b",), error)
+    assert serve.OnceAMinute().filter(record)
+    first, *_, last = logging.Formatter().format(record).splitlines()
+    assert first == r"sent: a\nb\r\x1b"
+    assert last.startswith(r"ValueError: no number\n2030-01-01 all is well \x1b[2Jx") and len(last) < 1_100
+
+
 def test_the_address_in_the_network_is_an_address() -> None:
     assert ipaddress.ip_address(serve.lan_address()).version == 4
 
