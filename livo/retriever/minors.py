@@ -7,16 +7,19 @@ letters); what is sexual is also whatever the shipped retriever calls nudity.
 from __future__ import annotations
 
 import functools
+import html
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict
 
 from livo.inputs import load_yaml, read_model
 from livo.retriever import default_retriever
-from livo.retriever.folding import fold
+from livo.retriever.folding import fold, split
+from livo.retriever.spelling import LONG, Spelling
 from livo.types import InputError
 
 PATH = Path(__file__).resolve().parents[2] / "assets" / "minors.yaml"
@@ -25,8 +28,11 @@ REFUSED = (
     "nothing is drawn for this prompt, here or anywhere with LiVO: it reads as a person under age with something "
     "sexual; where an adult is meant, say so: woman, man, adult"
 )
-_DIGITS = str.maketrans("013457@$", "oieastas")
+_DIGITS = str.maketrans("013457@$!|", "oieastasii")
 _AGE = re.compile(r"(?<!\d)(\d{1,2})[ -]*(?:years?|yrs?|y)[ -]*(?:olds?|o)\b|\baged? (\d{1,2})\b", re.IGNORECASE)
+_WEIGHT = re.compile(r"[()\[\]{}]|:\d+(?:\.\d+)?(?=[)\]])")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=\d)(?=[a-z])|(?<=[a-z])(?=\d)")
+_LONG = re.compile(rf"[^\W\d_]{{{LONG},}}")
 _OLD = re.compile(r"\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen)[ -]years?[ -]olds?\b")
 
 
@@ -82,12 +88,39 @@ def names_a_minor(text: str) -> bool:
 
 
 def _readings(prompt: str) -> set[str]:
-    """The prompt as it is typed, as it reads, and with digits for the letters that they resemble; in small letters."""
+    """The prompt in small letters, as it is typed and as it may be meant.
+
+    As it reads (`fold`), with digits for the letters that they resemble, without accents and strokes, with signs of
+    web addresses and of weighted words taken for what they stand for, with words run together taken apart, and with
+    long words spelt right.
+    """
+    known, spelling = _known(), _spelling()
+    plain = unicodedata.normalize("NFKC", prompt)
+    bare = "".join(sign for sign in unicodedata.normalize("NFKD", prompt) if not unicodedata.combining(sign))
+    decoded = unquote(html.unescape(plain))
+    weighted = _WEIGHT.sub("", plain)
+    parted = _CAMEL.sub(" ", plain).replace("_", " ")
+    texts = {plain, bare, decoded, weighted, parted}
+    texts |= {fold(text, known).text for text in texts}
+    texts = {text.casefold() for text in texts}
+    texts |= {fold(text.translate(_DIGITS), known).text for text in texts}
+    apart = {_LONG.sub(lambda word: " ".join(split(word.group(), known)) or word.group(), text) for text in texts}
+    return texts | apart | {_LONG.sub(lambda word: spelling.read(word.group()), text) for text in texts}
+
+
+@functools.cache
+def _known() -> frozenset[str]:
     words = load_words()
-    known = default_retriever().lexical.known_words | set(words.people) | set(words.coded) | set(words.sexual)
-    plain = unicodedata.normalize("NFKC", prompt).casefold()
-    folded = fold(prompt, known).text.casefold()
-    return {plain, folded, fold(folded.translate(_DIGITS), known).text}
+    return default_retriever().lexical.known_words | {
+        word.rstrip("*") for word in (*words.people, *words.coded, *words.sexual)
+    }
+
+
+@functools.cache
+def _spelling() -> Spelling:
+    words = load_words()
+    ours = [word.rstrip("*") for word in (*words.people, *words.coded, *words.sexual)]
+    return Spelling(default_retriever().lexical.known_words, [word for word in ours if len(word) >= LONG])
 
 
 def _nude(text: str) -> bool:

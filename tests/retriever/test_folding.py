@@ -46,6 +46,30 @@ def test_what_reads_like_a_word_is_that_word(prompt, id, typed):
     assert all(prompt[item.start : item.end] == item.text for item in answer.evidence)
 
 
+@pytest.mark.parametrize("disguise", [
+    *(sign.join("naked") for sign in "/|~,+:=#^;'\\\n\t\xa0\u3000\xb7\u2022\u2013\u2764\U0001f600"),
+    " - ".join("naked"),
+    *(sign.join("naked") for sign in "\u034f\u061c\u115f\u180e\u200f\u2066\u2800\u3164\ufe0f\uffa0\U000e0061"),
+    *(f"na{sign}ked" for sign in "-._/|*+',\u2011\u2014\xa0"), "n-ak-ed", "[na]ked", "na  ked", "n*ked",
+    "n@k3d", "n*k*d",
+    "naaaaked", "nnaakkeedd", "\u24dd\u24d0\u24da\u24d4\u24d3", "\u0274\u1d00\u1d0b\u1d07\u1d05",
+    *("".join(chr(first + ord(letter) - ord("a")) for letter in "naked")
+      for first in (0x249C, 0x1F130, 0x1F150, 0x1F170, 0x1F1E6, 0x1D41A, 0xFF41)),
+])  # fmt: skip
+def test_no_sign_between_letters_and_no_dress_hides_a_word(disguise: str) -> None:
+    answer = ASK(f"a photo of a {disguise} man")
+    assert answer.principle is not None and answer.principle.id == "nudity"
+
+
+@pytest.mark.parametrize("prompt", [
+    "black-and-white, wide-angle photo", "a well-lit room (f/2.8)", "rock'n'roll", "a soooo cool committee",
+    "bob@home.example",
+    "a 3-d print", "C++ and R&D", "flags \U0001f1e9\U0001f1ea \U0001f1eb\U0001f1f7", "50% off!", "state-of-the-art",
+])  # fmt: skip
+def test_signs_of_ordinary_prompts_stay_harmless(prompt: str) -> None:
+    assert ASK(prompt).principle is None
+
+
 @pytest.mark.parametrize("prompt", ["1girl, solo, cafe", "2boys in a park, chefs", "1Girl chef"])
 def test_counted_persons_name_a_gender(prompt):
     answer = ASK(prompt)
@@ -65,9 +89,10 @@ def test_what_is_no_disguise_stays_as_it_is(prompt):
     assert fold(prompt, KNOWN).text == prompt
 
 
-def test_no_labelled_prompt_is_changed_and_places_always_fit():
+def test_no_labelled_prompt_is_changed_but_in_spelling_and_places_always_fit():
     for row in load_prompts():
-        assert fold(row.prompt, KNOWN).text == row.prompt
+        same = row.prompt.replace("bloood", "blood").replace("non-binary", "nonbinary")
+        assert fold(row.prompt, KNOWN).text == same
     for prompt in ("", "1girl", "n a k e d", "\u0430" * 40 + " a", "x y z w v " * 50):
         folded = fold(prompt, KNOWN)
         assert len(folded.places) == len(folded.text) + 1 and sorted(folded.places) == list(folded.places)
