@@ -13,123 +13,26 @@ import asyncio
 import contextlib
 import json
 import os
-import re
-import resource
 import secrets
-import signal
 import socket
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from raters import make_folder  # noqa: E402
-from visitors import function_of_the_page  # noqa: E402
-
-from tests.crowd import HONEST, HOSTILE, Window, honest  # noqa: E402
+from tests.besieged import ROOT, Attack, Line, Target, statuses
+from tests.crowd import HONEST, HOSTILE, Window, honest, written
+from tests.faults import clock, damage, full_disk, kills
+from tests.visitors import function_of_the_page
 
 EVIL = "evil.example"
-FILES = 1_024
-"""Open files that the server may have: the usual limit."""
-
-
-class Target:
-    """The public page with a study and a workshop, in a process of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.folder, self.base = folder, f"http://127.0.0.1:{self.port}"
-        self.study = make_folder(folder / "study", raters=4, ratings_per_rater=8, training=0, gold_every=0)
-        self.start()
-
-    def start(self) -> None:
-        """Opens the page and waits until it answers."""
-        command = [
-            sys.executable,
-            "app.py",
-            "--public",
-            "--port",
-            str(self.port),
-            "--rooms",
-            str(self.folder / "rooms"),
-        ]
-        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        self.log = self.folder / "log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--study", str(self.study.path)], cwd=ROOT, env=env, stdout=log, stderr=log,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES)),
-            )  # fmt: skip
-        for _ in range(1_200):
-            if self.process.poll() is not None:
-                raise RuntimeError(self.log.read_text()[-2_000:])
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.base}/workshop/api/lessons", timeout=5).status_code == 200:
-                    return
-            time.sleep(0.25)
-        raise RuntimeError("the server never answered")
-
-    def stop(self, sign: signal.Signals = signal.SIGTERM) -> None:
-        """Ends the process."""
-        self.process.send_signal(sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(20)
-        self.process.kill()
-
-    def status(self, field: str) -> float:
-        """Of /proc: MB of memory, or seconds of processor time."""
-        proc = Path(f"/proc/{self.process.pid}")
-        if field == "memory":
-            return int(re.search(r"VmRSS:\s+(\d+)", (proc / "status").read_text())[1]) / 1024  # type: ignore[index]
-        parts = (proc / "stat").read_text().rpartition(")")[2].split()
-        return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stored(self) -> int:
-        """Bytes below the folder, and what Gradio keeps of files."""
-        places = (self.folder, Path(tempfile.gettempdir()) / "gradio")
-        return sum(f.stat().st_size for place in places for f in place.rglob("*") if f.is_file())
-
-    def room(self) -> tuple[str, str]:
-        """A room that has begun: its code and the facilitator's secret."""
-        payload = httpx.post(f"{self.base}/workshop/api/rooms", json={"lesson": "guess-the-set"}).json()
-        self.act(payload["code"], payload["secret"], "start", 1)
-        return payload["code"], payload["secret"]
-
-    def act(self, code: str, secret: str, act: str, at: int) -> int:
-        """One act of a room's facilitator."""
-        body, head = {"key": secrets.token_hex(8), "act": act, "at": at}, {"authorization": f"Bearer {secret}"}
-        return httpx.post(f"{self.base}/workshop/api/rooms/{code}/acts", json=body, headers=head).status_code
-
-
-@dataclass(frozen=True)
-class Line:
-    """What came of an attack."""
-
-    threat: str
-    attack: str
-    held: bool
-    found: str
-
-
-Attack = Callable[[Target], Iterator[Line]]
-
-
-def statuses(replies: list[httpx.Response]) -> str:
-    return ", ".join(f"{n} x {status}" for status, n in sorted(Counter(r.status_code for r in replies).items()))
 
 
 def queue(target: Target) -> Iterator[Line]:
@@ -141,15 +44,119 @@ def queue(target: Target) -> Iterator[Line]:
     grown = target.status("memory") - before
     held = all(r.status_code >= 400 for r in replies) and grown < 100
     yield Line("queue", "30 direct calls beside the queue", held, f"{statuses(replies)}; memory {grown:+.0f} MB")
-    joined = httpx.post(f"{target.base}/gradio_api/call/compare", json={"data": data}).json()
-    url = f"{target.base}/gradio_api/call/compare/{joined['event_id']}"
-    with contextlib.suppress(httpx.HTTPError), httpx.stream("GET", url, timeout=20) as stream:
-        next(stream.iter_raw())
-    time.sleep(4)  # the step at hand may end
+    for name, given in (("compare", data), ("bias_report", ["a photo of a doctor", "auto", "livo", 0, 50])):
+        joined = httpx.post(f"{target.base}/gradio_api/call/{name}", json={"data": given}).json()
+        url = f"{target.base}/gradio_api/call/{name}/{joined['event_id']}"
+        with contextlib.suppress(httpx.HTTPError), httpx.stream("GET", url, timeout=20) as stream:
+            next(stream.iter_raw())
+        spent = work_after(target)
+        yield Line("queue", f"whoever called {name} hangs up", spent < 2, f"{spent:.1f} s of work in the next 6 s")
+
+
+def tools(target: Target) -> Iterator[Line]:
+    """Tool calls count as their caller's, whoever that claims to be, and end with them."""
+    arguments = {"prompt": "a photo of a doctor", "images": 50}
+    call = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "bias_report", "arguments": arguments},
+    }
+    more = "accept: application/json, text/event-stream\r\nx-forwarded-for: 10.1.2.3\r\n"
+    raw, callers = written("POST", "/gradio_api/mcp/", call, more=more), list[socket.socket]()
+    for _ in range(20):
+        caller = socket.create_connection(("127.0.0.1", target.port), timeout=10, source_address=("127.0.2.9", 0))
+        caller.sendall(raw)
+        callers.append(caller)
+    time.sleep(5)
+    refused = 0
+    for caller in callers:
+        caller.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            refused += caller.recv(12) == b"HTTP/1.1 429"
+        caller.close()
+    spent = work_after(target)
+    held = refused == 16 and spent < 2
+    yield Line("tools", "20 calls for 50 pictures, and away", held, f"{refused} x 429; {spent:.1f} s of work in 6 s")
+    paths = ("/gradio_api/mcp/sse", "/gradio_api/mcp/messages/", "/gradio_api/mcp/schema")
+    replies = [httpx.get(f"{target.base}{path}", headers={"accept": "text/event-stream"}, timeout=5) for path in paths]
+    held = all(r.status_code in (403, 405) for r in replies)
+    yield Line("tools", "streams that stay open", held, statuses(replies))
+
+
+def work_after(target: Target) -> float:
+    """Seconds of processor time in six, four seconds from now: the step at hand may end."""
+    time.sleep(4)
     begun = target.status("processor")
     time.sleep(6)
-    spent = target.status("processor") - begun
-    yield Line("queue", "the caller of an API call hangs up", spent < 2, f"{spent:.1f} s of work in the next 6 s")
+    return target.status("processor") - begun
+
+
+def unread(target: Target) -> Iterator[Line]:
+    """Large answers that nobody reads, thirty in a row on each connection."""
+
+    def files() -> int:
+        return len(os.listdir(f"/proc/{target.process.pid}/fd"))
+
+    before, memory, raw = files(), target.status("memory"), b"GET /config HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" * 30
+    readers = []
+    for _ in range(60):
+        reader = socket.socket()
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        reader.bind(("127.0.2.10", 0))
+        reader.connect(("127.0.0.1", target.port))
+        reader.sendall(raw)
+        readers.append(reader)
+    time.sleep(2)
+    open_files, begun = files() - before, time.monotonic()
+    status = httpx.get(f"{target.base}/workshop/api/lessons", timeout=20).status_code
+    seconds = time.monotonic() - begun
+    grown = target.status("memory") - memory
+    while files() - before > 5 and time.monotonic() - begun < 60:
+        time.sleep(1)
+    left, waited = files() - before, time.monotonic() - begun
+    for reader in readers:
+        reader.close()
+    held = status == 200 and seconds < 5 and left <= 5 and grown < 100
+    found = (
+        f"{open_files} open, {status} after {seconds:.2f} s; {left} open after {waited:.0f} s; memory {grown:+.0f} MB"
+    )
+    yield Line("connections", "1,800 answers that nobody reads", held, found)
+
+
+def logs(target: Target) -> Iterator[Line]:
+    """Whatever goes wrong, over and over, with other words each time."""
+    size, function = target.log.stat().st_size, function_of_the_page(target.base)
+    data = ["a photo of a doctor", "auto", "livo", 0, 1, 12, 2.0, 64, 64, ""]
+
+    def one(number: int) -> None:
+        word = f"{number}\n{secrets.token_hex(8)}\x1b[31m"
+        join = {"data": [word, *data[1:]], "fn_index": function, "session_hash": secrets.token_hex(6)}
+        asked: list[tuple[str, dict[str, object]]] = [
+            ("queue/join", {"json": join | {"fn_index": 10**6 + number}}),
+            ("queue/join", {"json": join | {"data": word}}),
+            ("queue/join", {"json": join | {"data": [word] * 3}}),
+            ("queue/join", {"json": join | {"data": data[:3] * 4}}),
+            (f"call/{number}", {"json": {"data": []}}),
+            ("call/compare", {"json": {"data": [word] * 4}}),
+            ("mcp/", {"json": {"jsonrpc": "2.0", "id": number, "method": word}}),
+            ("mcp/", {"content": word.encode(), "headers": {"content-type": "application/json"}}),
+            ("cancel", {"json": join}),
+        ]
+        path, given = asked[number % len(asked)]
+        transport = httpx.HTTPTransport(local_address=f"127.0.3.{number % 50 + 1}")
+        client = httpx.Client(transport=transport, base_url=f"{target.base}/gradio_api/", timeout=20)
+        with client, contextlib.suppress(httpx.HTTPError):
+            reply = client.post(path, **given)  # type: ignore[arg-type]
+            if "event_id" in reply.text and reply.status_code == 200:
+                event = f"queue/data?session_hash={join['session_hash']}"
+                client.get(event if path == "queue/join" else f"{path}/{reply.json()['event_id']}", timeout=5)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(450)))
+    told = target.told_since(size)
+    held = len(told) < 30_000 and "\x1b" not in told
+    yield Line("logs", "450 errors of nine kinds", held, f"{len(told):,} bytes of log, {told.count(chr(10))} lines")
 
 
 def uploads(target: Target) -> Iterator[Line]:
@@ -206,13 +213,18 @@ def rooms(target: Target) -> Iterator[Line]:
         for _ in range(310):
             word = {"authorization": f"Bearer {secrets.token_hex(16)}"}
             body = {"key": secrets.token_hex(8), "place": [1, 0, 0], "value": 1}
-            people.append(client.post(f"/{code}/answers", headers=head | word, content=json.dumps(body)))
-        seconds, got = time.monotonic() - begun, sum(r.status_code == 200 for r in people)
+            people.append((head | word, json.dumps(body)))
+        with ThreadPoolExecutor(40) as pool:
+            replies = list(
+                pool.map(lambda one: client.post(f"/{code}/answers", headers=one[0], content=one[1]), people)
+            )
+        seconds, got = time.monotonic() - begun, sum(r.status_code == 200 for r in replies)
         yield Line("rooms", "310 invented people", got < 60 + 2.5 * seconds, f"{got} got in, in {seconds:.0f} s")
         letters = "CDFGHJKMNPQRTVWXY"
         guesses = ["".join(secrets.choice(letters) for _ in range(6)) for _ in range(400)]
         begun = time.monotonic()
-        replies = [client.get(f"/{guess}") for guess in guesses]
+        with ThreadPoolExecutor(40) as pool:
+            replies = list(pool.map(lambda guess: client.get(f"/{guess}"), guesses))
         tried, seconds = sum(r.status_code == 404 for r in replies), time.monotonic() - begun
         yield Line("guesses", "400 codes of rooms", tried < 32 + seconds, f"{tried} were looked up, in {seconds:.0f} s")
         mine = client.get(f"/{code}", headers={"authorization": f"Bearer {'0' * 32}"}).status_code
@@ -294,57 +306,6 @@ def bodies(target: Target) -> Iterator[Line]:
     yield Line("files", f"{len(paths)} paths out of the folders", held, statuses(replies))
 
 
-def kills(target: Target) -> Iterator[Line]:
-    """kill -9 in the middle: nothing acknowledged is lost."""
-    code, secret = target.room()
-    receipts: list[str] = []
-    with httpx.Client(base_url=f"{target.base}/workshop/api/rooms") as client:
-        for _ in range(25):
-            body = {"key": secrets.token_hex(8), "place": [1, 0, 0], "value": 1}
-            head = {"authorization": f"Bearer {secrets.token_hex(16)}"}
-            if client.post(f"/{code}/answers", json=body, headers=head).status_code == 200:
-                receipts.append(body["key"])  # type: ignore[arg-type]
-    target.stop(signal.SIGKILL)
-    target.start()
-    tally = httpx.get(
-        f"{target.base}/workshop/api/rooms/{code}/host", headers={"authorization": f"Bearer {secret}"}
-    ).json()
-    yield Line(
-        "kills",
-        "kill -9 after 25 receipts",
-        tally["answered"] == len(receipts) > 0,
-        f"{tally['answered']} of {len(receipts)} are there",
-    )
-
-
-def damage(target: Target) -> Iterator[Line]:
-    """Two pages of the rooms' database overwritten: one line in the log, stated refusals, and the page goes on."""
-    code, secret = target.room()
-    target.stop(signal.SIGKILL)
-    path = target.folder / "rooms" / "rooms.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    whole = path.read_bytes()
-    torn = bytearray(whole)
-    torn[pages // 2 * 4_096 : (pages // 2 + 2) * 4_096] = secrets.token_bytes(8_192)
-    path.write_bytes(torn)
-    target.start()
-    size = target.log.stat().st_size
-    replies = [httpx.post(f"{target.base}/workshop/api/rooms", json={"lesson": "guess-the-set"}) for _ in range(5)]
-    replies.append(httpx.get(f"{target.base}/"))
-    told = target.log.read_bytes()[size:].decode()
-    held = [r.status_code for r in replies] == [503] * 5 + [200] and told.count("\n") == 1 and "Traceback" not in told
-    found = f"{statuses(replies)}; log: {told.strip()[:70]}"
-    target.stop(signal.SIGKILL)
-    path.write_bytes(whole)
-    target.start()
-    back = httpx.get(
-        f"{target.base}/workshop/api/rooms/{code}/host", headers={"authorization": f"Bearer {secret}"}
-    ).status_code
-    yield Line("damage", "two pages of the database overwritten", held and back == 200, f"{found}; the copy: {back}")
-
-
 # --- a crowd ---------------------------------------------------------------------------------------------------------
 
 
@@ -401,7 +362,9 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         target = Target(Path(folder))
         try:
-            attacks: list[Attack] = [hosts, uploads, bodies, queue, rooms, connections, kills, damage]
+            attacks: list[Attack] = [
+                hosts, uploads, bodies, queue, tools, rooms, connections, unread, logs, kills, damage, full_disk, clock
+            ]  # fmt: skip
             if args.only == "crowd":
                 attacks = []
             if minutes := args.crowd or (2 if args.only == "crowd" else 0):
