@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from livo.types import InputError, Principle
 TABLE, PROMPTS = "images.csv", "prompts.txt"
 MORE = ("principle", "category", "use", "expected", "explanation")
 COLUMNS = ("file", "prompt", "method", "seed")
-MOST_BYTES = 100_000_000
+MOST_BYTES, MOST_FILES = 100_000_000, 5_000
+"""Of what a stored comparison's ZIP unpacks to."""
 NUMBER = re.compile("([0-9]+)")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -160,9 +162,11 @@ def _unpacked(archive: Path, into: Path) -> Path:
     """The pictures and `comparison.json` of a ZIP; nothing else of it, and nothing by another path than its name."""
     into.mkdir()
     with zipfile.ZipFile(archive) as packed:
-        for name in packed.namelist():
-            if re.fullmatch(r"[\w.-]+\.(png|json)", name) and packed.getinfo(name).file_size < MOST_BYTES:
-                (into / name).write_bytes(packed.read(name))
+        wanted = {name for name in packed.namelist() if re.fullmatch(r"[\w.-]+\.(png|json)", name)}
+        if len(wanted) > MOST_FILES or sum(packed.getinfo(name).file_size for name in wanted) > MOST_BYTES:
+            raise ValueError(f"it unpacks to more than {MOST_FILES:,} files or {MOST_BYTES / 1e6:.0f} MB")
+        for name in wanted:
+            (into / name).write_bytes(packed.read(name))  # as much as it says, or an error
     return into
 
 
@@ -210,11 +214,13 @@ def stored_comparison(path: Path, scratch: Path) -> list[SourcePicture]:
             path = _unpacked(path, scratch / f"{path.stem}-{len(list(scratch.iterdir()))}")
         answer = json.loads((path / "comparison.json").read_text(encoding="utf-8"))
         pictures = pictures_of_comparison(answer)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, zlib.error,
+            zipfile.BadZipFile) as error:  # fmt: skip
         raise InputError(
             f"no comparison is in {path} ({error}): make one with python -m livo compare PROMPT --out {path}"
         ) from error
-    moved = [replace(p, path=p.path if p.path.is_file() else path / p.path.name) for p in pictures]
+    # Whoever wrote the file may name any picture of this machine.
+    moved = [replace(p, path=path / p.path.name) for p in pictures]
     if missing := [p.path for p in moved if not p.path.is_file()]:
         raise InputError(f"{missing[0]} is missing: restore it, or make the comparison again")
     return moved

@@ -37,6 +37,8 @@ REFUSALS, SLOWED, MOST_SLOWED = (60, 1.0), 1.0, 50
 which so many may be on their way: whoever sends nonsense in a loop costs no more than that."""
 MISLEADING = b"x-gradio-server"
 """By this header visitors could tell Gradio that the server is another one, for everybody after them too."""
+PROTOCOL = b"x-forwarded-proto"
+"""Pages write it into their links; here it is http or https, whatever was sent."""
 CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'"
 )
@@ -177,8 +179,10 @@ class Guard:
         if forwarded and self.reach.knows(forwarded):
             others = [(name, value) for name, value in scope["headers"] if name != b"host"]
             scope = {**scope, "headers": [(b"host", forwarded.encode("latin-1")), *others]}
-        headers = [(name, value) for name, value in scope["headers"] if name != MISLEADING]
-        return {**scope, "root_path": root, "headers": headers}
+        headers = [(name, value) for name, value in scope["headers"] if name not in (MISLEADING, PROTOCOL)]
+        told = Request(scope).headers.get(PROTOCOL.decode(), "").split(",")[0].strip()
+        scheme = told if told in ("http", "https") else scope.get("scheme", "http")
+        return {**scope, "root_path": root, "headers": [*headers, (PROTOCOL, scheme.encode())]}
 
     def _check(self, request: Request) -> None:
         for name in ("host", "x-forwarded-host"):

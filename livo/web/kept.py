@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from starlette.requests import Request
+
+from livo.web.events import Refused
+from livo.web.guard import Buckets, asker, refusal
+
 MOST = 32
 """Answers that are kept; of more, those unused for longest are forgotten."""
 LARGEST = 4_000_000
 """Bytes of one."""
 CODINGS = ("br", "gzip")
+FIRSTS = (30, 0.2)
+"""Answers that are made anew for one address: so many at once, then so many a second. Names of this server with other
+ports are without number."""
 ASKS = (b"host", b"x-forwarded-host", b"x-forwarded-proto")
 """Headers that an answer may depend on. The application sees these, the coding, and no others."""
 
@@ -24,6 +32,7 @@ class KeptPages:
     def __init__(self, app: Any, paths: tuple[str, ...]) -> None:
         self.app, self.paths = app, paths
         self._answers: dict[tuple[Any, ...], list[Any]] = {}
+        self._firsts = Buckets(*FIRSTS)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         wanted = scope["type"] == "http" and scope["method"] == "GET"
@@ -35,6 +44,10 @@ class KeptPages:
         coding = next((coding for coding in CODINGS if coding in takes), "identity")
         key = (scope["path"], scope.get("scheme"), asked, coding)
         if (answer := self._answers.pop(key, None)) is None:
+            if not self._firsts.take(asker(Request(scope))):
+                often = Refused(429, "too_often", "your network asks for this page under too many names: wait a minute")
+                await refusal(often)(scope, receive, send)
+                return
             headers = [*asked, (b"accept-encoding", coding.encode())]
             answer = await self._ask({**scope, "query_string": b"", "headers": headers})
         if _may_be_kept(answer):

@@ -235,3 +235,33 @@ def test_a_comparison_may_be_the_zip_of_the_page(tmp_path):
     (tmp_path / "d.zip").write_bytes(b"no zip")
     with pytest.raises(InputError, match="no comparison is in"):
         stored_comparison(tmp_path / "d.zip", tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(("comparison", "more"), [
+    (b"[" * 100_000, 0), (b'{"prompt": 1}', 0), (b"[1]", 0), (b"9" * 10_000, 0), (b"\xff", 0), (b"{}", 6_000),
+], ids=["nested", "numbers", "a list", "digits", "no text", "many files"])  # fmt: skip
+def test_a_hostile_zip_is_no_comparison(tmp_path, comparison, more):
+    (tmp_path / "scratch").mkdir()
+    with zipfile.ZipFile(tmp_path / "c.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("comparison.json", comparison)
+        for number in range(more):
+            archive.writestr(f"{number}.png", b"")
+    with pytest.raises(InputError, match="no comparison is in"):
+        stored_comparison(tmp_path / "c.zip", tmp_path / "scratch")
+
+
+def test_a_zip_that_swells_and_one_that_names_others_pictures(tmp_path):
+    secret = tmp_path / "secret.png"
+    picture(64, 64).save(secret)
+    answer = {
+        "prompt": "a photo of a doctor", "principle": None, "options": {"seeds": [0]},
+        "methods": {"one": {"images": [str(secret)], "classification": {}}},
+    }  # fmt: skip
+    (tmp_path / "scratch").mkdir()
+    for name, size, says in (("big.zip", 60_000_000, "unpacks to more than"), ("foreign.zip", 10, "is missing")):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("comparison.json", json.dumps(answer))
+            for number in range(2):
+                archive.writestr(f"{number}.png", bytes(size))
+        with pytest.raises(InputError, match=says):
+            stored_comparison(tmp_path / name, tmp_path / "scratch")

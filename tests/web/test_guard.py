@@ -21,7 +21,10 @@ from livo.web.serve import reach_of
 
 async def echo(request: Request) -> Response:
     misled, size = request.headers.get("x-gradio-server", ""), len(await request.body())
-    return JSONResponse({"url": str(request.url), "bytes": size, "asker": asker(request), "misled": misled})
+    proto = ",".join(request.headers.getlist("x-forwarded-proto"))
+    return JSONResponse(
+        {"url": str(request.url), "bytes": size, "asker": asker(request), "misled": misled, "proto": proto}
+    )
 
 
 def client(reach: Reach, **more: Any) -> TestClient:
@@ -52,6 +55,16 @@ def test_a_forwarded_name_counts_only_where_it_is_known() -> None:
 
 def test_nobody_tells_gradio_that_the_server_is_another() -> None:
     assert client(Reach()).get("/study/x", headers={"x-gradio-server": "http://evil.example"}).json()["misled"] == ""
+
+
+def test_no_page_writes_another_protocol_into_its_links() -> None:
+    def proto(**headers: str) -> str:
+        return client(Reach()).get("/study/x", headers=headers).json()["proto"]
+
+    assert [proto(**{"x-forwarded-proto": told}) for told in ("https", "http, https", "javascript", '"><script>')] == [
+        "https", "http", "http", "http"
+    ]  # fmt: skip
+    assert proto() == "http"
 
 
 def test_numeric_addresses_are_known_where_the_server_listens_everywhere() -> None:

@@ -42,6 +42,13 @@ def test_an_answer_is_made_once_whatever_the_query(client: TestClient, made: lis
     assert len(made) == 3
 
 
+def test_names_without_number_cost_no_answers_without_number(client: TestClient, made: list[str]) -> None:
+    kept_page = client.get("/").text
+    ports = [client.get("/", headers={"host": f"testserver:{port}"}).status_code for port in range(1, 101)]
+    assert ports.count(200) == len(made) - 1 < 40 and set(ports) == {200, 429}
+    assert client.get("/").text == kept_page
+
+
 def test_what_one_visitor_sends_is_in_nobodys_answer(client: TestClient) -> None:
     client.get("/", headers={"x-evil": "1", "cookie": "mine", "range": "bytes=0-1"})
     assert "'x-evil': '', 'cookie': '', 'range': ''" in client.get("/").text

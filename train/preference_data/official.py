@@ -157,7 +157,7 @@ def _row(folder: Path, line: str) -> tuple[int, Principle, LabelledImage]:
     try:
         row: Any = json.loads(line)
         name, prompt, value, label = (row[key] for key in ("file_name", "prompt", "value", "label"))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise _Fault("broken row", _line(error)) from None
     except KeyError as error:
         raise _Fault("broken row", f"field {error} is missing") from None

@@ -185,7 +185,7 @@ def read_prompts(path: Path, lists: Mapping[str, ConceptList]) -> list[Scenario]
             if names_a_minor(prompt):
                 raise ValueError("the prompt names a child, which no toxic kind may")
             concept = row.get("concept") or prompt
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             why = f"field {error} is missing" if isinstance(error, KeyError) else error
             raise InputError(f'{path}, row {number}: {why}; wanted {{"kind": ..., "prompt": ...}}') from error
         made.append(Scenario(kind, concept, prompt, prompt, lists[kind].principles))
