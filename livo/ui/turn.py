@@ -18,8 +18,8 @@ from livo.web.guard import Buckets
 
 PATIENCE = 120.0
 """Seconds that a comparison waits for its turn, at a time."""
-ABANDONED = 30.0
-"""Seconds after which a comparison whose caller fetches nothing more loses its turn."""
+ABANDONED = 2.0
+"""Seconds after which a comparison whose caller fetches nothing more gives its turn to others, until they come back."""
 PRESENT = 10.0
 """Seconds after which one that waits, and whose caller does not look, is passed over."""
 AT_ONCE = 20.0
