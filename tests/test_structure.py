@@ -18,7 +18,6 @@ LONG: dict[str, str] = {  # files over 400 lines, each with its reason
     "livo/diffusion/engine.py": "one run from plans to images, every refusal with its reason",
     "livo/evaluation/results.py": "one results file, and every figure of it",
     "livo/web/events.py": "one store for two databases",
-    "tests/siege.py": "every attack, one table",
     "tests/ui/test_rows.py": "one comparison in every state of its rows",
     "tests/browser/test_rating.py": "one rater's way through every kind of trial",
     "tests/browser/test_workshop.py": "one class's way through every lesson",

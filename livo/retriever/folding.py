@@ -40,8 +40,8 @@ _LEET = str.maketrans("013457", "oieast")
 _STRETCHED = re.compile(r"\b[^\W\d_]*(?:([^\W\d_])\1{2}|(?:([^\W\d_])\2[^\W\d_]*){3})[^\W\d_]*\b")
 _DOUBLE = re.compile(r"(.)\1+")
 _HIDDEN = re.compile(
-    "(?<=[^\\W_])[\u00ad\u034f\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
-    "\uffa0\U000e0000-\U000e0fff]+(?=[^\\W_])"
+    "(?<=[^\\W_])[\u00ad\u034f\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]+(?=[^\\W_])"
 )
 """Signs that Unicode says show nothing, within a word."""
 _DRESSED = re.compile(r"\b(?:LATIN|REGIONAL INDICATOR SYMBOL|MODIFIER)\b.*\b([A-Z])$")

@@ -103,7 +103,7 @@ class Paused:
 
 
 @dataclass(eq=False)
-class Claim:
+class TurnClaim:
     """A comparison that is at work or waits.
 
     Attributes:
@@ -127,8 +127,8 @@ class Turn:
         self._patience, self._abandoned = patience, abandoned
         self.shares = Shares()
         self._changed = threading.Condition()
-        self._claims: list[Claim] = []  # in the order in which they came
-        self._holder: Claim | None = None
+        self._claims: list[TurnClaim] = []  # in the order in which they came
+        self._holder: TurnClaim | None = None
         self._idle_since = float("inf")
 
     def hold(self, work: Iterator[Item], who: str = "") -> Generator[Item | Paused, None, None]:
@@ -140,7 +140,7 @@ class Turn:
         Raises:
             InputError: others took too long, or the place was needed.
         """
-        own, spent, since = Claim(who), 0.0, time.monotonic()
+        own, spent, since = TurnClaim(who), 0.0, time.monotonic()
         with self._changed:
             self._claims.append(own)
         try:
@@ -179,14 +179,14 @@ class Turn:
             if here and not any(claim.ended for claim in here) and min(map(self._had, here)) > much:
                 max(here, key=self._had).ended = True
 
-    def _come_to_turn(self, own: Claim) -> Generator[Paused, None, None]:
+    def _come_to_turn(self, own: TurnClaim) -> Generator[Paused, None, None]:
         until = time.monotonic() + self._patience
         while not self._take(own, min(1.0, until - time.monotonic())):
             if time.monotonic() >= until:
                 raise InputError("other comparisons are being made: try again in a minute")
             yield Paused()
 
-    def _take(self, own: Claim, seconds: float) -> bool:
+    def _take(self, own: TurnClaim, seconds: float) -> bool:
         """Whether its turn came within some seconds."""
         until = time.monotonic() + seconds
         with self._changed:
@@ -202,7 +202,7 @@ class Turn:
                     return False
                 self._changed.wait(min(0.25, until - now))
 
-    def _keeps_turn(self, own: Claim) -> bool:
+    def _keeps_turn(self, own: TurnClaim) -> bool:
         """Whether a comparison goes on, after one of its steps."""
         with self._changed:
             own.seen = time.monotonic()
@@ -217,13 +217,13 @@ class Turn:
                 self._changed.notify_all()
             return self._holder is own
 
-    def _waiting(self, now: float) -> list[Claim]:
+    def _waiting(self, now: float) -> list[TurnClaim]:
         return [claim for claim in self._claims if claim is not self._holder and now - claim.seen < PRESENT]
 
-    def _had(self, claim: Claim) -> float:
+    def _had(self, claim: TurnClaim) -> float:
         return self.shares.used(claim.who)
 
-    def _charge(self, own: Claim, since: float) -> float:
+    def _charge(self, own: TurnClaim, since: float) -> float:
         seconds = time.monotonic() - since if self._holder is own else 0.0
         self.shares.charge(own.who, seconds)
         return seconds
