@@ -178,7 +178,7 @@ class FairDiffusion:
         if not guides(options.guidance_scale):
             notes = (f"no direction: edits act above a guidance scale of 1, not at {options.guidance_scale:g}",)
             return classifier_free_plan(self.engine, cond, options, notes=notes * len(options.seeds))
-        texts = self._texts(principle)
+        texts = self._edits(principle)
         names = list(texts)
         targets = [names[k] for k in deal_classes(options.seeds, len(names))]
         away = {name: texts[names[1 - k]] if len(names) == 2 else "person" for k, name in enumerate(names)}
@@ -197,7 +197,14 @@ class FairDiffusion:
         enhance = Concept("enhance", s.scale, s.threshold, warmup)
         return SemanticGuidance(float(options.guidance_scale), (suppress, enhance), s.momentum_scale, s.momentum_beta)
 
-    def _texts(self, principle: Principle) -> dict[str, str]:
+    def texts(self, principle: Principle | None, options: SamplingOptions) -> tuple[str, ...]:
+        """What the branches "suppress" and "enhance" read."""
+        if principle is None or principle.risk not in RISKS or not guides(options.guidance_scale):
+            return ()
+        edits = tuple(self._edits(principle).values())
+        return edits if len(edits) == 2 else ("person", *edits)
+
+    def _edits(self, principle: Principle) -> dict[str, str]:
         """Edit prompt by what a note calls it, such as "male person" by "male"."""
         if principle.id == "racial_equality" and not any(map(self.engine.backbone.text.knows, principle.classes)):
             # The drawn world knows no races, and is judged by skin tone: its words name the same attribute there.

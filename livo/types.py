@@ -290,6 +290,16 @@ class PlansSeveral(Protocol):
 
 
 @runtime_checkable
+class ReadsTexts(Protocol):
+    """A method whose plan reads other texts beside the prompt and the negative prompt.
+
+    Whoever plans several methods reads `texts` first and has all of them encoded in one batch.
+    """
+
+    def texts(self, principle: Principle | None, options: SamplingOptions) -> Sequence[str]: ...
+
+
+@runtime_checkable
 class AtRate(Protocol):
     """A method that steers only a share of its images: the same method with another share, in [0, 1]."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from plans import PROMPT, edited_weights, state_hash
 from baselines.fair_diffusion import FairDiffusion
 from baselines.stable_diffusion import StableDiffusion
 from livo.diffusion.attention import KVGroup, install, project_texts
-from livo.diffusion.backbones import PARTS, load_backbone
+from livo.diffusion.backbones import PARTS, Backbone, load_backbone
 from livo.diffusion.denoiser import Denoiser
 from livo.diffusion.denoisers import denoiser_of
 from livo.diffusion.engine import Engine, classifier_free_plan
@@ -52,6 +53,27 @@ def edited(engine: Engine, options: SamplingOptions) -> tuple[Plan, dict[str, to
     weights = edited_weights(engine.backbone.unet)
     engine.add_projection("edit", weights)
     return classifier_free_plan(engine, [engine.condition(PROMPT, "edit")], options), weights
+
+
+def texts_are_encoded_in_one_batch(backbone: Backbone, calls: int = 1) -> None:
+    """As each alone, within rounding, by so many calls of every encoder."""
+    prompts = (PROMPT, "", "a painting of two nurses by a lake", PROMPT)
+    counts: Counter[str] = Counter()
+    handles = [
+        encoder.register_forward_pre_hook(lambda *_, name=name: counts.update([name]))
+        for name, encoder in backbone.text.encoders.items()
+    ]
+    batch = backbone.text.conditions(prompts)
+    for handle in handles:
+        handle.remove()
+    assert counts == dict.fromkeys(backbone.text.encoders, calls)
+    for prompt, found in zip(prompts, batch, strict=True):
+        (alone,) = backbone.text.conditions([prompt])
+        assert found.prompt_embeds.shape == alone.prompt_embeds.shape and found.projection == "base"
+        assert apart(found.prompt_embeds, alone.prompt_embeds) < 1e-5 or not alone.prompt_embeds.any()
+        assert (found.pooled is None) == (alone.pooled is None)
+        assert alone.pooled is None or apart(found.pooled, alone.pooled) < 1e-5 or not alone.pooled.any()
+    assert apart(batch[0].prompt_embeds, batch[3].prompt_embeds) < 1e-5, "equal prompts"
 
 
 def laid_out(network: type, **config) -> Denoiser:

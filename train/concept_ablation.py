@@ -117,7 +117,7 @@ def anchor_latents(engine: Engine, prompts: Sequence[str], path: Path, *, seed: 
     torch.manual_seed(seed)
     latents = []
     for first in tqdm(range(0, len(prompts), 64), desc="anchors"):
-        texts = [engine.condition(prompt) for prompt in prompts[first : first + 64]]
+        texts = engine.conditions(prompts[first : first + 64])
         ask = SamplingOptions(
             tuple(seeds[first : first + 64]), defaults.num_inference_steps, defaults.guidance_scale,
             defaults.height, defaults.width,

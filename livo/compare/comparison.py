@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ from livo.types import (
     PlansSeveral,
     Principle,
     Progress,
+    ReadsTexts,
     Retrieval,
     SamplingOptions,
 )
@@ -279,8 +280,7 @@ def compare(
 
     Args:
         methods: by id; those that the request names, or more.
-        judge: asked all it can be asked of every image; without one there are images and no figures. A `Panel` is
-            a judge made of several.
+        judge: asked all it can be asked of every image; without one there are no figures. A `Panel` is several.
 
     Returns:
         The engine's reports while it denoises, then one `Comparison`.
@@ -294,6 +294,12 @@ def compare(
     plans: dict[str, Plan] = {}
     artefacts: dict[str, Artefact | None] = {}
     all_at_once: list[str] = []
+    with suppress(Exception):  # whatever cannot be encoded is said by the plans that want it
+        texts = [request.words.text, options.negative_prompt]
+        for entry in entries.values():
+            if isinstance(entry.method, ReadsTexts):
+                texts += entry.method.texts(request.principle, options)
+        engine.conditions(texts)
     for id, entry in entries.items():
         if reason := entry.reason_against(request.principle):
             results[id] = MethodResult(applies=False, reason=reason)

@@ -17,7 +17,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from livo.diffusion.text_encoders import ClipText, read_part, tokenize
+from livo.diffusion.text_encoders import ClipText, read_part, tokenize_all
 from livo.types import Conditioning
 
 
@@ -33,10 +33,12 @@ class TrainableText(Protocol):
         ...
 
 
-def _padded(tokenizer: PreTrainedTokenizerBase, encoder: T5EncoderModel, text: str, length: int) -> Tensor:
-    """(L, D) T5 tokens of a text padded to `length`; nothing hides the padding, as the pipelines have it."""
-    ids = tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
-    return encoder(ids.to(encoder.device))[0][0]
+def _padded(tokenizer: PreTrainedTokenizerBase, encoder: T5EncoderModel, texts: Sequence[str], length: int) -> Tensor:
+    """(B, L, D) T5 tokens of texts padded to `length`; nothing hides the padding, as the pipelines have it."""
+    ids = tokenizer(
+        list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
+    return encoder(ids.to(encoder.device))[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +48,11 @@ class ProjectedClip:
     tokenizer: CLIPTokenizer
     encoder: CLIPTextModelWithProjection
 
-    def read(self, text: str, length: int) -> tuple[Tensor, Tensor]:
-        """(77, D) tokens and (P,) of the whole text."""
-        ids = tokenize(self.tokenizer, text, length).to(self.encoder.device)
+    def read(self, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
+        """(B, 77, D) tokens, and (B, P) of the whole texts."""
+        ids = tokenize_all(self.tokenizer, texts, length).to(self.encoder.device)
         states = self.encoder(ids, output_hidden_states=True)
-        return states.hidden_states[-2][0], states.text_embeds[0]
+        return states.hidden_states[-2], states.text_embeds
 
     def state(self, ids: Tensor) -> Tensor:
         """(B, 77) ids -> (B, D) final-normed hidden states at the first end-of-text tokens, before the projection."""
@@ -107,23 +109,24 @@ class ClipsAndT5:
         return read_part(self.t5[0], prompt, self.t5_length)
 
     @torch.no_grad()
-    def condition(self, prompt: str) -> Conditioning:
-        read = [clip.read(prompt, self._clip_length) for clip in (self.first, self.second)]
+    def conditions(self, prompts: Sequence[str]) -> list[Conditioning]:
+        read = [clip.read(prompts, self._clip_length) for clip in (self.first, self.second)]
         clips = self._filled(torch.cat([tokens for tokens, _ in read], dim=-1))
-        rest = clips.new_zeros(self.t5_length, self.width)
+        rest = clips.new_zeros(len(clips), self.t5_length, self.width)
         if self.t5 is not None:
-            rest = _padded(*self.t5, prompt, self.t5_length).to(clips)
-        return Conditioning(torch.cat([clips, rest]), pooled=torch.cat([pooled for _, pooled in read]))
+            rest = _padded(*self.t5, prompts, self.t5_length).to(clips)
+        whole = torch.cat([pooled for _, pooled in read], dim=-1)
+        return [
+            Conditioning(tokens, pooled=pooled)
+            for tokens, pooled in zip(torch.cat([clips, rest], dim=1), whole, strict=True)
+        ]
 
     def _filled(self, tokens: Tensor) -> Tensor:
         """(..., d) -> (..., D), with zeros."""
         return pad(tokens, (0, self.width - tokens.shape[-1]))
 
     def value_ids(self, texts: Sequence[str]) -> tuple[Tensor, ...]:
-        return tuple(
-            torch.cat([tokenize(clip.tokenizer, text, self._clip_length) for text in texts])
-            for clip in (self.first, self.second)
-        )
+        return tuple(tokenize_all(clip.tokenizer, texts, self._clip_length) for clip in (self.first, self.second))
 
     def values(self, *ids: Tensor) -> Tensor:
         states = [clip.state(own) for clip, own in zip((self.first, self.second), ids, strict=True)]
@@ -177,10 +180,10 @@ class T5AndPooledClip:
         return read_part(self.tokenizer, prompt, self.max_length)
 
     @torch.no_grad()
-    def condition(self, prompt: str) -> Conditioning:
-        pooled = self.clip.value(prompt)
-        tokens = _padded(self.tokenizer, self.encoder, prompt, self.max_length)
-        return Conditioning(tokens, pooled=pooled.to(tokens))
+    def conditions(self, prompts: Sequence[str]) -> list[Conditioning]:
+        tokens = _padded(self.tokenizer, self.encoder, prompts, self.max_length)
+        whole = self.clip.values(prompts).to(tokens)
+        return [Conditioning(own, pooled=pooled) for own, pooled in zip(tokens, whole, strict=True)]
 
     def value_ids(self, texts: Sequence[str]) -> tuple[Tensor, ...]:
         return (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,11 @@ def tokenize(tokenizer: CLIPTokenizer, text: str, max_length: int) -> Tensor:
     """(1, max_length) ids of one text, padded, or cut at the end with the end-of-text token kept."""
     encoded = tokenizer(text, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt")
     return encoded.input_ids
+
+
+def tokenize_all(tokenizer: CLIPTokenizer, texts: Sequence[str], max_length: int) -> Tensor:
+    """(B, max_length) ids, each text's as `tokenize` has them."""
+    return torch.cat([tokenize(tokenizer, text, max_length) for text in texts])
 
 
 def read_part(tokenizer: PreTrainedTokenizerBase, text: str, max_length: int) -> str:
@@ -68,8 +73,11 @@ class PromptEncoder(Protocol):
         """Its networks, by their folder in a diffusers model."""
         ...
 
-    def condition(self, prompt: str) -> Conditioning:
-        """(L, D) tokens of a prompt, and (P,) beside them where P is not 0; as the diffusers pipeline has them."""
+    def conditions(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """Of each prompt (L, D) tokens, and (P,) beside them where P is not 0; as the diffusers pipeline has them.
+
+        Each encoder is called once for all prompts; T5, where prompts are not padded, once a length.
+        """
         ...
 
     def read(self, prompt: str) -> str:
@@ -118,20 +126,24 @@ class ClipText:
     def copied(self) -> dict[str, PreTrainedModel]:
         return self.encoders
 
-    def ids(self, text: str) -> Tensor:
-        """(1, 77) on the encoder's device."""
-        return tokenize(self.tokenizer, text, self.max_length).to(self.encoder.device)
+    def ids(self, texts: Sequence[str]) -> Tensor:
+        """(B, 77) on the encoder's device."""
+        return tokenize_all(self.tokenizer, texts, self.max_length).to(self.encoder.device)
 
     def read(self, prompt: str) -> str:
         return read_part(self.tokenizer, prompt, self.max_length)
 
     @torch.no_grad()  # not inference_mode: trainers put these into graphs
-    def condition(self, prompt: str) -> Conditioning:
-        return Conditioning(self.encoder(self.ids(prompt))[0][0])
+    def conditions(self, prompts: Sequence[str]) -> list[Conditioning]:
+        return [Conditioning(tokens) for tokens in self.encoder(self.ids(prompts))[0]]
 
     @torch.no_grad()
+    def values(self, texts: Sequence[str]) -> Tensor:
+        """(B, D), each text's as `value` has it."""
+        return self.encoder(self.ids(texts), return_dict=False)[1]
+
     def value(self, text: str) -> Tensor:
-        return self.encoder(self.ids(text), return_dict=False)[1][0]
+        return self.values([text])[0]
 
     def over(self, encoders: Mapping[str, PreTrainedModel]) -> ClipText:
         return ClipText(self.tokenizer, encoders["text_encoder"])
@@ -181,23 +193,26 @@ class TwoClipTexts:
     def copied(self) -> dict[str, PreTrainedModel]:
         return self.encoders
 
-    def _ids(self, text: str) -> Tensor:
-        return tokenize(self.tokenizer, text, self.max_length).to(self.encoder.device)
+    def _ids(self, texts: Sequence[str]) -> Tensor:
+        return tokenize_all(self.tokenizer, texts, self.max_length).to(self.encoder.device)
 
     @torch.no_grad()
-    def condition(self, prompt: str) -> Conditioning:
-        one = self.first.encoder(self.first.ids(prompt), output_hidden_states=True)
-        two = self.encoder(self._ids(prompt), output_hidden_states=True)
-        tokens = torch.cat([one.hidden_states[-2][0], two.hidden_states[-2][0]], dim=-1)
-        pooled = two.text_embeds[0]
-        if self.zero_empty and not prompt:
-            tokens, pooled = torch.zeros_like(tokens), torch.zeros_like(pooled)
-        return Conditioning(tokens, pooled=pooled)
+    def conditions(self, prompts: Sequence[str]) -> list[Conditioning]:
+        one = self.first.encoder(self.first.ids(prompts), output_hidden_states=True)
+        two = self.encoder(self._ids(prompts), output_hidden_states=True)
+        tokens = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
+        zero = [self.zero_empty and not prompt for prompt in prompts]
+        return [
+            Conditioning(torch.zeros_like(own), pooled=torch.zeros_like(pooled))
+            if empty
+            else Conditioning(own, pooled=pooled)
+            for own, pooled, empty in zip(tokens, two.text_embeds, zero, strict=True)
+        ]
 
     @torch.no_grad()
     def value(self, text: str) -> Tensor:
         """(D,): both encoders' states side by side; the second's before its projection."""
-        return torch.cat([self.first.value(text), self.encoder.text_model(self._ids(text)).pooler_output[0]])
+        return torch.cat([self.first.value(text), self.encoder.text_model(self._ids([text])).pooler_output[0]])
 
     def over(self, encoders: Mapping[str, PreTrainedModel]) -> TwoClipTexts:
         return TwoClipTexts(self.first.over(encoders), self.tokenizer, encoders["text_encoder_2"], self.zero_empty)
@@ -239,14 +254,18 @@ class T5Text:
         return self.encoders
 
     @torch.no_grad()
-    def condition(self, prompt: str) -> Conditioning:
-        ids = self.tokenizer(
-            prompt.lower().strip(), max_length=self.max_length, truncation=True, return_tensors="pt"
-        ).input_ids
-        return Conditioning(self.encoder(ids.to(self.encoder.device))[0][0])
+    def conditions(self, prompts: Sequence[str]) -> list[Conditioning]:
+        texts = [prompt.lower().strip() for prompt in prompts]
+        ids = self.tokenizer(texts, max_length=self.max_length, truncation=True).input_ids
+        found: dict[int, Tensor] = {}
+        for length in {len(own) for own in ids}:
+            places = [i for i, own in enumerate(ids) if len(own) == length]
+            batch = torch.tensor([ids[i] for i in places], device=self.encoder.device)
+            found |= zip(places, self.encoder(batch)[0], strict=True)
+        return [Conditioning(found[i]) for i in range(len(ids))]
 
     def value(self, text: str) -> Tensor:
-        return self.condition(text).prompt_embeds[-1]  # the end token, which cutting keeps
+        return self.conditions([text])[0].prompt_embeds[-1]  # the end token, which cutting keeps
 
     def over(self, encoders: Mapping[str, PreTrainedModel]) -> T5Text:
         return T5Text(self.tokenizer, encoders["text_encoder"])

@@ -53,6 +53,18 @@ def run(engine, entries, options, judge=None, **extra) -> Comparison:
     return last
 
 
+def test_all_methods_texts_are_encoded_in_one_call(engine, entries, options):
+    entries["fair_diffusion"] = MethodEntry("Fair Diffusion", BOTH, FairDiffusion(engine))
+    calls: list[int] = []
+    handle = engine.backbone.text_encoder.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append(len((args or tuple(kwargs.values()))[0])), with_kwargs=True
+    )
+    made = run(engine, entries, options(), principle="gender_equality")
+    handle.remove()
+    assert not [result.reason for result in made.methods.values() if result.reason]
+    assert calls == [4], "the prompt, the empty prompt, and the two that Fair Diffusion edits by"
+
+
 def test_reports_every_step_and_ends_with_the_comparison(engine, entries, options):
     *reports, last = compare(asked(entries, options()), engine=engine, methods=entries)
     assert [report.step for report in reports] == [1, 2, 3]

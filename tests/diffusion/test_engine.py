@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 
+import laws
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -125,6 +126,10 @@ def test_classifier_free_guidance_is_its_formula():
         ClassifierFreeGuidance(7.5)({"cond": c}, step)
     with pytest.raises(ValueError, match="wants 'uncond' and 'cond'"):
         ClassifierFreeGuidance(7.5)({"prompt": c}, step)
+
+
+def test_texts_are_encoded_in_one_batch(tiny_backbone):
+    laws.texts_are_encoded_in_one_batch(tiny_backbone)
 
 
 def test_prompts_are_encoded_once_and_forgotten_at_last(engine, monkeypatch):

@@ -60,6 +60,10 @@ def test_it_is_recognised_by_its_index(backbone, schnell_folder):
     assert (engine.denoiser.in_channels, engine.denoiser.text_width, engine.denoiser.pooled_width) == (16, 96, 32)
 
 
+def test_texts_are_encoded_in_one_batch(backbone):
+    laws.texts_are_encoded_in_one_batch(backbone)
+
+
 def test_dev_is_its_pipeline(engine, pipe, options, count_rows):
     rows = count_rows(engine.backbone.unet)
     ask = options(seeds=(3, 1), num_inference_steps=5, width=24, guidance_scale=3.5)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
+from conftest import tiny_tokenizer
 from diffusers import (
     AutoencoderKL,
     DPMSolverMultistepScheduler,
@@ -27,8 +28,10 @@ from torch.utils._pytree import tree_leaves
 
 from baselines.fair_diffusion import Concept, SemanticGuidance
 from livo.diffusion import batch as batch_module
+from livo.diffusion import captured as captured_module
 from livo.diffusion.backbones import Backbone, Defaults
 from livo.diffusion.engine import ClassifierFreeGuidance, Engine
+from livo.diffusion.text_encoders import ClipText
 from livo.methods.edited_weights import projection_weights
 from livo.types import Conditioning, Plan, SamplingOptions
 
@@ -225,6 +228,22 @@ def test_five_methods_are_one_call_a_step_and_the_cpu_hardly_waits(device, unet,
     assert last[1] <= 2, "the pictures"
     assert {tuple(images.shape) for images in report.images.values()} == {(1, 3, side, side)}
     assert device.peak <= peak * GIB, f"{device.peak / GIB:.2f} GiB beside the weights"
+
+
+def test_texts_of_all_methods_cost_the_operators_of_one(device):
+    sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}
+    counted = []
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        with torch.device("cuda"):
+            encoder = CLIPTextModel(CLIPTextConfig(vocab_size=514, bos_token_id=512, eos_token_id=2, **sizes)).eval()
+        text = ClipText(tiny_tokenizer(), encoder)
+        for prompts in (["a photo of a doctor"], ["a photo of a doctor", "", "male person", "female person"]):
+            before = device.operators
+            with device:
+                read = text.conditions(prompts)
+            counted.append(device.operators - before)
+            assert {own.prompt_embeds.shape for own in read} == {(77, 768)}
+    assert max(counted) < 1_200 and not device.waits, "8,112 where five were encoded one by one"
 
 
 def test_waiting_for_the_device_is_seen(device):

@@ -165,6 +165,10 @@ def test_the_comparison_sees_every_part(engine, pipe, options, monkeypatch):
             assert off() > 1e-3, part
 
 
+def test_texts_are_encoded_in_one_batch(backbone):
+    laws.texts_are_encoded_in_one_batch(backbone, calls=3)  # three lengths: they are not padded
+
+
 def test_one_batch_equals_method_by_method(engine, options, count_rows):
     laws.one_batch_equals_method_by_method(
         engine, options(seeds=(0, 1), num_inference_steps=3), count_rows(engine.backbone.unet)

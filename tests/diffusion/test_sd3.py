@@ -56,6 +56,10 @@ def pipe(folder):
     return StableDiffusion3Pipeline.from_pretrained(folder)
 
 
+def test_texts_are_encoded_in_one_batch(backbone):
+    laws.texts_are_encoded_in_one_batch(backbone)
+
+
 def test_it_is_recognised_by_its_index(backbone, folder):
     assert backbone.defaults == Defaults(28, 7.0, 16, 16) and backbone.folder == folder
     assert (backbone.kind, backbone.max_length) == ("Stable Diffusion 3", 77 + 256)

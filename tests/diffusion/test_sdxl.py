@@ -143,6 +143,10 @@ def test_equal_plans_cost_nothing(engine, options, count_rows):
     laws.equal_plans_cost_nothing(engine, options(), count_rows(engine.backbone.unet))
 
 
+def test_texts_are_encoded_in_one_batch(backbone):
+    laws.texts_are_encoded_in_one_batch(backbone)
+
+
 def test_texts_that_differ_in_the_pooled_embedding_alone_are_two(engine, options):
     plan = laws.plain(engine, options())
     text = plan.branches["cond"][0]

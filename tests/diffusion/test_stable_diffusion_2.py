@@ -79,7 +79,7 @@ def test_stable_diffusion_2_reads_as_open_clip_does(second, tower):
     assert backbone.kind == "Stable Diffusion 2.x"
     assert backbone.scheduler_config["prediction_type"] == "v_prediction"
     for prompt in ("", "a photo of a doctor", "word " * 99):
-        found, wanted = backbone.text.condition(prompt).prompt_embeds, read_by_open_clip(tower, prompt)
+        found, wanted = backbone.text.conditions([prompt])[0].prompt_embeds, read_by_open_clip(tower, prompt)
         assert (found - wanted).abs().max() < 1e-5, prompt
     assert backbone.unet.config.use_linear_projection and backbone.unet.config.attention_head_dim == [4, 8]
 
@@ -105,7 +105,7 @@ def test_stable_diffusion_2_draws_what_the_pipeline_draws(second, options):
 def test_whether_noise_or_v_is_predicted_is_told_from_what_a_network_does(parts):
     """A network that was trained on noise gives it back; one that gives back anything else predicts v."""
     drawn = load_backbone("miniature", "cpu")
-    assert prediction_of(drawn.unet, drawn.text.condition("").prompt_embeds[None]) == "epsilon"
+    assert prediction_of(drawn.unet, drawn.text.conditions([""])[0].prompt_embeds[None]) == "epsilon"
     assert prediction_of(parts[0], torch.zeros(1, 77, 64)) == "v_prediction"
 
 

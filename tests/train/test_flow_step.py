@@ -79,7 +79,7 @@ def losses_by_hand(training, backbone, data, velocity, value) -> torch.Tensor:
         row = data.rows[i]
         draw = draw_for(row, i, 0, FEW.seed, (16, 8, 8))
         s = share_of_noise(i, 0, FEW.seed, trained_shift(backbone, (8, 8)))
-        text = backbone.text.condition(row.prompt)
+        (text,) = backbone.text.conditions([row.prompt])
         token = value(training.encoder, backbone, value_text(row.principle.text, row.prompt))
         steered = torch.cat([token[None], text.prompt_embeds])
         drift = []

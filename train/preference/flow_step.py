@@ -116,9 +116,8 @@ class FlowStep(FastStep):
     @torch.no_grad()
     def plain(self, indices: Sequence[int]) -> Tokens:
         prompts = [self.s.data.rows[i].prompt for i in indices]
-        for prompt in dict.fromkeys(prompts):
-            if prompt not in self._read:
-                text = self.s.backbone.text.condition(prompt)
+        if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._read]:
+            for prompt, text in zip(new, self.s.backbone.text.conditions(new), strict=True):
                 assert text.pooled is not None
                 self._read[prompt] = text.prompt_embeds.cpu(), text.pooled.cpu()  # as many as there are prompts
         backbone = self.s.backbone
