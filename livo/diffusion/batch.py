@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from livo.diffusion.attention import KVGroup, LayerKV, gather, project_texts
+from livo.diffusion.captured import CapturedCalls
 from livo.diffusion.denoiser import Denoiser
 from livo.diffusion.denoisers import CrossAttending
 from livo.types import Conditioning, Guide, Plan
@@ -116,11 +117,24 @@ class Call:
     prompt_embeds: Tensor | None
     conditions: Mapping[str, Any]
 
-    def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
-        """(J, C, h, w) latents of all jobs -> (rows, C, h, w) predictions."""
-        return self.denoiser(
-            latents[self.index], timestep, self.conditions, text_kv=self.text_kv, prompt_embeds=self.prompt_embeds
-        )
+    def __call__(self, latents: Tensor, timestep: Tensor, captured: CapturedCalls | None = None) -> Tensor:
+        """(J, C, h, w) latents of all jobs -> (rows, C, h, w) predictions.
+
+        Args:
+            captured: runs the call, on a GPU.
+        """
+        rows = None if self.text_kv is None else tuple((group.rows.start, group.rows.stop) for group in self.text_kv)
+        layers = None if self.text_kv is None else [dict(group.layers) for group in self.text_kv]
+        given = (latents[self.index], timestep, dict(self.conditions), layers, self.prompt_embeds)
+
+        def run(given: tuple[Tensor, Tensor, dict[str, Any], Sequence[LayerKV] | None, Tensor | None]) -> Tensor:
+            latents, timestep, conditions, layers, prompt_embeds = given
+            groups = None
+            if rows is not None and layers is not None:
+                groups = tuple(KVGroup(slice(*span), own) for span, own in zip(rows, layers, strict=True))
+            return self.denoiser(latents, timestep, conditions, text_kv=groups, prompt_embeds=prompt_embeds)
+
+        return run(given) if captured is None else captured((self.denoiser.net, rows), run, given)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from torch import Generator, Tensor
 from livo.diffusion.attention import KVGroup, check_projection, cross_attention_layers, install, project_texts
 from livo.diffusion.backbones import Backbone, find_scheduler, load_backbone
 from livo.diffusion.batch import Batch, Call, collect, equal_starts, lay_out, pooled_of, still_equal, usual_budget
+from livo.diffusion.captured import CapturedCalls
 from livo.diffusion.denoiser import Denoiser, DenoiserNet
 from livo.diffusion.denoisers import CrossAttending, denoiser_of
 from livo.diffusion.flops import row_flop
@@ -137,6 +138,7 @@ class Engine:
         self._projections: dict[str, dict[str, Tensor]] = {}
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()
         self._prompts_lock = threading.Lock()
+        self._captured = CapturedCalls() if backbone.device.type == "cuda" else None
         if self.denoiser.reads_projected:
             install(backbone.unet)
 
@@ -307,7 +309,7 @@ class Engine:
         late = 1 if self.backbone.device.type == "cuda" else 0
         for i, timestep in enumerate(timesteps):
             steps = [Step(i, times[i], len(times), memory) for memory in memories]
-            while (predictions := predict(scheduler, timestep, on_device[i], latents, calls)) is None:
+            while (predictions := predict(scheduler, timestep, on_device[i], latents, calls, self._captured)) is None:
                 budget = self._halved(calls, options)
                 calls, groups = lay_out(batch, leads, budget)
             latents, x0 = solver_step(scheduler, timestep, levels[i], latents, predictions, groups, steps, generators)
@@ -350,7 +352,8 @@ class Engine:
                 "one row of a U-Net call is more than the device's memory holds: ask for smaller images"
             )
         logger.warning("the device's memory is full: U-Net calls of %d rows are halved", most)
-        if self.backbone.device.type == "cuda":
+        if self._captured is not None:
+            self._captured.clear()
             torch.cuda.empty_cache()
         return most // 2 * self.denoiser.row_bytes(*self._latent_size(options))
 

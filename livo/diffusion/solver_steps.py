@@ -10,13 +10,19 @@ from diffusers import SchedulerMixin
 from torch import Generator, Tensor
 
 from livo.diffusion.batch import Call, GuideGroup
+from livo.diffusion.captured import CapturedCalls
 from livo.diffusion.latents import estimate_x0
 from livo.types import Step
 
 
 @torch.inference_mode()
 def predict(
-    scheduler: SchedulerMixin, timestep: Tensor, on_device: Tensor, latents: Tensor, calls: Sequence[Call]
+    scheduler: SchedulerMixin,
+    timestep: Tensor,
+    on_device: Tensor,
+    latents: Tensor,
+    calls: Sequence[Call],
+    captured: CapturedCalls | None = None,
 ) -> Tensor | None:
     """(rows, C, h, w) noise predictions of all calls, or None where the device's memory does not hold one of them.
 
@@ -26,7 +32,7 @@ def predict(
     predictions = []
     for call in calls:
         try:
-            predictions.append(call(model_input, on_device))
+            predictions.append(call(model_input, on_device, captured))
         except torch.OutOfMemoryError:
             return None
     return torch.cat(predictions)
