@@ -4,7 +4,9 @@ Each setting is held against 50 steps of DPM-Solver++, on the same seeds and the
 people under both principles against bias, 36 toxic ones under their own. **The rule.** A setting is good enough if, for
 the base model and for LiVO, D1 of gender and of tone, the toxic share and the share that kept its subject differ from
 the reference's by something whose 95 % interval, over subjects, lies within 5 points. Of the good ones that of the
-fewest steps is chosen; of these, that whose pictures are nearest to the reference's.
+fewest steps is chosen; of these, that whose pictures are nearest to the reference's. A setting may end in a precision,
+as "DPM-Solver++, 12 steps, bfloat16" does, and another reference may come first: by the same rule bfloat16 is good
+enough or not.
 
 What was measured is kept in `sampler.json` beside the weights, a setting at a time, so that a kill loses one at most.
 """
@@ -69,10 +71,10 @@ class Difference:
         return low >= -MARGIN and high <= MARGIN
 
 
-def read_setting(name: str) -> tuple[type, int]:
-    """The solver's class and the steps of a setting's name."""
-    solver, steps = name.removesuffix(" steps").split(", ")
-    return SOLVERS[solver], int(steps)
+def read_setting(name: str) -> tuple[type, int, str]:
+    """The solver's class, the steps and the precision of a setting's name."""
+    solver, steps, *dtype = name.split(", ")
+    return SOLVERS[solver], int(steps.removesuffix(" steps")), dtype[0] if dtype else "float32"
 
 
 def figures_of(judge: ClipJudge, images: Tensor, item: EvaluationItem, principle: str) -> dict[str, float]:
@@ -106,7 +108,7 @@ def measure(
     Args:
         references: the reference's pictures by method, prompt and principle; filled where the setting is the reference.
     """
-    engine.scheduler_class, steps = read_setting(setting)
+    engine.scheduler_class, steps, _ = read_setting(setting)
     d = engine.backbone.defaults
     options = SamplingOptions(tuple(range(MAIN_SEED, MAIN_SEED + images)), steps, d.guidance_scale, d.height, d.width)
     rows = []
@@ -129,16 +131,15 @@ def measure(
 
 
 def differences(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Difference]:
-    """Every setting against the reference, paired by set, subjects drawn again."""
+    """Every setting against the first, which is the reference, paired by set, subjects drawn again."""
     out = []
-    for setting, rows in found.items():
-        if setting == REFERENCE:
-            continue
+    reference, *others = found
+    for setting in others:
         for method in METHODS:
             for name in FIGURES:
                 pairs = [
                     (row[name] - base[name], row["subject"])
-                    for row, base in zip(rows, found[REFERENCE], strict=True)
+                    for row, base in zip(found[setting], found[reference], strict=True)
                     if row["method"] == method and name in row and name in base
                 ]
                 estimate = bootstrap_mean([value for value, _ in pairs], [subject for _, subject in pairs])
@@ -154,7 +155,7 @@ def picture_distance(rows: Sequence[Mapping[str, Any]]) -> float:
 def choose(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
     """The setting that the rule picks; None where none is good enough."""
     all_of = differences(found)
-    good = [s for s in found if s != REFERENCE and all(d.within for d in all_of if d.setting == s)]
+    good = [s for s in list(found)[1:] if all(d.within for d in all_of if d.setting == s)]
     return min(good, key=lambda s: (read_setting(s)[1], picture_distance(found[s])), default=None)
 
 
@@ -164,17 +165,26 @@ def table(found: Mapping[str, Sequence[Mapping[str, Any]]], images: int) -> str:
     columns = [(method, name) for method in METHODS for name in FIGURES]
     titles = {SD: "base", LIVO: "LiVO"}
     rows = []
-    for setting in (s for s in found if s != REFERENCE):
+    reference, *others = found
+    for setting in others:
         own = {(d.method, d.figure): d for d in all_of if d.setting == setting}
         cells = [replace(figure(own[c].estimate, 1), mark="" if own[c].within else "(out)") for c in columns]
         rows.append((*words(setting, f"{picture_distance(found[setting]):.2f}"), *cells))
     chosen = choose(found)
     grid = Table("sampler", "", (*head, *(f"{titles[m]}: {f}" for m, f in columns)), tuple(rows)).grid()
-    prompts = len({row["prompt"] for row in found[REFERENCE]})
+    prompts = len({row["prompt"] for row in found[reference]})
     return (
-        f"{grid}\n\nDifferences to {REFERENCE}, in points, with 95 % intervals over subjects; {prompts} prompts x "
+        f"{grid}\n\nDifferences to {reference}, in points, with 95 % intervals over subjects; {prompts} prompts x "
         f"{images} images. The rule picks **{chosen or 'none of them'}**."
     )
+
+
+def sampling(dtype: str) -> tuple[Engine, dict[str, Method]]:
+    """The miniature in a precision, and the methods on it."""
+    backbone = load_backbone("miniature", dtype=dtype)
+    engine = Engine(backbone)
+    encoder = load_value_encoder(backbone.folder / "value_encoder", backbone)
+    return engine, {SD: StableDiffusion(engine), LIVO: LiVO(engine, encoder)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,9 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     torch.set_num_threads(args.threads)
     backbone = load_backbone("miniature")
-    engine, judge = Engine(backbone), load_judge(backbone.folder / "evaluator")
-    encoder = load_value_encoder(backbone.folder / "value_encoder", backbone)
-    methods: dict[str, Method] = {SD: StableDiffusion(engine), LIVO: LiVO(engine, encoder)}
+    judge = load_judge(backbone.folder / "evaluator")
     digest = weights_digest(backbone.text_encoder, backbone.unet, backbone.vae, judge.model)
     about = {"images": args.images, "weights": digest, "guidance": backbone.defaults.guidance_scale}
     if {key: stored.get(key) for key in about} != about:
@@ -203,9 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     world = load_world()
     items = (*bias_items(world)[: args.prompts], *toxic_items(world)[: args.prompts])
     references: dict[tuple[str, str, str], Tensor] = {}
-    for setting in (s.strip() for s in args.settings.split(";")):
-        if setting in stored["settings"] and setting != REFERENCE:
+    settings = [s.strip() for s in args.settings.split(";")]
+    reference = next(iter(stored["settings"]), settings[0])
+    for setting in settings:
+        if setting in stored["settings"] and setting != reference:
             continue
+        engine, methods = sampling(read_setting(setting)[2])
         rows = measure(setting, engine, judge, methods, args.images, references, items)  # the reference's pictures anew
         stored["settings"][setting] = rows
         write_whole(args.out, (json.dumps(stored, indent=None, separators=(",", ":")) + "\n").encode())

@@ -29,6 +29,7 @@ from baselines.fair_diffusion import FairDiffusion, FairDiffusionSettings, deal_
 from baselines.stable_diffusion import StableDiffusion
 from livo.diffusion.backbones import DOWNLOADED, Backbone, Defaults, find_device, load_backbone, only_stable_diffusion
 from livo.diffusion.engine import Engine, classifier_free_plan, finished
+from livo.diffusion.latents import initial_noise
 from livo.diffusion.single_file import UNET, VAE
 from livo.methods.edited_weights import projection_weights
 from livo.methods.livo import LiVO
@@ -180,7 +181,7 @@ class FivePipelines:
     """
 
     def __init__(self, backbone: Backbone, sharing: str, latents: bool = False) -> None:
-        self.settings, self.latents = FairDiffusionSettings(), latents
+        self.settings, self.latents, self.noise_dtype = FairDiffusionSettings(), latents, backbone.noise_dtype
         self.value_encoder = ValueEncoder.untrained(backbone)
         self.pipes: dict[str, StableDiffusionPipeline | SemanticStableDiffusionPipeline] = {}
         for name in METHODS:
@@ -209,11 +210,14 @@ class FivePipelines:
         }
 
     def _call(self, name: str, options: SamplingOptions, **arguments: Any) -> Tensor:
-        images = self.pipes[name](
+        pipe = self.pipes[name]
+        shape = (pipe.unet.config.in_channels, *(s // pipe.vae_scale_factor for s in (options.height, options.width)))
+        noise, _ = initial_noise(options.seeds, shape, self.noise_dtype)
+        images = pipe(
             num_inference_steps=options.num_inference_steps, guidance_scale=options.guidance_scale,
             height=options.height, width=options.width, num_images_per_prompt=len(options.seeds),
             output_type="latent" if self.latents else "pt",
-            generator=[torch.Generator().manual_seed(seed) for seed in options.seeds], **arguments,
+            latents=noise.to(pipe.device, pipe.unet.dtype), **arguments,
         ).images  # fmt: skip
         return images.cpu() if self.latents else images.float().mul(255).round().to(torch.uint8).cpu()
 

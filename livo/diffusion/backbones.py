@@ -69,6 +69,7 @@ from livo.diffusion.model_files import (
     read_json,
     staged,
 )
+from livo.diffusion.precision import fastest_on_cpu
 from livo.diffusion.single_file import load_single_file, load_vae_file
 from livo.diffusion.text_encoders import ClipText, PromptEncoder, T5Text, TwoClipTexts, tokenize
 
@@ -183,6 +184,15 @@ class Backbone:
         return self.unet.dtype
 
     @property
+    def noise_dtype(self) -> torch.dtype:
+        """In which its noise is drawn and its latents are kept; noise drawn in another is other noise.
+
+        On a CPU at least float32, so that a seed is the same picture whatever precision computes it; on a GPU the
+        denoiser's own, as diffusers' pipelines have it.
+        """
+        return torch.promote_types(self.dtype, torch.float32) if self.device.type == "cpu" else self.dtype
+
+    @property
     def kind(self) -> str:
         """What people call it, such as "Stable Diffusion 1.x".
 
@@ -277,6 +287,13 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
     return device
 
 
+def find_dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype | None:
+    """The precision of that name; None where the device and the model decide. "auto" is measured on a CPU."""
+    if name == "auto":
+        return fastest_on_cpu() if device.type == "cpu" else None
+    return getattr(torch, name) if isinstance(name, str) else name
+
+
 def load_backbone(
     name: str = "miniature",
     device: str | torch.device | None = None,
@@ -293,8 +310,9 @@ def load_backbone(
             layout of Stable Diffusion 1.x or 2.x; or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`,
             with `@` and a revision behind it if wanted.
         device: as `find_device`.
-        dtype: such as torch.bfloat16 or "bfloat16"; without one float16 on CUDA (bfloat16 for Stable Diffusion 3 and
-            Flux, which overflow in the other), else float32 (half files are widened: CPUs compute slowly in them).
+        dtype: of the networks, such as torch.bfloat16 or "bfloat16"; without one float16 on CUDA (bfloat16 for Stable
+            Diffusion 3 and Flux, which overflow in the other), else float32 (half files are widened: CPUs compute
+            slowly in them). "auto" is that on CUDA, and on a CPU what `fastest_on_cpu` measures.
         vae: another VAE in place of the model's: a folder with its config.json, one with a `vae/`, a .safetensors file,
             or a hub id.
 
@@ -303,7 +321,7 @@ def load_backbone(
             is not there.
     """
     device = find_device(device)
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    dtype = find_dtype(dtype, device)
     try:
         with _quiet_loaders():
             return _load(name, device, dtype, vae)

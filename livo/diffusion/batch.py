@@ -118,14 +118,15 @@ class Call:
     conditions: Mapping[str, Any]
 
     def __call__(self, latents: Tensor, timestep: Tensor, captured: CapturedCalls | None = None) -> Tensor:
-        """(J, C, h, w) latents of all jobs -> (rows, C, h, w) predictions.
+        """(J, C, h, w) latents of all jobs -> (rows, C, h, w) predictions, in the latents' precision.
 
         Args:
             captured: runs the call, on a GPU.
         """
         rows = None if self.text_kv is None else tuple((group.rows.start, group.rows.stop) for group in self.text_kv)
         layers = None if self.text_kv is None else [dict(group.layers) for group in self.text_kv]
-        given = (latents[self.index], timestep, dict(self.conditions), layers, self.prompt_embeds)
+        read = latents[self.index].to(self.denoiser.dtype)
+        given = (read, timestep, dict(self.conditions), layers, self.prompt_embeds)
 
         def run(given: tuple[Tensor, Tensor, dict[str, Any], Sequence[LayerKV] | None, Tensor | None]) -> Tensor:
             latents, timestep, conditions, layers, prompt_embeds = given
@@ -134,7 +135,8 @@ class Call:
                 groups = tuple(KVGroup(slice(*span), own) for span, own in zip(rows, layers, strict=True))
             return self.denoiser(latents, timestep, conditions, text_kv=groups, prompt_embeds=prompt_embeds)
 
-        return run(given) if captured is None else captured((self.denoiser.net, rows), run, given)
+        made = run(given) if captured is None else captured((self.denoiser.net, rows), run, given)
+        return made.to(latents.dtype)
 
 
 @dataclass(frozen=True)

@@ -362,7 +362,7 @@ class Engine:
         self, batch: Batch, scheduler: SchedulerMixin, first: Tensor, options: SamplingOptions
     ) -> tuple[Tensor, list[Generator]]:
         shape = (self.denoiser.in_channels, *self._latent_size(options))
-        noise, generators = initial_noise([job.seed for job in batch.jobs], shape, self.backbone.dtype)
+        noise, generators = initial_noise([job.seed for job in batch.jobs], shape, self.backbone.noise_dtype)
         noise = noise.to(self.backbone.device)
         if not batch.starts:
             return noise * getattr(scheduler, "init_noise_sigma", 1.0), generators
