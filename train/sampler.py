@@ -213,11 +213,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     references: dict[tuple[str, str, str], Tensor] = {}
     settings = [s.strip() for s in args.settings.split(";")]
     reference = next(iter(stored["settings"]), settings[0])
-    for setting in settings:
-        if setting in stored["settings"] and setting != reference:
-            continue
+    missing = [s for s in settings if s not in stored["settings"] and s != reference]
+    # The reference's pictures are not kept, and are made anew for whatever is compared with them.
+    for setting in (reference, *missing) if missing or reference not in stored["settings"] else ():
         engine, methods = sampling(read_setting(setting)[2])
-        rows = measure(setting, engine, judge, methods, args.images, references, items)  # the reference's pictures anew
+        rows = measure(setting, engine, judge, methods, args.images, references, items)
         stored["settings"][setting] = rows
         write_whole(args.out, (json.dumps(stored, indent=None, separators=(",", ":")) + "\n").encode())
         print(f"{setting}: {picture_distance(rows):.2f} grey levels from the reference", flush=True)
