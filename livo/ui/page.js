@@ -34,6 +34,30 @@
     if (event.detail > 1 && event.target.closest("#go")) event.stopPropagation();
   }, true);
 
+  // Gradio forgets what is pressed while it stops a comparison, which takes up to a step: it is pressed again then.
+  let stopping = 0, again = null;
+  const send = window.fetch;
+  window.fetch = (...request) => {
+    const answer = send(...request);
+    if (/\/gradio_api\/(cancel|reset)\b/.test(String(request[0]?.url ?? request[0]))) {
+      stopping += 1;
+      answer.catch(() => {}).finally(() => setTimeout(() => {
+        stopping -= 1;
+        if (stopping || !again) return;
+        const button = again;
+        again = null;
+        button.click();
+      }, 200)); // a reset follows a cancel at once
+    }
+    return answer;
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("#go, #live-go");
+    if (!button || !stopping) return;
+    again = button;
+    event.stopPropagation();
+  }, true);
+
   function open(button, panel) {
     const opening = button.getAttribute("aria-expanded") !== "true";
     button.setAttribute("aria-expanded", String(opening));
