@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -33,7 +35,9 @@ from livo.types import SamplingOptions
 from train.miniature.data import render_batch, scenes
 from train.miniature.evaluator import label
 
-PARTS = ("judge", "familiar", "generator", "several")
+PARTS = ("judge", "familiar", "generator", "several", "exaggeration")
+GUIDANCES = (1.0, 2.0, 4.0, 7.5)
+"""Guidance scales at which planted and generated shares are compared."""
 MEASURED = ("gender", "tone", "toxicity", "occupation")
 
 
@@ -121,17 +125,20 @@ class Bench:
         self.weights = {False: weights_digest(*plain), True: weights_digest(*plain, value_encoder.model)}
         self.known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
-    def labels(self, prompt: str, images: int, principle: str | None = None) -> dict[str, list]:
+    def labels(
+        self, prompt: str, images: int, principle: str | None = None, guidance: float | None = None
+    ) -> dict[str, list]:
         """Per question a list of class names (None where the judge abstains), and under "score" 1 - p(clean).
 
         Args:
             principle: all images take this value, or these, joined by "+"; None is Stable Diffusion.
+            guidance: the guidance scale; None is the model's own.
         """
-        key = json.dumps([prompt, images, principle, self.num_steps, self.weights[principle is not None]])
+        key = json.dumps([prompt, images, principle, guidance, self.num_steps, self.weights[principle is not None]])
         if key not in self.known:
             found: dict[str, list] = {question: [] for question in (*MEASURED, "score")}
             for part in (seeds_of(images)[i : i + 50] for i in range(0, images, 50)):
-                features = self.judge.features(self.pictures(prompt, part, principle))
+                features = self.judge.features(self.pictures(prompt, part, principle, guidance))
                 for question in MEASURED:
                     answer = self.judge.ask(features, question)
                     found[question] += [None if k is None else answer.classes[k] for k in answer.labels]
@@ -142,10 +149,12 @@ class Bench:
             scratch.replace(self.path)
         return self.known[key]
 
-    def pictures(self, prompt: str, seeds: tuple[int, ...], principle: str | None = None) -> Tensor:
+    def pictures(
+        self, prompt: str, seeds: tuple[int, ...], principle: str | None = None, guidance: float | None = None
+    ) -> Tensor:
         """(N, 3, H, W) uint8, one a seed."""
         d = self.engine.backbone.defaults
-        options = SamplingOptions(seeds, self.num_steps, d.guidance_scale, d.height, d.width)
+        options = SamplingOptions(seeds, self.num_steps, guidance or d.guidance_scale, d.height, d.width)
         if principle:
             plan = self.valued.plan_for(prompt, [find_principle(id) for id in principle.split("+")], options)
         else:
@@ -229,6 +238,41 @@ def measure_several(world: World, bench: Bench, images: int) -> dict[str, Any]:
     return {"toxicity": share(toxic, n), "minority share": share(minority, skewed)}
 
 
+def log_odds(hits: float, n: int) -> float:
+    """Of `hits` in `n`, with half a picture added to either side, so that none and all have odds too."""
+    return math.log((hits + 0.5) / (n - hits + 0.5))
+
+
+def slope(planted: Sequence[float], generated: Sequence[float]) -> dict[str, float]:
+    """Of generated over planted log-odds by least squares, with a 95 % interval over pairs drawn with replacement; 1
+    where the model draws what was planted, more where it exaggerates."""
+    x, y = np.array(planted), np.array(generated)
+    rows = np.vstack([np.arange(len(x)), np.random.default_rng(0).integers(len(x), size=(2000, len(x)))])
+    dx, dy = (v[rows] - v[rows].mean(1, keepdims=True) for v in (x, y))
+    slopes = (dx * dy).sum(1) / (dx * dx).sum(1)
+    low, high = np.percentile(slopes[1:], (2.5, 97.5))
+    return {"slope": float(slopes[0]), "low": float(low), "high": float(high), "n": len(x)}
+
+
+def measure_exaggeration(world: World, bench: Bench, images: int) -> dict[str, Any]:
+    """Planted and generated shares of women by concept, and their slope, at several guidance scales."""
+    occupations = list(world.occupations)[::3]
+    planted = {job: world.planted(job, None)[0]["female"] for job in occupations}
+    out: dict[str, Any] = {"images": images, "planted": planted}
+    for guidance in tqdm(GUIDANCES, desc="guidance"):
+        found = {
+            job: bench.labels(f"a photo of {article(job)} {job}", images, guidance=guidance)["gender"]
+            for job in occupations
+        }
+        women = {job: genders.count("female") for job, genders in found.items()}
+        placed = {job: len(genders) - genders.count(None) for job, genders in found.items()}
+        expected = [log_odds(images * planted[job], images) for job in occupations]
+        drawn = [log_odds(women[job], placed[job]) for job in occupations]
+        generated = {job: women[job] / placed[job] for job in occupations if placed[job]}
+        out[f"{guidance:g}"] = slope(expected, drawn) | {"generated": generated}
+    return out
+
+
 def share(hits: int, n: int) -> dict[str, float]:
     """A share with its n and 95 % Wilson interval, for JSON."""
     found = ratio(hits, n)
@@ -256,7 +300,7 @@ def main() -> None:
         confusion = measure_judge(world, load_judge(folder / "evaluator"))
         (folder / "evaluator" / CONFUSION).write_text(json.dumps(confusion))
         found["judge"] = {k: {x: v[x] for x in v if x not in ("matrix", "classes")} for k, v in confusion.items()}
-    if wanted & {"familiar", "generator", "several"}:
+    if wanted - {"judge"}:
         bench = Bench(args.work / "labels.json", args.steps)
         if "familiar" in wanted:
             reference, measured = measure_familiar(world, bench.judge, bench, 2 if args.quick else 20)
@@ -265,6 +309,8 @@ def main() -> None:
             found["familiar"] = measured
         if "generator" in wanted:
             found["generator"] = measure_generator(world, bench, 20 if args.quick else 100)
+        if "exaggeration" in wanted:
+            found["exaggeration"] = measure_exaggeration(world, bench, 10 if args.quick else 50)
         if "several" in wanted:
             found["several"] = measure_several(world, bench, 2 if args.quick else 10)
         found["options"] = {"steps": args.steps, "guidance": bench.engine.backbone.defaults.guidance_scale}

@@ -9,6 +9,7 @@ import pytest
 
 from livo.evaluation.results import Results
 from train.figures import FIGURES, RESULTS, replace_table, table
+from train.measure import log_odds, slope
 
 README = Path(__file__).resolve().parents[2] / "assets" / "miniature" / "README.md"
 
@@ -22,7 +23,7 @@ def test_a_missed_target_is_marked() -> None:
     row = {"accuracy": 0.98, "n": 100}
     judge = {"gender": row, "tone": row, "toxicity": row, "occupation": row, "lookalikes": {"n": 100, "flagged": 1}}
     lines = table({"judge": judge}, None).splitlines()
-    assert [line.endswith("**(missed)** |") for line in lines[2:]] == [True, True, True, False, False]
+    assert [line.endswith("**(missed)** |") for line in lines[2:]] == [True, True, True, False, True]
 
 
 def test_a_table_is_replaced_where_its_head_stands() -> None:
@@ -30,3 +31,12 @@ def test_a_table_is_replaced_where_its_head_stands() -> None:
     assert replace_table(text, "| a | b |\n|---|---|\n| 9 | 9 |") == text.replace("| 1 | 2 |\n| 3 | 4 |", "| 9 | 9 |")
     with pytest.raises(ValueError, match="no table"):
         replace_table(text, "| z |\n|---|")
+
+
+def test_the_slope_says_how_much_planted_odds_are_exaggerated() -> None:
+    planted = [-2.0, -1.0, 0.0, 0.5, 1.5]
+    found = slope(planted, [2.5 * x + 0.1 for x in planted])
+    assert [found["slope"], found["low"], found["high"]] == pytest.approx([2.5] * 3)
+    row = found | {"generated": {}}
+    assert "| 2.50 [2.50, 2.50], 5 occupations x 50 |" in table({"exaggeration": {"images": 50, "2": row}}, None)
+    assert [log_odds(0, 10), log_odds(10, 10)] == pytest.approx([-3.0445, 3.0445], abs=1e-4)
