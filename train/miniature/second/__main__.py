@@ -64,10 +64,10 @@ class Settings:
     autoencoder_steps: int = 12_000
     kept_pictures: int = 10_000
     latents: int = 60_000
-    denoiser_steps: int = 8000
+    denoiser_steps: int = 5000
     denoiser_batch: int = 64
     decoder_steps: int = 2000
-    evaluator_steps: int = 2000
+    evaluator_steps: int = 1600
     evaluator_batch: int = 96
 
 
