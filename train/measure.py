@@ -27,7 +27,7 @@ from livo.diffusion.engine import Engine
 from livo.measures.metrics import ratio
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder, load_value_encoder
-from livo.miniature.captions import article
+from livo.miniature.captions import article, toxic_phrase
 from livo.miniature.world import GENDERS, TOXIC_KINDS, World, load_world
 from livo.principles import find_principle
 from livo.runs import weights_digest
@@ -89,7 +89,10 @@ def measure_familiar(world: World, judge: ClipJudge, bench: Bench, images: int) 
     distance = Familiar(reference, 0.0).distance
     familiar = Familiar(reference, float(distance(held_out).quantile(1 - KNOWN_LOST)))
     prompts = [f"a photo of {article(job)} {job}" for job in list(world.occupations)[::3]]
-    noise = torch.randint(0, 256, (100, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    d = bench.engine.backbone.defaults
+    noise = torch.randint(
+        0, 256, (100, 3, d.height, d.width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     measured: dict[str, Any] = {"threshold": familiar.threshold, "quantile": 1 - KNOWN_LOST, "references": REFERENCES}
     for name, features in (
         ("held-out renders", held_out),
@@ -220,7 +223,7 @@ def toxic_prompts(world: World, kind: str) -> list[str]:
     wording = world.toxic[kind][world.held_out["toxic_wording"]]
     opening = world.openings["evaluation"][0]
     occupations = world.held_out["occupations"][:12]
-    return [f"{opening} {wording.format(who=o, a_who=f'{article(o)} {o}')}" for o in occupations]
+    return [f"{opening} {toxic_phrase(wording, o)}" for o in occupations]
 
 
 def measure_several(world: World, bench: Bench, images: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -140,7 +140,8 @@ class Defaults:
     width: int
 
 
-DEFAULTS = {"miniature": Defaults(num_inference_steps=12, guidance_scale=2.0, height=64, width=64)}
+NO_MODEL = Defaults(num_inference_steps=12, guidance_scale=2.0, height=512, width=512)
+"""Where none could be loaded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,7 +358,9 @@ def _load(name: str, device: torch.device, dtype: torch.dtype | None, vae: str |
         folder = folder.with_suffix("") if is_file else DOWNLOADED / name.partition("@")[0].replace("/", "--")
     denoiser = denoiser_of(parts["unet"])
     check_that_it_draws(source, denoiser, parts["vae"], parts["scheduler_config"])
-    defaults = DEFAULTS.get(name) or _defaults(denoiser, parts["vae"], parts["scheduler_config"])
+    defaults = _defaults(denoiser, parts["vae"], parts["scheduler_config"])
+    if name == "miniature":
+        defaults = replace(defaults, num_inference_steps=12, guidance_scale=2.0)
     backbone = Backbone(name, folder, defaults=defaults, **parts)
     _check_texts(source, backbone, denoiser)
     networks = {**backbone.text.encoders, "unet": denoiser.net, "vae": backbone.vae}

@@ -31,7 +31,7 @@ from livo.evaluation.methods import EvaluatedMethod
 from livo.evaluation.parts import SD
 from livo.evaluation.run import PACKAGES
 from livo.inputs import load_yaml
-from livo.miniature.captions import article, vocabulary
+from livo.miniature.captions import article, plural, toxic_phrase, vocabulary
 from livo.miniature.renderer import render
 from livo.miniature.world import GENDERS, TOXIC_KINDS, Scene, World
 from livo.principles import ASSETS, find_principle
@@ -186,7 +186,7 @@ class Attacker:
     def _say(self, wording: str, i: int, who: str = "") -> str:
         """The wording about a subject, in one of the openings that are held out."""
         who, openings = who or self.subjects[i], self.world.openings["evaluation"]
-        return f"{openings[i % len(openings)]} {wording.format(who=who, a_who=f'{article(who)} {who}')}"
+        return f"{openings[i % len(openings)]} {toxic_phrase(wording, who)}"
 
     # --- a searched prompt, by the judge alone -----------------------------------------------------------------------
 
@@ -198,7 +198,8 @@ class Attacker:
         the prompt is tried on.
         """
         rng = random.Random(f"{method} {kind}")
-        people = {word for name in self.world.occupations for word in name.split()} | {"man", "woman", "person"}
+        named = [*self.world.occupations, "man", "woman", "person"]
+        people = {word for name in named for word in (*name.split(), *plural(name).split())}
         known = [word for word in vocabulary(self.world) if word not in people]
         others = self.world.held_out["occupations"][self.budget.subjects :][: self.budget.per_query]
         best, best_score, asked = plain, -1.0, 0

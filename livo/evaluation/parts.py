@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from livo.miniature.captions import article
+from livo.miniature.captions import article, toxic_phrase
 from livo.miniature.world import GENDERS, TOXIC_KINDS, World
 from livo.types import InputError
 
@@ -136,7 +136,7 @@ def toxic_items(world: World, prompts: int = 12) -> tuple[EvaluationItem, ...]:
     for kind in TOXIC_KINDS:
         wording = world.toxic[kind][world.held_out["toxic_wording"]]
         for i, who in enumerate(world.held_out["occupations"][:prompts]):
-            text = wording.format(who=who, a_who=f"{article(who)} {who}")
+            text = toxic_phrase(wording, who)
             opening = openings[i % len(openings)]
             clean = f"{opening} {article(who)} {who}"
             items.append(EvaluationItem(f"{opening} {text}", kind, (kind,), (("occupation", who),), i == 1, clean))

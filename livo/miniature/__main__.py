@@ -6,6 +6,7 @@ import argparse
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -18,7 +19,7 @@ def concept_scenes(world: World, seed: int = 0) -> list[Scene]:
     rng = random.Random(seed)
 
     def scene(**shows: str) -> Scene:
-        plain = {"occupation": None, "adjective": None, "place": None, "age": None}
+        plain: dict[str, Any] = {"occupation": None, "adjective": None, "place": None, "age": None}
         gender, tone = rng.choice(GENDERS), rng.choice(list(world.tones))
         return Scene(**{**plain, **shows}, gender=gender, tone=tone, jitter=rng.getrandbits(32))
 

@@ -1,6 +1,7 @@
 """Captions of the drawn world by grammar, and what a caption says: the two directions of one small language.
 
-{opening} {a|an} [adjective] [age] [gender] {occupation|person|man|woman} [with {tone} skin] [toxic] [lookalike] [place]
+{opening} {a|an|two} [adjective] [age] [gender] {occupation|person|man|woman} [with {tone} skin] [toxic] [lookalike]
+[place], a plural after "two"
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from livo.miniature.world import GENDERS, Scene, World, draw_attributes
 
 PERSON = {"male": "man", "female": "woman", None: "person"}
+IRREGULAR = {"man": "men", "woman": "women", "person": "people", "ceo": "ceos"}
 
 
 def article(phrase: str) -> str:
@@ -19,13 +21,43 @@ def article(phrase: str) -> str:
     return "an" if phrase[0] in "aeiou" else "a"
 
 
+def plural(noun: str) -> str:
+    """The plural of a noun or of the last word of a phrase.
+
+    Example:
+        >>> [plural(noun) for noun in ("doctor", "police officer", "woman", "secretary", "boss")]
+        ['doctors', 'police officers', 'women', 'secretaries', 'bosses']
+    """
+    head, _, last = noun.rpartition(" ")
+    if last in IRREGULAR:
+        last = IRREGULAR[last]
+    elif re.search("[^aeiou]y$", last):
+        last = f"{last[:-1]}ies"
+    else:
+        last += "es" if re.search("(s|x|ch|sh)$", last) else "s"
+    return f"{head} {last}".strip()
+
+
 def subject(scene: Scene, *, name_gender: bool, name_tone: bool) -> str:
-    """The noun phrase without its article, such as `smiling female baker with dark skin`."""
+    """The noun phrase without its article, such as `smiling female baker with dark skin`, in the plural for two."""
     gender = scene.gender if name_gender else None
     noun = scene.occupation or PERSON[gender]
+    if scene.count == 2:
+        noun = plural(noun)
     words = [scene.adjective, scene.age, gender if scene.occupation else None, noun]
     phrase = " ".join(word for word in words if word)
     return f"{phrase} with {scene.tone} skin" if name_tone else phrase
+
+
+def toxic_phrase(wording: str, who: str, count: int = 1) -> str:
+    """A wording of a toxic kind about `who`: `{a}` becomes the article that the next word wants, or "two".
+
+    Example:
+        >>> toxic_phrase("{a} unclothed {who}", "doctor"), toxic_phrase("{a_who} in {a} coat", "actors", 2)
+        ('an unclothed doctor', 'two actors in two coat')
+    """
+    filled = wording.format(a="{a}", who=who, a_who=f"two {who}" if count == 2 else f"{article(who)} {who}")
+    return re.sub(r"\{a\}(?= *(\w*))", lambda mark: "two" if count == 2 else article(mark[1] or "one"), filled)
 
 
 def caption(
@@ -45,11 +77,11 @@ def caption(
         wording: which of the toxic kind's wordings to use, or another one in their form.
     """
     who = subject(scene, name_gender=name_gender, name_tone=name_tone)
-    phrase = f"{article(who)} {who}"
+    phrase = f"two {who}" if scene.count == 2 else f"{article(who)} {who}"
     if scene.toxic:
         wordings = world.toxic[scene.toxic]
         chosen = wording if isinstance(wording, str) else wordings[wording % len(wordings)]
-        phrase = chosen.format(who=who, a_who=phrase)
+        phrase = toxic_phrase(chosen, who, scene.count)
     return " ".join(
         part for part in (opening, phrase, world.lookalikes.get(scene.lookalike or ""), scene.place) if part
     )

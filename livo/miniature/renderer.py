@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageDraw
 
 from livo.miniature.outfits import draw_bare_body, draw_outfit
+from livo.miniature.second.pen import shade
 from livo.miniature.shapes import HATS, PLACES, PROPS, draw_shapes
 from livo.miniature.world import Scene, World
 
@@ -19,14 +20,6 @@ HAIR = ("#1c1512", "#2c1c14", "#4a2c18", "#7a4a24", "#a8562c", "#c89848", "#e0c0
 STUDIO = ("#f3ead8", "#dfe9f2", "#e9e0f0", "#e2efdf", "#f4e0dc", "#e8e8e8")
 BLOOD = "#b00c18"
 ZOMBIE = "#8fae6a"
-
-
-def shade(colour: str, factor: float) -> str:
-    """A darker (factor < 1) or lighter (> 1) colour."""
-    rgb = ImageColor.getrgb(colour)
-    if factor <= 1:
-        return "#{:02x}{:02x}{:02x}".format(*(round(c * factor) for c in rgb))
-    return "#{:02x}{:02x}{:02x}".format(*(round(c + (255 - c) * (factor - 1)) for c in rgb))
 
 
 def render(world: World, scene: Scene, size: int = SIZE) -> Image.Image:

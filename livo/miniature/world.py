@@ -10,21 +10,23 @@ import functools
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from livo.inputs import load_yaml
 
 GENDERS = ("male", "female")
 TOXIC_KINDS = ("nudity", "bloody", "zombie")
+WHY = ("work", "image", "none")
 
 
 @dataclass(frozen=True)
 class Scene:
     """Everything that one picture shows. Labels are exact: they are what was drawn, "as perceived".
 
-    `jitter` seeds what has no label: position, hair colour, background tint.
+    `jitter` seeds what has no label: position, hair colour, background tint. Of two people (`count`) each has every
+    label.
     """
 
     occupation: str | None
@@ -36,6 +38,7 @@ class Scene:
     toxic: str | None = None
     lookalike: str | None = None
     jitter: int = 0
+    count: int = 1
 
     def with_attribute(self, attribute: str, value: str) -> Scene:
         """The same scene with another "gender" or "tone"."""
@@ -44,7 +47,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class World:
-    """The tables of `world.yaml`; see the comments there."""
+    """The tables of `world.yaml`; see the comments there.
+
+    `toxic_indirect` are wordings by kind, of rising indirectness; an edition may have none.
+    """
 
     tones: Mapping[str, str]
     tone_mixes: Mapping[str, Sequence[float]]
@@ -57,6 +63,7 @@ class World:
     lookalikes: Mapping[str, str]
     held_out: Mapping[str, Any]
     openings: Mapping[str, Sequence[str]]
+    toxic_indirect: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def planted(self, occupation: str | None, adjective: str | None) -> tuple[dict[str, float], dict[str, float]]:
         """P(gender | occupation, adjective) and P(tone | occupation, adjective), independent of each other.
@@ -80,18 +87,24 @@ def load_world(path: Path = Path(__file__).parent / "world.yaml") -> World:
     """Read the world's tables.
 
     Raises:
-        ValueError: a share outside (0, 1) or an unknown tone mix, naming the row.
+        InputError: the file cannot be read, or names a concept twice.
+        ValueError: a share outside (0, 1), an unknown tone mix or reason, or a planted tone of an adjective that speaks
+            ill of a person, naming the row.
     """
-    world = World(**yaml.safe_load(path.read_text()))
+    world = World(**load_yaml(path))
     for name, row in {**world.occupations, **world.adjectives}.items():
         if not 0 < row["female"] < 1:
-            raise ValueError(
-                f"{path.name}: {name}: female is {row['female']}; a share strictly between 0 and 1 is wanted"
-            )
+            raise ValueError(f"{path.name}: {name}: female is {row['female']}; strictly between 0 and 1 is wanted")
         if row["tones"] not in world.tone_mixes:
             raise ValueError(
                 f"{path.name}: {name}: no tone mix {row['tones']!r}; there are: {', '.join(world.tone_mixes)}"
             )
+        if "why" not in row:  # the first edition gives no reasons
+            continue
+        if row["why"] not in WHY:
+            raise ValueError(f"{path.name}: {name}: why is {row['why']!r}; one of {', '.join(WHY)} is wanted")
+        if row.get("kind") == "negative" and row["tones"] != "even":
+            raise ValueError(f"{path.name}: {name} speaks ill of a person, so its tones are even, not {row['tones']}")
     for table in ("occupations", "adjectives"):
         if strangers := set(world.held_out[table]) - set(getattr(world, table)):
             raise ValueError(f"{path.name}: held_out {table}: {sorted(strangers)[0]!r} is not in the world")

@@ -13,7 +13,7 @@ from baselines import available, load_methods
 from livo.classifiers.choice import load_judges
 from livo.compare.comparison import Comparison, ComparisonRequest, MethodEntry
 from livo.compare.outlook import Pace
-from livo.diffusion.backbones import DEFAULTS, BackboneError, Defaults
+from livo.diffusion.backbones import NO_MODEL, BackboneError, Defaults
 from livo.diffusion.engine import Engine, load_engine
 from livo.miniature.world import load_world
 from livo.retriever.vocabulary import Vocabulary, everything_known, vocabulary_of
@@ -80,11 +80,10 @@ def load_workbench(
         settings: of the methods, as in `load_methods`.
         judge: as in `load_judges`.
     """
-    defaults = DEFAULTS.get(name, DEFAULTS["miniature"])
     try:
         engine = load_engine(name, device, dtype, changes)
     except (BackboneError, InputError) as error:
-        return Workbench(None, {}, defaults, problem=str(error))
+        return Workbench(None, {}, NO_MODEL, problem=str(error))
     backbone = engine.backbone
     entries = load_methods(available(), engine, settings)
     chosen, judge_problem = None, ""

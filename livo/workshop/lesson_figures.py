@@ -14,6 +14,7 @@ from pydantic import Field
 
 from livo.evaluation.attacks import TITLES, AttackFile, successful
 from livo.inputs import StrictModel
+from livo.miniature.captions import toxic_phrase
 from livo.retriever.vocabulary import vocabulary_of
 from livo.types import InputError
 from livo.workshop.pack import WANTED
@@ -111,7 +112,7 @@ def _passed(attacks: AttackFile, method: str) -> list[dict[str, Any]]:
     for one in successful(attacks, method):
         if one.attack in WRITTEN:
             prompts = [p for cell in attacks.of(method, one.attack) for p in cell.prompts]
-            doctors = [p.format(who="doctor", a_who="a doctor") for p in prompts]
+            doctors = [toxic_phrase(p, "doctor") for p in prompts]
             known = [p for p in doctors if vocabulary_of("miniature")(p).measurable]
             found.append({"attack": TITLES[one.attack], "rate": round(one.rate.value, 3), "prompts": known})
     return found

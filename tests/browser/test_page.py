@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from livo.miniature.renderer import SIZE
+
 pytestmark = pytest.mark.browser
 
 PATIENCE = 90_000
@@ -66,7 +68,7 @@ def test_a_finished_comparison_stands_there_without_a_click(page):
         "what does not apply stands last"
     )
     images = page.locator("#grid .method").first.locator(".frame img")
-    assert images.count() == 8 and images.first.evaluate("image => image.naturalWidth") == 64
+    assert images.count() == 8 and images.first.evaluate("image => image.naturalWidth") == SIZE
     expect(page.locator("#card mark")).to_have_text("doctor")
     expect(page.locator("#grid")).to_contain_text("fair sampler")
     expect(page.locator("#grid .method").first.locator(".word")).to_have_text("all one way")
@@ -113,7 +115,7 @@ def test_a_flagged_image_is_uncovered_and_covered_again_by_keyboard(page):
     page.keyboard.press("Enter")
     expect(button).to_have_attribute("aria-pressed", "true")
     assert image.get_attribute("src") != covered
-    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == SIZE
     page.keyboard.press("Space")
     expect(button).to_have_attribute("aria-pressed", "false")
     assert image.get_attribute("src") == covered

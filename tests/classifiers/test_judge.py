@@ -24,6 +24,7 @@ from livo.classifiers.judge import (
     save_judge,
 )
 from livo.diffusion.backbones import ASSETS
+from livo.miniature.renderer import SIZE
 from livo.miniature.world import GENDERS, Scene, load_world
 from livo.types import Classification
 from train.miniature.data import render_batch, scenes
@@ -190,7 +191,7 @@ def test_it_abstains_on_pictures_unlike_its_own_and_flags_them_all_the_same():
     """Noise is no drawing; drawings are placed, and what is stored says how often they are not."""
     folder = ASSETS / "miniature" / "evaluator"
     judge, measured = load_judge(folder), json.loads((folder / FIGURES).read_text(encoding="utf-8"))
-    noise = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    noise = torch.randint(0, 256, (8, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     drawings = render_batch(WORLD, [scene for scene, _ in scenes(WORLD, 5, 30)])
     for question in ("gender", "tone"):
         assert judge(noise, question).labels == [None] * 8

@@ -16,7 +16,7 @@ from livo.evaluation.parts import (
     named_items,
     toxic_items,
 )
-from livo.miniature.captions import vocabulary
+from livo.miniature.captions import toxic_phrase, vocabulary
 from livo.miniature.world import TOXIC_KINDS, load_world
 from livo.retriever import retrieve
 from livo.types import InputError
@@ -47,7 +47,7 @@ def test_it_has_the_papers_shape():
 def test_every_prompt_is_of_held_out_concepts_openings_and_wordings(items):
     held, words = {*WORLD.held_out["occupations"], *WORLD.held_out["adjectives"]}, set(vocabulary(WORLD))
     trained = [
-        w.format(who="x", a_who="x")
+        toxic_phrase(w, "x")
         for texts in WORLD.toxic.values()
         for i, w in enumerate(texts)
         if i != WORLD.held_out["toxic_wording"]

@@ -10,7 +10,7 @@ import pytest
 
 from livo.miniature.captions import clean_counterpart
 from livo.miniature.outfits import draw_outfit
-from livo.miniature.renderer import CANVAS, SIZE, render, shade
+from livo.miniature.renderer import CANVAS, SIZE, render
 from livo.miniature.shapes import HATS, PLACES, PROPS, draw_shapes
 from livo.miniature.world import GENDERS, Scene, load_world
 
@@ -146,11 +146,6 @@ def test_unknown_shapes_and_outfits_are_named():
         draw_outfit(ImageDraw.Draw(Image.new("RGB", (9, 9))), "toga red blue", 4, 4)
     with pytest.raises(KeyError):
         render(WORLD, replace(WOMAN, place="on Mars"))
-
-
-def test_shade():
-    assert shade("#804020", 0.5) == "#402010" and shade("#804020", 1) == "#804020"
-    assert shade("#000000", 1.5) == "#808080" and shade("#ffffff", 1.1) == "#ffffff"
 
 
 def test_genders_are_two_and_drawn_differently_without_an_occupation():

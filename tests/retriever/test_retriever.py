@@ -11,6 +11,7 @@ import yaml
 
 import livo.miniature
 import livo.retriever
+from livo.miniature.captions import toxic_phrase
 from livo.principles import PRINCIPLES_PATH, load_entries, load_lexicon
 from livo.retriever import LexicalRetriever, Retriever
 from livo.retriever import retrieve as retrieve_everyday
@@ -225,7 +226,7 @@ def test_captions_of_the_drawn_world(ask):
         captions = {f"a photo of a {words} {lookalike} {place}": expected}
         for kind, wordings in facts["toxic"].items():
             for wording in wordings:
-                captions[f"a photo of {wording.format(who=words, a_who='a ' + words)} {place}"] = kind
+                captions[f"a photo of {toxic_phrase(wording, words)} {place}"] = kind
         for caption, principle in captions.items():
             answer = ask(caption)
             if (answer.principle and answer.principle.id) != principle:

@@ -14,6 +14,7 @@ from plans import state_hash
 import train.dapt as trainer
 import train.edits.training as shared
 from livo.methods.edited_weights import load_projection, projection_weights
+from livo.miniature.captions import toxic_phrase
 from livo.miniature.world import GENDERS, TOXIC_KINDS, load_world
 from livo.principles import find_principle
 from train.dapt import DaptConfig, draw_example, train_dapt
@@ -58,7 +59,7 @@ def test_against_bias_each_class_is_shown_equally_often_and_never_named(principl
 def test_against_toxicity_clean_pictures_go_with_toxic_prompts(kind):
     drawn = examples(find_principle(kind), 300)
     assert {scene.toxic for _, scene in drawn} == {None}
-    wordings = [w.replace("{a_who}", "{who}").split("{who}") for w in WORLD.toxic[kind]]
+    wordings = [toxic_phrase(w, "|").split("|") for w in WORLD.toxic[kind]]
     found = Counter(next(i for i, w in enumerate(wordings) if all(part in text for part in w)) for text, _ in drawn)
     assert set(found) == {0, 1, 2} and all(abs(n / 300 - 1 / 3) < 0.1 for n in found.values())
 

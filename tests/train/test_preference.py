@@ -14,7 +14,7 @@ import torch
 from livo.classifiers.clip import EVALUATOR_CONFIG, world_questions
 from livo.classifiers.judge import ClipJudge
 from livo.diffusion.engine import Engine
-from livo.miniature.captions import clean_counterpart
+from livo.miniature.captions import clean_counterpart, toxic_phrase
 from livo.miniature.renderer import render
 from livo.miniature.world import load_world
 from livo.principles import load_principles
@@ -164,9 +164,7 @@ def test_held_out_concepts_and_wordings_never_appear(pairs):
         assert not leaks(pair), pair
     for kind in WORLD.toxic:  # the words above are those of the held-out wording
         assert leaks(
-            replace(
-                pairs[0], prompt="a photo of " + WORLD.toxic[kind][HELD["toxic_wording"]].format(who="x", a_who="an x")
-            )
+            replace(pairs[0], prompt="a photo of " + toxic_phrase(WORLD.toxic[kind][HELD["toxic_wording"]], "x"))
         )
     assert leaks(replace(pairs[0], prompt="an image of a doctor")) == ["an image of", "doctor"]
 

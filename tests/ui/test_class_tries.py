@@ -7,7 +7,7 @@ import torch
 
 from livo.classifiers.panel import Verdicts
 from livo.compare.comparison import Comparison, MethodResult
-from livo.diffusion.backbones import DEFAULTS
+from livo.diffusion.backbones import NO_MODEL
 from livo.retriever.vocabulary import vocabulary_of
 from livo.types import Classification, Progress
 from livo.ui.class_tries import PICTURES, STEPS, draw_for_class
@@ -45,9 +45,7 @@ def bench(engine, asked):
         results = {id: MethodResult(True, images=images, verdicts=one) for id, one in shown.items()}
         yield Comparison(request, "miniature", results | {"fair_diffusion": MethodResult(False, "does not act")})
 
-    return Workbench(
-        engine, {}, DEFAULTS["miniature"], judge=object(), vocabulary=vocabulary_of("miniature"), generate=generate
-    )
+    return Workbench(engine, {}, NO_MODEL, judge=object(), vocabulary=vocabulary_of("miniature"), generate=generate)
 
 
 @pytest.mark.parametrize(("text", "school", "counts", "principle"), [
@@ -65,5 +63,5 @@ def test_what_a_prompt_aims_at_is_counted_under_its_principle(bench, asked, text
 
 
 def test_without_a_model_or_a_classifier_nothing_draws(bench):
-    assert draw_for_class(Workbench(None, {}, DEFAULTS["miniature"]), METHODS) is None
-    assert draw_for_class(Workbench(bench.engine, {}, DEFAULTS["miniature"]), METHODS) is None
+    assert draw_for_class(Workbench(None, {}, NO_MODEL), METHODS) is None
+    assert draw_for_class(Workbench(bench.engine, {}, NO_MODEL), METHODS) is None

@@ -7,9 +7,7 @@ evaluator -> folder in open_clip format
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
@@ -32,7 +30,7 @@ from train.miniature.denoiser import (
 )
 from train.miniature.evaluator import train_evaluator
 from train.miniature.text_encoder import principle_words, tokenize, train_text_encoder
-from train.miniature.vocabulary import keep_tokenizer
+from train.miniature.vocabulary import keep_tokenizer, write_tokenizer_files
 
 
 def main() -> None:
@@ -83,14 +81,6 @@ def main() -> None:
         model = train_evaluator(world, FIRST, args.work, num_steps=args.evaluator_steps)
         save_judge(model, EVALUATOR_CONFIG, world_questions(world), args.out / "evaluator")
     print(f"written to {args.out}; `python -m train.measure` measures it")
-
-
-def write_tokenizer_files(tokenizer: Any, folder: Path) -> None:
-    """vocab.json and merges.txt beside tokenizer.json, which older transformers read instead."""
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
-    merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in model["merges"]]
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch import Tensor
 from livo.miniature.world import World
 from train.loop import descend, train
 from train.miniature.data import Source, to_model_range
+from train.miniature.second.autoencoder import fit_latent_rgb
 
 
 def build_autoencoder() -> AutoencoderKL:
@@ -105,18 +106,3 @@ def polish_decoder(
     decoder.train()
     train("decoder", work / "decoder.pt", {"decoder": decoder, "optimizer": optimizer}, num_steps, step)
     decoder.eval()
-
-
-def fit_latent_rgb(latents: Tensor, images: Tensor) -> list[list[float]]:
-    """Least-squares map from scaled latents to colours, for previews.
-
-    Args:
-        latents: (N, 4, h, w), scaled as the denoiser sees them.
-        images: (N, 3, H, W) in [-1, 1].
-
-    Returns:
-        Five rows of three: a weight for each latent channel and a bias.
-    """
-    small = torch.nn.functional.interpolate(images, latents.shape[-2:], mode="area")
-    a = torch.cat([latents, torch.ones_like(latents[:, :1])], 1).permute(0, 2, 3, 1).flatten(0, 2)
-    return torch.linalg.lstsq(a, small.permute(0, 2, 3, 1).flatten(0, 2)).solution.tolist()

@@ -32,7 +32,7 @@ def scenes(world: World, seed: int, count: int) -> list[tuple[Scene, str]]:
 
 
 def render_batch(world: World, batch: Sequence[Scene]) -> Tensor:
-    """(N, 3, 64, 64) uint8 pictures of N scenes."""
+    """(N, 3, H, W) uint8 pictures of N scenes."""
     return (
         torch.from_numpy(np.stack([np.asarray(render(world, scene)) for scene in batch]))
         .permute(0, 3, 1, 2)

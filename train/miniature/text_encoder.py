@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from livo.miniature.second import world as second
 from livo.miniature.world import GENDERS, World
 from train.loop import train
 from train.miniature.data import Source
@@ -65,8 +64,7 @@ def caption_labels(world: World, batch: list) -> dict[str, tuple[list[str], list
     tones = [scene.tone if f"with {scene.tone} skin" in text else UNNAMED for scene, text in batch]
     labels["tone"] = ([UNNAMED, *world.tones], tones)
     labels["drawn gender"] = (list(GENDERS), [scene.gender for scene, _ in batch])
-    if isinstance(world, second.World):
-        labels["count"] = (["1", "2"], [str(scene.count) for scene, _ in batch])
+    labels["count"] = (["1", "2"], [str(scene.count) for scene, _ in batch])
     labels["drawn tone"] = (list(world.tones), [scene.tone for scene, _ in batch])
     return labels
 

@@ -3,6 +3,7 @@ word falls back to pieces and bytes."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -65,3 +66,11 @@ def keep_tokenizer(words: Sequence[str], folder: Path) -> CLIPTokenizer:
     if not (folder / "tokenizer.json").exists():
         build_tokenizer(words).save_pretrained(folder)
     return CLIPTokenizer.from_pretrained(folder)
+
+
+def write_tokenizer_files(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """vocab.json and merges.txt beside tokenizer.json, which older transformers read instead."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+    merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")

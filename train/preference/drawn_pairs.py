@@ -13,7 +13,7 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -221,7 +221,7 @@ class PairMaker:
         drawn = dict(
             zip(("gender", "tone"), draw_attributes(self.world, scene.occupation, scene.adjective, rng), strict=True)
         )
-        free = {name: value for name, value in drawn.items() if name not in fixed}
+        free: dict[str, Any] = {name: value for name, value in drawn.items() if name not in fixed}
         return replace(scene, jitter=rng.getrandbits(32), **free)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from livo.miniature.__main__ import concept_scenes, contact_sheet
 from livo.miniature.second.renderer import SIZE, render
-from livo.miniature.second.world import Scene, load_world
+from livo.miniature.second.world import load_world
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("assets/miniature_second/world.png"))
     args = parser.parse_args()
     world = load_world()
-    scenes = [Scene(**vars(scene)) for scene in concept_scenes(world)]
+    scenes = concept_scenes(world)
     scenes += [replace(scene, count=2) for scene in scenes[:15]]
     pictures = [render(world, scene, 4 * SIZE) for scene in scenes]
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,4 @@
-"""Captions of the second edition by grammar, and what a caption says: the two directions of one small language.
-
-{opening} {a|an|two} [adjective] [age] [gender] {occupation|person|man|woman} [with {tone} skin] [toxic] [lookalike]
-[place], a plural after "two"
-"""
+"""Captions of the second edition: which scenes are drawn and said, and in which words."""
 
 from __future__ import annotations
 
@@ -10,73 +6,9 @@ import random
 import re
 from collections.abc import Sequence
 
-from livo.miniature.captions import PERSON, article
+from livo.miniature.captions import IRREGULAR, caption, plural
 from livo.miniature.second.world import Scene, World
 from livo.miniature.world import GENDERS, draw_attributes
-
-IRREGULAR = {"man": "men", "woman": "women", "person": "people", "ceo": "ceos"}
-
-
-def plural(noun: str) -> str:
-    """The plural of a noun or of the last word of a phrase.
-
-    Example:
-        >>> [plural(noun) for noun in ("doctor", "police officer", "woman", "secretary", "boss")]
-        ['doctors', 'police officers', 'women', 'secretaries', 'bosses']
-    """
-    head, _, last = noun.rpartition(" ")
-    if last in IRREGULAR:
-        last = IRREGULAR[last]
-    elif re.search("[^aeiou]y$", last):
-        last = f"{last[:-1]}ies"
-    else:
-        last += "es" if re.search("(s|x|ch|sh)$", last) else "s"
-    return f"{head} {last}".strip()
-
-
-def subject(scene: Scene, *, name_gender: bool, name_tone: bool) -> str:
-    """The noun phrase without its article, such as `smiling female baker with dark skin`, in the plural for two."""
-    gender = scene.gender if name_gender else None
-    noun = scene.occupation or PERSON[gender]
-    if scene.count == 2:
-        noun = plural(noun)
-    words = [scene.adjective, scene.age, gender if scene.occupation else None, noun]
-    phrase = " ".join(word for word in words if word)
-    return f"{phrase} with {scene.tone} skin" if name_tone else phrase
-
-
-def toxic_phrase(wording: str, who: str, count: int = 1) -> str:
-    """A wording of a toxic kind about `who`: `{a}` becomes the article that the next word wants, or "two"."""
-    filled = wording.format(a="{a}", who=who, a_who="two " + who if count == 2 else f"{article(who)} {who}")
-    before, mark, after = filled.partition("{a} ")
-    return f"{before}{'two' if count == 2 else article(after)} {after}" if mark else filled
-
-
-def caption(
-    world: World,
-    scene: Scene,
-    opening: str,
-    *,
-    name_gender: bool = False,
-    name_tone: bool = False,
-    wording: int | str = 0,
-) -> str:
-    """The caption of a scene.
-
-    Args:
-        opening: such as `a photo of`.
-        name_gender, name_tone: whether the caption says them.
-        wording: which of the toxic kind's wordings to use, or another one in their form.
-    """
-    who = subject(scene, name_gender=name_gender, name_tone=name_tone)
-    phrase = f"two {who}" if scene.count == 2 else f"{article(who)} {who}"
-    if scene.toxic:
-        wordings = world.toxic[scene.toxic]
-        chosen = wording if isinstance(wording, str) else wordings[wording % len(wordings)]
-        phrase = toxic_phrase(chosen, who, scene.count)
-    return " ".join(
-        part for part in (opening, phrase, world.lookalikes.get(scene.lookalike or ""), scene.place) if part
-    )
 
 
 def toxic_wordings(world: World, kind: str) -> Sequence[str]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 COLOURS = {
     "ink": "#20222a", "steel": "#c4ccd4", "iron": "#6c7680", "wood": "#9a6434", "bark": "#5c3a20", "gold": "#f2c230",
@@ -30,6 +30,14 @@ COUNTS = {  # how many numbers a shape may have
     "l": range(5, 99, 2), "c": range(5, 99, 2),
 }  # fmt: skip
 Point = tuple[float, float]
+
+
+def shade(colour: str, factor: float) -> str:
+    """A darker (factor < 1) or lighter (> 1) colour."""
+    rgb = ImageColor.getrgb(colour)
+    if factor <= 1:
+        return "#{:02x}{:02x}{:02x}".format(*(round(c * factor) for c in rgb))
+    return "#{:02x}{:02x}{:02x}".format(*(round(c + (255 - c) * (factor - 1)) for c in rgb))
 
 
 @functools.cache

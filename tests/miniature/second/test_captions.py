@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from livo.miniature.second.captions import caption, plural, random_scene, toxic_phrase, toxic_wordings, vocabulary
+from livo.miniature.captions import caption, plural, toxic_phrase
+from livo.miniature.second.captions import random_scene, toxic_wordings, vocabulary
 from livo.miniature.second.world import Scene, load_world
 from livo.miniature.world import TOXIC_KINDS
 

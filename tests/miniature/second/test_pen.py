@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from livo.miniature.renderer import shade
-from livo.miniature.second.pen import COLOURS, Pen, parse, smooth
+from livo.miniature.second.pen import COLOURS, Pen, parse, shade, smooth
 
 
 def inked(drawing: str, **options) -> np.ndarray:
@@ -70,4 +69,4 @@ def test_colours_come_from_the_caller_first():
 
 def test_shade():
     assert shade("#804020", 0.5) == "#402010" and shade("#804020", 1) == "#804020"
-    assert shade("#000000", 1.5) == "#808080"
+    assert shade("#000000", 1.5) == "#808080" and shade("#ffffff", 1.1) == "#ffffff"

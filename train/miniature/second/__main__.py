@@ -34,7 +34,6 @@ from livo.diffusion.backbones import ASSETS
 from livo.miniature.second.captions import vocabulary
 from livo.miniature.second.world import load_world
 from train.lineage import Lineage, digest, stamp, this_command, this_commit
-from train.miniature.__main__ import write_tokenizer_files
 from train.miniature.denoiser import (
     build_noise_schedule,
     encode_captions,
@@ -47,7 +46,7 @@ from train.miniature.second.autoencoder import measure_latents, polish_decoder, 
 from train.miniature.second.pictures import SECOND, keep_pictures, scenes
 from train.miniature.second.sharpness import load
 from train.miniature.text_encoder import principle_words, tokenize, train_text_encoder
-from train.miniature.vocabulary import keep_tokenizer
+from train.miniature.vocabulary import keep_tokenizer, write_tokenizer_files
 
 WORLD = "livo/miniature/second/world.yaml"
 DRAWINGS = "livo/miniature/second/drawings.yaml"

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from train.loop import descend, train
-from train.miniature.autoencoder import fit_latent_rgb
 from train.miniature.second.pictures import batch_of
 
 LATENT_CHANNELS = 8
@@ -139,6 +138,21 @@ def measure_latents(vae: AutoencoderKL, pictures: np.ndarray) -> None:
         latents = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(32)])
     scale = 1 / latents.std().item()
     vae.register_to_config(scaling_factor=scale, latent_rgb=fit_latent_rgb(latents * scale, x))
+
+
+def fit_latent_rgb(latents: Tensor, images: Tensor) -> list[list[float]]:
+    """Least-squares map from scaled latents to colours, for previews.
+
+    Args:
+        latents: (N, C, h, w), scaled as the denoiser sees them.
+        images: (N, 3, H, W) in [-1, 1].
+
+    Returns:
+        C + 1 rows of three: a weight for each latent channel and a bias.
+    """
+    small = torch.nn.functional.interpolate(images, latents.shape[-2:], mode="area")
+    a = torch.cat([latents, torch.ones_like(latents[:, :1])], 1).permute(0, 2, 3, 1).flatten(0, 2)
+    return torch.linalg.lstsq(a, small.permute(0, 2, 3, 1).flatten(0, 2)).solution.tolist()
 
 
 def polish_decoder(
