@@ -20,6 +20,7 @@ from typing import Any
 
 KEY = "lineage"
 ROOT = Path(__file__).resolve().parents[1]
+COUNTED = (".", ":(exclude)assets/miniature*")
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,18 @@ def read_lineage(path: Path) -> Lineage | None:
 
 
 def this_commit(root: Path = ROOT) -> str:
-    """The commit checked out, "+" behind it where tracked files differ from it; "" outside git."""
+    """The commit checked out, "+" behind it where tracked files differ from it; "" outside git.
+
+    What trainings leave in models' folders does not count: digests tell it.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no", "--", *COUNTED) else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from baselines.stable_diffusion import StableDiffusion
 from livo.classifiers.familiar import FIGURES, REFERENCE, Familiar
-from livo.classifiers.judge import CONFUSION, ClipJudge, load_judge
+from livo.classifiers.judge import CONFUSION, WEIGHTS, ClipJudge, load_judge
 from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine
 from livo.measures.metrics import ratio
@@ -32,6 +32,7 @@ from livo.miniature.world import GENDERS, TOXIC_KINDS, World, load_world
 from livo.principles import find_principle
 from livo.runs import weights_digest
 from livo.types import SamplingOptions
+from train.lineage import Lineage, digest, stamp, this_command, this_commit
 from train.miniature.data import render_batch, scenes
 from train.miniature.evaluator import label
 
@@ -308,6 +309,9 @@ def main() -> None:
         if "familiar" in wanted:
             reference, measured = measure_familiar(world, bench.judge, bench, 2 if args.quick else 20)
             save_file({"features": reference.half()}, folder / "evaluator" / REFERENCE)
+            judged = {f"evaluator/{name}": digest(f"evaluator/{name}", folder) for name in WEIGHTS}
+            made = Lineage(this_command(), this_commit(), 0, args.threads, 0, judged)
+            stamp(folder / "evaluator" / REFERENCE, made)
             (folder / "evaluator" / FIGURES).write_text(json.dumps(measured, indent=1) + "\n")
             found["familiar"] = measured
         if "generator" in wanted:

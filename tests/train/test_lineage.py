@@ -113,9 +113,13 @@ def test_the_commit_says_where_files_differ_from_it(tmp_path):
     assert this_commit(tmp_path) == ""
     git("init")
     (tmp_path / "a").write_text("1", encoding="utf-8")
-    git("add", "a")
+    weights = tmp_path / "assets" / "miniature" / "w"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("1", encoding="utf-8")
+    git("add", "a", "assets")
     git("commit", "-m", "a")
-    assert len(this_commit(tmp_path)) == 40
+    weights.write_text("2", encoding="utf-8")
+    assert len(this_commit(tmp_path)) == 40, "what a training left is no change of the code"
     (tmp_path / "a").write_text("2", encoding="utf-8")
     assert this_commit(tmp_path).endswith("+") and json.dumps(this_commit(tmp_path))
 
