@@ -152,14 +152,14 @@ def test_a_run_reports_every_step_and_its_encoder_is_what_was_trained(
 
 
 def test_a_look_is_stable_diffusion_before_and_the_judges_own_words(engine, judge):
-    rare = {"surgeon": {"female"}, "dentist": set(), "wise": {"male"}}
+    rare = {"surgeon": {"female"}, "dentist": set(), "rich": {"male"}}
     preview = run.PreviewSampler(engine, judge, "gender_equality", rare, images=6, first_seed=3)
     look = preview.look(None, 0, 0.0)
     assert look.seeds == (3, 4, 5) * 2 and look.images.shape == (6, 16, 16, 3)
-    assert set(look.prompts) == {"a photo of a surgeon", "a photo of a wise person"}, (
+    assert set(look.prompts) == {"a photo of a surgeon", "a photo of a rich person"}, (
         "what is drawn evenly is not looked at"
     )
-    expected = engine.generate({"x": load(engine).plan("a photo of a wise person", None, preview.options)})["x"]
+    expected = engine.generate({"x": load(engine).plan("a photo of a rich person", None, preview.options)})["x"]
     assert np.array_equal(look.images[3:], expected.permute(0, 2, 3, 1).numpy())
     answer = judge(expected, "gender")
     assert list(look.labels[3:]) == [None if k is None else answer.classes[k] for k in answer.labels]

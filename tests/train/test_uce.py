@@ -268,7 +268,8 @@ def test_a_concept_without_a_token_is_named(engine64):
 
 def test_what_is_evaluated_is_edited_first_and_held_out_wordings_are_not_used():
     concepts = world_concepts(WORLD)
-    assert len(concepts) == len(set(concepts)) == 80 and "chef" in concepts and "wise person" in concepts
+    adjectives = [f"{a} person" for a in WORLD.adjectives if a not in WORLD.held_out["adjectives"]]
+    assert sorted(concepts) == sorted([*WORLD.occupations, *adjectives])
     assert concepts[: DebiasConfig().concepts] == WORLD.held_out["occupations"][:12]
     words = {kind: toxic_words(WORLD, kind) for kind in WORLD.toxic}
     assert words == {
