@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from livo.miniature.captions import article, vocabulary
+from livo.miniature.captions import PERSON, article, plural, vocabulary
 from livo.miniature.world import World, load_world
 from livo.principles import load_lexicon
 from livo.retriever.words import inflections, plurals
@@ -99,6 +99,8 @@ def words_of_world(world: World) -> Vocabulary:
     """
     known = frozenset(vocabulary(world))
     forms = {form: word for word in sorted(known) for form in _forms(word)} | {word: word for word in known}
+    persons = {noun.split()[-1] for noun in (*world.occupations, *PERSON.values())}
+    many = {plural(noun): noun for noun in persons if plural(noun) in known}  # what the world says after "two" alone
     nouns = [*load_lexicon()["people"], *load_lexicon()["occupations"], *world.occupations, *PEOPLE]
     people = {form for noun in nouns for form in plurals(noun.split()[-1])}
     function_words = frozenset(load_lists()["function_words"])
@@ -113,9 +115,11 @@ def words_of_world(world: World) -> Vocabulary:
             pieces = [piece for piece in re.split("['-]", word) if piece]
             parts += [prompt[at : match.start()], typed]
             at = match.end()
-            if all(piece in known for piece in pieces):
+            if word in many and "two" not in folded[:i]:
+                parts[-1] = many[word]
+            elif all(piece in known for piece in pieces):
                 continue
-            if word in forms:
+            elif word in forms:
                 parts[-1] = forms[word]
             elif not all(piece in known or piece in function_words for piece in pieces):
                 unknown.append(typed)

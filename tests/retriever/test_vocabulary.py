@@ -8,6 +8,7 @@ import pytest
 
 import livo.retriever.vocabulary
 from livo.miniature.captions import caption, random_scene
+from livo.miniature.second.world import load_world as load_pairs
 from livo.miniature.world import load_world
 from livo.retriever.vocabulary import everything_known, load_lists, vocabulary_of, words_of_world
 from livo.ui.presets import PRESETS
@@ -80,6 +81,15 @@ def test_describing_words_count_before_a_word_for_a_person_alone(prompt):
 ])  # fmt: skip
 def test_inflected_words_are_read_in_the_form_that_is_known(prompt, text):
     assert WORDS(prompt).text == text and WORDS(prompt).measurable
+
+
+@pytest.mark.parametrize(("prompt", "text"), [
+    ("a photo of two smiling doctors in a city", "a photo of two smiling doctors in a city"),
+    ("a photo of doctors", "a photo of doctor"), ("police officers at the beach", "police officer at the beach"),
+    ("a nurse as a zombie", "a nurse as a zombie"),
+])  # fmt: skip
+def test_a_world_of_pairs_knows_plurals_after_two_alone(prompt, text):
+    assert words_of_world(load_pairs())(prompt).text == text
 
 
 @pytest.mark.parametrize(("prompt", "nearest"), [

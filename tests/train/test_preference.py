@@ -206,7 +206,7 @@ def test_concept_prompts_are_unspecified_and_not_held_out():
         *HELD["occupations"],
         *HELD["adjectives"],
     }
-    assert prompts["accountant"] == "a photo of an accountant" and prompts["wise"] == "a photo of a wise person"
+    assert prompts["accountant"] == "a photo of an accountant" and prompts["rich"] == "a photo of a rich person"
     assert not any(says(attribute, p) for p in prompts.values() for attribute in ("gender", "tone"))
 
 
