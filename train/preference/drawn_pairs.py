@@ -160,7 +160,8 @@ class PairMaker:
         for principle_id, attribute in ATTRIBUTES.items():
             if not self.mix.get(principle_id):
                 continue
-            sided = [(concept, *preferred(shares[concept][attribute])) for concept in concepts]
+            placed = [concept for concept in concepts if any(shares[concept][attribute].values())]
+            sided = [(concept, *preferred(shares[concept][attribute])) for concept in placed]
             self.sides[principle_id] = [row for row in sided if row[1]]
             if not self.sides[principle_id]:
                 raise ValueError(f"no training concept has a biased {attribute}: nothing to learn for {principle_id}")
