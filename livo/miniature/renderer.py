@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from livo.miniature.outfits import draw_bare_body, draw_outfit
-from livo.miniature.second.pen import shade
+from livo.miniature.pen import shade
 from livo.miniature.shapes import HATS, PLACES, PROPS, draw_shapes
 from livo.miniature.world import Scene, World
 

@@ -15,8 +15,9 @@ from livo.diffusion.backbones import load_backbone
 from livo.diffusion.engine import Engine, classifier_free_plan
 from livo.miniature.second.world import load_world
 from livo.types import Conditioning, SamplingOptions
-from train.miniature.second import autoencoder, sharpness
-from train.miniature.second.pictures import batch_of, keep_pictures, render_batch, scenes
+from train.miniature import sharpness
+from train.miniature.pictures import batch_of, keep_pictures, render_batch, scenes
+from train.miniature.second import autoencoder
 from train.miniature.text_encoder import caption_labels
 from train.verify import faults
 

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from livo.inputs import load_yaml
-from livo.miniature.second.pen import COLOURS, Pen, shade
+from livo.miniature.pen import COLOURS, Pen, shade
 from livo.miniature.second.world import Scene, World
 
 CANVAS, SIZE = 256, 128

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from livo.miniature.captions import clean_counterpart
-from livo.miniature.second.pen import parse
+from livo.miniature.pen import parse
 from livo.miniature.second.renderer import SIZE, Expression, load_drawings, render
 from livo.miniature.second.world import Scene, load_world
 

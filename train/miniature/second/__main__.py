@@ -42,9 +42,9 @@ from train.miniature.denoiser import (
     train_denoiser,
 )
 from train.miniature.evaluator import train_evaluator
+from train.miniature.pictures import SECOND, keep_pictures, scenes
 from train.miniature.second.autoencoder import measure_latents, polish_decoder, train_autoencoder
-from train.miniature.second.pictures import SECOND, keep_pictures, scenes
-from train.miniature.second.sharpness import load
+from train.miniature.sharpness import load
 from train.miniature.text_encoder import principle_words, tokenize, train_text_encoder
 from train.miniature.vocabulary import keep_tokenizer, write_tokenizer_files
 

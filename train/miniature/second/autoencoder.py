@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from train.loop import descend, train
-from train.miniature.second.pictures import batch_of
+from train.miniature.pictures import batch_of
 
 LATENT_CHANNELS = 8
 CROP = 64  # side of what all but the last fifth of the steps see: the same detail for a quarter of the work

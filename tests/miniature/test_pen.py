@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from livo.miniature.second.pen import COLOURS, Pen, parse, shade, smooth
+from livo.miniature.pen import COLOURS, Pen, parse, shade, smooth
 
 
 def inked(drawing: str, **options) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`python -m train.miniature.second.sharpness`: how sharp pictures are at 128 pixels, in one table.
+"""`python -m train.miniature.sharpness`: how sharp pictures are at 128 pixels, in one table.
 
 Mean absolute error of pixels and of their gradients on scenes that no training drew, of the autoencoder and of 64
 pixels enlarged without any, which no model of 64 pixels can beat. Kept as `sharpness.json` beside the weights; the
@@ -20,7 +20,7 @@ from livo.diffusion.backbones import ASSETS
 from livo.miniature.second.renderer import SIZE
 from livo.miniature.second.world import load_world
 from train.miniature.data import to_model_range
-from train.miniature.second.pictures import SECOND
+from train.miniature.pictures import SECOND
 
 SEED = 900_000  # of scenes that no training draws
 
@@ -80,7 +80,7 @@ def load(folder: Path) -> AutoencoderKL:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m train.miniature.second.sharpness", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m train.miniature.sharpness", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ASSETS / "miniature_second")
     parser.add_argument("--count", type=int, default=128, help="scenes of each edition (%(default)s)")
     args = parser.parse_args()
