@@ -8,6 +8,7 @@ import pytest
 
 import livo.retriever.vocabulary
 from livo.miniature.captions import caption, random_scene
+from livo.miniature.second import captions as second
 from livo.miniature.second.world import load_world as load_pairs
 from livo.miniature.world import load_world
 from livo.retriever.vocabulary import everything_known, load_lists, vocabulary_of, words_of_world
@@ -88,7 +89,8 @@ def test_inflected_words_are_read_in_the_form_that_is_known(prompt, text):
     ("a photo of doctors", "a photo of doctor"), ("police officers at the beach", "police officer at the beach"),
     ("a nurse as a zombie", "a nurse as a zombie"),
 ])  # fmt: skip
-def test_a_world_of_pairs_knows_plurals_after_two_alone(prompt, text):
+def test_a_world_of_pairs_knows_plurals_after_two_alone(monkeypatch, prompt, text):
+    monkeypatch.setattr(livo.retriever.vocabulary, "vocabulary", second.vocabulary)
     assert words_of_world(load_pairs())(prompt).text == text
 
 
