@@ -29,7 +29,7 @@ WORLD, DRAWINGS = "livo/miniature/second/world.yaml", "livo/miniature/second/dra
 
 
 @dataclass(frozen=True)
-class Part:
+class ShippedPart:
     """What one command makes.
 
     Attributes:
@@ -61,22 +61,24 @@ GENERATOR = "train.miniature.second --out assets/miniature --stages"
 MODEL = ("text_encoder", "unet", "vae", WORLD)
 JUDGE = tuple(f"evaluator/{name}" for name in WEIGHTS)
 PARTS = (
-    Part(f"{GENERATOR} text", ("text_encoder",), (WORLD,), 20, stamps=True),
-    Part(f"{GENERATOR} autoencoder,denoiser,decoder", ("unet", "vae"), ("text_encoder", WORLD, DRAWINGS), 400, True),
-    Part(f"{GENERATOR} evaluator", ("evaluator",), (WORLD, DRAWINGS), 105, stamps=True),
-    Part("train.value_encoder", ("value_encoder",), (*MODEL, *JUDGE), 45),
-    Part("train.dpo", ("dpo",), (*MODEL, *JUDGE), 35),
-    Part("train.dpo --variant dpo-d", ("dpo_d",), (*MODEL, *JUDGE), 35),
-    Part("train.uce", ("uce",), (*MODEL, *JUDGE), 12),
-    Part("train.uce --form 2025", ("uce_2025",), (*MODEL, *JUDGE), 14),
-    Part("train.uce --form sequential", ("uce_sequential",), (*MODEL, *JUDGE), 15),
-    Part("train.concept_ablation", ("concept_ablation",), MODEL, 12),
-    Part("train.dapt --num-steps 300", ("dapt",), (*MODEL, DRAWINGS), 25),
+    ShippedPart(f"{GENERATOR} text", ("text_encoder",), (WORLD,), 20, stamps=True),
+    ShippedPart(
+        f"{GENERATOR} autoencoder,denoiser,decoder", ("unet", "vae"), ("text_encoder", WORLD, DRAWINGS), 400, True
+    ),
+    ShippedPart(f"{GENERATOR} evaluator", ("evaluator",), (WORLD, DRAWINGS), 105, stamps=True),
+    ShippedPart("train.value_encoder", ("value_encoder",), (*MODEL, *JUDGE), 45),
+    ShippedPart("train.dpo", ("dpo",), (*MODEL, *JUDGE), 35),
+    ShippedPart("train.dpo --variant dpo-d", ("dpo_d",), (*MODEL, *JUDGE), 35),
+    ShippedPart("train.uce", ("uce",), (*MODEL, *JUDGE), 12),
+    ShippedPart("train.uce --form 2025", ("uce_2025",), (*MODEL, *JUDGE), 14),
+    ShippedPart("train.uce --form sequential", ("uce_sequential",), (*MODEL, *JUDGE), 15),
+    ShippedPart("train.concept_ablation", ("concept_ablation",), MODEL, 12),
+    ShippedPart("train.dapt --num-steps 300", ("dapt",), (*MODEL, DRAWINGS), 25),
 )
 """In the order in which they are made."""
 
 
-def digests(part: Part, folder: Path) -> dict[str, str]:
+def digests(part: ShippedPart, folder: Path) -> dict[str, str]:
     """Of what a part is made from, as it lies there now.
 
     Raises:
@@ -85,7 +87,7 @@ def digests(part: Part, folder: Path) -> dict[str, str]:
     return {source: digest(source, folder) for source in part.made_from}
 
 
-def is_made(part: Part, folder: Path) -> bool:
+def is_made(part: ShippedPart, folder: Path) -> bool:
     """Whether all that a part makes is there, and says that it was made of what lies there now."""
     if not all(any((folder / file).rglob("*.safetensors")) for file in part.files):
         return False
@@ -116,7 +118,7 @@ def run(words: Sequence[str]) -> None:
     subprocess.run(words, check=True, cwd=ASSETS.parent)
 
 
-def make(part: Part, folder: Path, work: Path, threads: int, commit: str) -> None:
+def make(part: ShippedPart, folder: Path, work: Path, threads: int, commit: str) -> None:
     """Run a part's command and write into its files how they were made.
 
     Raises:
