@@ -84,6 +84,6 @@ def test_a_wrong_constant_does_not_pass(engine64, tiny_folder, options, monkeypa
 
 def test_on_the_miniature(monkeypatch):
     backbone = load_backbone("miniature", device="cpu")
-    ask = SamplingOptions(SEEDS, 4, 7.5, 64, 64)
+    ask = SamplingOptions(SEEDS, 4, 7.5, backbone.defaults.height, backbone.defaults.width)
     wanted = theirs(backbone.folder, torch.float32, ask, SafetyConfig.STRONG | {"sld_warmup_steps": 1})
     assert relative(ours(Engine(backbone), ask, replace(STRONG, warmup=1), monkeypatch), wanted) < 1e-4

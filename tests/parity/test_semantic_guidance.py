@@ -170,7 +170,7 @@ def test_fair_diffusion_is_the_authors_script(engine64, tiny_folder, options, mo
 
 def test_on_the_miniature(monkeypatch):
     backbone = load_backbone("miniature", device="cpu")
-    engine, ask = Engine(backbone), SamplingOptions(SEEDS, 4, 7.0, 64, 64)
+    engine, ask = Engine(backbone), SamplingOptions(SEEDS, 4, 7.0, backbone.defaults.height, backbone.defaults.width)
     guide = without_masks(replace(GUIDES["together"], concepts=(concept(0, warmup=1), concept(1, warmup=1))))
     pipe = pipeline(backbone.folder, DPMSolverMultistepScheduler, torch.float32)
     assert relative(ours(engine, guide, ask, monkeypatch), theirs(pipe, guide, ask)) < 1e-4

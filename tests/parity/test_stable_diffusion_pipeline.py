@@ -142,7 +142,7 @@ def test_livo_under_guidance(request, tiny_folder, options, monkeypatch, schedul
 
 def test_on_the_miniature(monkeypatch):
     backbone = load_backbone("miniature", device="cpu")
-    engine, ask = Engine(backbone), SamplingOptions(SEEDS, 6, 7.5, 64, 64)
+    engine, ask = Engine(backbone), SamplingOptions(SEEDS, 6, 7.5, backbone.defaults.height, backbone.defaults.width)
     theirs = pipeline(backbone.folder, DPMSolverMultistepScheduler, torch.float32)(
         [PROMPT] * 3, num_inference_steps=6, guidance_scale=7.5, generator=generators(), output_type="latent"
     ).images
