@@ -46,6 +46,7 @@ from livo.ui.details import duration
 from livo.ui.templates import render
 from livo.ui.train_view import charts_html, concepts_html, strip_html
 from livo.ui.workbench import Workbench
+from livo.web.guard import asker
 
 logger = logging.getLogger(__name__)
 
@@ -170,10 +171,16 @@ def _step_line(step: Stepped) -> Markup:
 
 
 def compare_encoders(
-    bench: Workbench, trained: Trained | None, prompt: str, rate: str, count: float | None, seed: float | None
+    bench: Workbench,
+    trained: Trained | None,
+    prompt: str,
+    rate: str,
+    count: float | None,
+    seed: float | None,
+    who: str = "",
 ) -> Iterator[tuple]:
     """Stable Diffusion, the visitor's encoder and the shipped one on the same seeds: card, status and grid, as
-    `run_comparison`."""
+    `run_comparison`. `who` is the visitor's address."""
     if trained is None or bench.engine is None:
         why = (
             f"no image can be made: {bench.problem}"
@@ -202,7 +209,7 @@ def compare_encoders(
     words = f"Under “{find_principle(principle).text}”, with the value {RATES[EVERY if share == 1 else HALF]}."
     head = Markup('<p class="effect">{}</p>').format(words)
     form = Form(prompt, principle, ids, seed, count, d.num_inference_steps, d.guidance_scale)
-    for card, status, rows in run_comparison(here, form):
+    for card, status, rows in run_comparison(here, form, who=who):
         # Not the Compare tab's card, whose buttons act there.
         yield card if 'role="alert"' in str(card) else head, status, rows
 
@@ -287,8 +294,8 @@ def build_train_tab(bench: Workbench, trainer: LiveTrainer | None) -> None:
     def on_train(*asked: Any) -> Iterator[Shown]:
         yield from run_training(trainer, *asked)
 
-    def on_compare(trained: Any, prompt: Any, rate: Any, count: Any, seed: Any) -> Iterator[Any]:
-        yield from compare_encoders(bench, trained, prompt, rate, count, seed)
+    def on_compare(trained: Any, prompt: Any, rate: Any, count: Any, seed: Any, request: gr.Request) -> Iterator[Any]:
+        yield from compare_encoders(bench, trained, prompt, rate, count, seed, asker(request))
 
     training = go.click(
         on_train, [concepts, principle, loss, gamma_1, gamma_2, steps, seed], [status, strip, charts, mine],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import random
 import re
@@ -32,6 +33,7 @@ from livo.methods.value_encoder import ValueEncoder, save_value_encoder
 from livo.miniature.world import load_world
 from livo.types import InputError
 from livo.ui import train_tab
+from livo.ui.access import Access
 from livo.ui.compare_tab import select_html
 from livo.ui.templates import render
 from livo.ui.train_tab import RATES, Trained, compare_encoders, download_link, request_of, run_training
@@ -237,6 +239,12 @@ def test_the_comparison_has_three_rows_on_the_same_seeds(bench, packed):
     *_, (_, _, half) = compare_encoders(bench, trained, "a photo of a chef", "0.5", 2, 5)
     assert half.count('data-note="value"') == 2
     assert bench.entries == before
+
+
+def test_on_a_public_page_it_counts_as_its_visitors(bench, packed):
+    public = dataclasses.replace(bench, access=Access(public=True))
+    list(compare_encoders(public, Trained(LiveRequest(), packed, 40), "a photo of a chef", "1", 1, 5, "10.0.0.9"))
+    assert public.turn.shares.used("10.0.0.9") > 0
 
 
 @pytest.mark.parametrize(("prompt", "count", "says"), [
