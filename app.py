@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -130,7 +131,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     sys.setswitchinterval(0.001)  # answers of visitors, raters and classes are not to wait for the generator's thread
     from livo.ui.early import EarlyPage, early_html
+    from livo.ui.memory import few_arenas
 
+    few_arenas()
     early = EarlyPage(args.host, port, early_html())
     print(f"LiVO opens at port {port}: a stored comparison is there already, the model is loading", flush=True)
 
@@ -155,6 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     from livo.ui.take_along import Shelf, take_routes
     from livo.ui.theme import CSS, build_theme, head
     from livo.ui.waiting import BEGUN, keep_in_order
+    from livo.ui.warming import warm_up
     from livo.web.door import Door
     from livo.web.guard import Buckets
     from livo.web.kept import KeptPages
@@ -232,6 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.lan:
         print("\n".join(invitation_lines(shown, key)), flush=True)
     print(f"LiVO is open at {shown} (Ctrl+C stops it)", flush=True)
+    threading.Thread(target=warm_up, args=(bench,), daemon=True).start()
     page.block_thread()
     return 0
 

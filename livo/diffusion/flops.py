@@ -8,7 +8,7 @@ import json
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from livo.diffusion.denoiser import NETWORKS, DenoiserNet
+from livo.diffusion.denoiser import NETWORKS, Denoiser, DenoiserNet
 from livo.diffusion.denoisers import denoiser_of
 
 
@@ -25,11 +25,17 @@ def row_flop(unet: DenoiserNet, height: int, width: int, tokens: int = 77) -> in
 
 @functools.lru_cache(maxsize=32)
 def _row_flop(network: str, config: str, height: int, width: int, tokens: int) -> int:
+    denoiser = _without_weights(network, config)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        denoiser = denoiser_of(NETWORKS[network].from_config(json.loads(config)))
         latents = torch.empty(1, denoiser.in_channels, height, width)
         pooled = torch.empty(1, denoiser.pooled_width) if denoiser.pooled_width else None
         scales = torch.empty(1) if denoiser.guides_itself else None
         conditions = denoiser.conditions(1, pooled, (height, width), scales)
         denoiser(latents, torch.tensor(1), conditions, prompt_embeds=torch.empty(1, tokens, denoiser.text_width))
     return counter.get_total_flops()
+
+
+@functools.lru_cache(maxsize=2)
+def _without_weights(network: str, config: str) -> Denoiser:
+    with torch.device("meta"):
+        return denoiser_of(NETWORKS[network].from_config(json.loads(config)))

@@ -44,7 +44,7 @@ GENERATION = "generation"
 REPORT_EVERY = 0.15
 """Seconds between two pictures of the work; more would only load the line."""
 
-OTHERS = "Others go first, who had less of the server's time"
+OTHERS = "Waiting for other visitors' comparisons"
 
 Update = tuple[object, object, object]
 """Card, status and rows: HTML, or `gr.skip()` for what stays."""
@@ -212,7 +212,7 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
     d = bench.defaults
     stored = {example.record.prompt: example for example in examples}
     views = {prompt: example_html(example, model_of(bench, example)) for prompt, example in stored.items()}
-    names = {prompt: shelf.put(kept_example(example, views[prompt])) for prompt, example in stored.items()}
+    names = {prompt: shelf.put(kept_example(example, views[prompt]), stored=True) for prompt, example in stored.items()}
     with gr.Row(elem_classes="ask-row"):
         prompt = gr.Textbox(
             prompt_text, label="Prompt", show_label=False, lines=1, max_lines=4, elem_id="prompt", scale=1,

@@ -89,30 +89,37 @@ def serve(
         return bench.turn.hold(_serve(bench, request))
     if bench.turn.shares.check(who):
         check_size(request, MOST_STEPS_BESIDE_OTHERS, bench.defaults, " while others are here too")
-    return bench.turn.hold(_serve(bench, request), who)
+    return bench.turn.hold(_serve(bench, request), who, size_of(request, bench.defaults))
+
+
+def size_of(request: ComparisonRequest, usual: Defaults) -> int:
+    """Methods x pictures x solver steps; pictures larger than the model's own size count for as many as they hold of
+    it."""
+    options = request.options
+    larger = max(1.0, options.height * options.width / (usual.height * usual.width))
+    return round(len(request.methods) * len(options.seeds) * options.num_inference_steps * larger)
 
 
 def check_size(request: ComparisonRequest, most: int, usual: Defaults, when: str = "") -> None:
     """Whether a request is one that a page of this server makes.
 
     Args:
-        most: methods x pictures x solver steps, at the model's own size.
-        usual: that size; larger pictures count for as many as they hold of it.
+        most: its size.
+        usual: the model's own size of pictures.
         when: in which case that is so.
 
     Raises:
         InputError: it asks for more.
     """
+    if (asked := size_of(request, usual)) <= most:
+        return
     options = request.options
-    methods, images, steps = len(request.methods), len(options.seeds), options.num_inference_steps
-    larger = max(1.0, options.height * options.width / (usual.height * usual.width))
-    asked = round(methods * images * steps * larger)
-    if asked > most:
-        size = f" x {larger:.3g} times the usual size" if larger > 1 else ""
-        raise InputError(
-            f"{methods} methods x {images} images x {steps} steps{size} are {asked:,}; one request may be "
-            f"{most:,}{when}: ask for fewer"
-        )
+    larger = options.height * options.width / (usual.height * usual.width)
+    size = f" x {larger:.3g} times the usual size" if larger > 1 else ""
+    raise InputError(
+        f"{len(request.methods)} methods x {len(options.seeds)} images x {options.num_inference_steps} steps{size} are "
+        f"{asked:,}; one request may be {most:,}{when}: ask for fewer"
+    )
 
 
 def look_ahead(bench: Workbench, request: ComparisonRequest) -> str:

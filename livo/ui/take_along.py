@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from starlette.routing import Route
 
-MOST_BYTES = 256_000_000
-"""Of pictures that are kept; the comparison that was longest not made goes first."""
+MOST_BYTES, MOST_COMPARISONS = 256_000_000, 100
+"""That are kept; the comparison that was longest not made goes first."""
 PREFIX = "/take"
 GONE = "this comparison is no longer kept: press Compare again, and take the new one along"
 
@@ -71,26 +71,33 @@ def archive(kept: Kept) -> bytes:
 
 
 class Shelf:
-    """Comparisons by name, up to so many bytes of pictures; safe to use from several threads."""
+    """Comparisons by name, up to so many and so many bytes of pictures; safe to use from several threads."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most = most_bytes
+    def __init__(self, most_bytes: int = MOST_BYTES, most: int = MOST_COMPARISONS) -> None:
+        self._most_bytes, self._most = most_bytes, most
+        self._stored: dict[str, Kept] = {}
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, kept: Kept) -> str:
-        """Keeps it; returns its name."""
+    def put(self, kept: Kept, *, stored: bool = False) -> str:
+        """Keeps it, one that comes with the page for ever; returns its name."""
         name = secrets.token_urlsafe(12)
         with self._lock:
+            if stored:
+                self._stored[name] = kept
+                return name
             self._kept[name] = kept
-            while sum(one.bytes for one in self._kept.values()) > self._most and len(self._kept) > 1:
+            while len(self._kept) > self._most or (self._bytes() > self._most_bytes and len(self._kept) > 1):
                 self._kept.popitem(last=False)
         return name
+
+    def _bytes(self) -> int:
+        return sum(one.bytes for one in self._kept.values())
 
     def get(self, name: str) -> Kept | None:
         """None where it was never there, or is no longer."""
         with self._lock:
-            return self._kept.get(name)
+            return self._stored.get(name) or self._kept.get(name)
 
 
 def take_routes(shelf: Shelf) -> list[Route]:

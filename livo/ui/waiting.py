@@ -8,6 +8,8 @@ with many addresses fills it, and nobody else gets anything. This reaches into G
 
 from __future__ import annotations
 
+import functools
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +21,14 @@ from livo.types import InputError
 from livo.ui.turn import Shares, Turn
 from livo.web.guard import asker
 
-A_COMPARISON, A_REQUEST = 5.0, 0.5
-"""Seconds of work that a comparison is thought to take, and that asking for one counts as: a loop is not a visitor."""
-BEGUN = 3
-"""Comparisons that may have begun; one is at work, and the others have given way to it."""
-MUCH, MUCH_MORE = 2.0, 6.0
-"""Usual comparisons by which all that have begun must have had more than one that waits, so that one is ended; the
-second where no more than one can begin."""
+BEGUN = 8
+"""Comparisons that may have begun; one is at work, and the others wait for it or have given way. Twice as many where
+the next one comes before them all."""
+MUCH, MUCH_MORE = 5.0, 20.0
+"""Seconds by which all that have begun must come after one that waits, so that one is ended; the second where no more
+than one can begin."""
+LIKELY = {"methods": 3.0, "images": 8.0, "steps": 12.0}
+"""Of a comparison that does not say so."""
 POLL = 0.02
 """Seconds after which the queue looks again whether something can begin; Gradio's thousand looks a second cost the
 generator time."""
@@ -65,16 +68,17 @@ def keep_in_order(queue: Queue, turn: Turn, line: str, most: int, full: str, beg
         if function is None or function.concurrency_id != line:
             return await push(body, request, username)
         who = asker(request)
-        shares.charge(who, A_REQUEST)
+        shares.asked(who)
         try:
             shares.check(who)
         except InputError as error:  # before it takes anybody's place
             return False, str(error), "queue_full"
         waiting = _line(queue, line)
         if len(queue) >= most:
-            rank = _rank(waiting, shares)
+            rank = _rank(waiting, turn)
             last = max(waiting, key=lambda event: (unread.unheard(event, SOON), rank(event)), default=None)
-            own = shares.used(who) + A_COMPARISON * sum(asker(event.request) == who for event in waiting)
+            own = turn.standing(who) + shares.seconds(size_asked(function.fn, body.data))
+            own += sum(_seconds(event, shares) for event in waiting if asker(event.request) == who)
             if last is None or (rank(last) <= own and not unread.unheard(last, SOON)):
                 return False, full, "queue_full"
             _displace(queue, waiting, last)
@@ -86,9 +90,13 @@ def keep_in_order(queue: Queue, turn: Turn, line: str, most: int, full: str, beg
         for event in [event for event in there.queue if unread.unheard(event, UNHEARD)]:
             _displace(queue, there.queue, event)
         unheard = [event for event in there.queue if unread.unheard(event)]
-        there.queue = sorted(set(there.queue) - set(unheard), key=_rank(there.queue, shares))
-        if there.queue and there.current_concurrency >= begun:
-            turn.make_room(shares.used(asker(there.queue[0].request)), MUCH if begun > 1 else MUCH_MORE)
+        rank = _rank(there.queue, turn)
+        there.queue = sorted((event for event in there.queue if event not in unheard), key=rank)
+        if there.queue:
+            first = rank(there.queue[0])
+            there.concurrency_limit = 2 * begun if begun > 1 and first < turn.least else begun
+            if there.current_concurrency >= there.concurrency_limit:
+                turn.make_room(first, MUCH if begun > 1 else MUCH_MORE)
         chosen = get()
         there.queue += unheard
         return chosen
@@ -101,14 +109,44 @@ def _line(queue: Queue, line: str) -> list[Event]:
     return there.queue if there else []
 
 
-def _rank(waiting: list[Event], shares: Shares) -> Callable[[Event], float]:
-    """What each address has had, and will have had when an event's turn comes."""
-    ranks, ahead = dict[str, float](), dict[str, int]()
+def _rank(waiting: list[Event], turn: Turn) -> Callable[[Event], float]:
+    """What each address will have had once an event of its is done."""
+    ranks, ahead = dict[str, float](), dict[str, float]()
     for event in sorted(waiting, key=lambda event: event.enqueue_time):
         who = asker(event.request)
-        ranks[event._id] = shares.used(who) + A_COMPARISON * ahead.get(who, 0)
-        ahead[who] = ahead.get(who, 0) + 1
+        ahead[who] = (ahead.get(who) or turn.standing(who)) + _seconds(event, turn.shares)
+        ranks[event._id] = ahead[who]
     return lambda event: ranks[event._id]
+
+
+def _seconds(event: Event, shares: Shares) -> float:
+    return shares.seconds(size_asked(event.fn.fn, event.data.data if event.data else []))
+
+
+def size_asked(function: Callable[..., Any] | None, data: list[Any]) -> float:
+    """Methods x pictures x steps that an event asks for, as far as its data say so; whether they fit is asked later.
+
+    Args:
+        function: takes the data in their order, and calls them by their names.
+    """
+    names = _parameters(function) if function else ()
+    given = dict(zip(names, data, strict=False))
+    ids = given.get("methods")
+    asked = {
+        "methods": 2.0 if "method" in names else float(ids.count(",") + 1) if isinstance(ids, str) else None,
+        "images": given.get("images", given.get("count")),
+        "steps": given.get("steps"),
+    }
+    size = 1.0
+    for name, likely in LIKELY.items():
+        said = asked[name]
+        size *= min(1_000.0, max(1.0, said)) if isinstance(said, int | float) else likely
+    return size
+
+
+@functools.lru_cache(maxsize=32)
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
 
 
 def _displace(queue: Queue, waiting: list[Event], event: Event) -> None:

@@ -37,3 +37,9 @@ def test_the_oldest_goes_when_there_is_no_more_room(kept):
     assert len(set(names)) == 3 and shelf.get(names[0]) is None
     assert shelf.get(names[1]) is kept and shelf.get(names[2]) is kept
     assert Shelf(most_bytes=1).put(kept), "the newest is always kept"
+
+
+def test_so_many_are_kept_and_those_that_come_with_the_page_besides(kept):
+    shelf = Shelf(most=2)
+    stored, first, *others = [shelf.put(kept, stored=i == 0) for i in range(4)]
+    assert shelf.get(stored) is kept and shelf.get(first) is None and all(shelf.get(name) for name in others)

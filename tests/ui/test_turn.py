@@ -14,7 +14,7 @@ import pytest
 
 from livo.types import InputError
 from livo.ui import turn as turn_module
-from livo.ui.turn import ENDED, ENOUGH, Paused, Shares, Turn
+from livo.ui.turn import ENDED, HALF, Paused, Shares, Turn
 
 
 @pytest.fixture(autouse=True)
@@ -64,19 +64,55 @@ def test_closing_ends_the_work_and_gives_the_turn_back() -> None:
     assert list(turn.hold(work.items(2))) == [0, 1]
 
 
-def test_one_address_leaves_the_others_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [1_000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_one_address_leaves_the_others_their_part(clock: list[float]) -> None:
     shares = Shares()
     for _ in range(3):
         assert not shares.check("loop")
-        shares.charge("loop", 40)  # alone: as much as it likes
+        shares.charge("loop", 60)  # alone: as much as it likes
     assert shares.check("visitor")
-    with pytest.raises(InputError, match="others are waiting.*try again in 501 s"):
+    with pytest.raises(InputError, match="others are waiting.*try again in 301 s"):
         shares.check("loop")
     assert shares.check("visitor")
     clock[0] += 61  # the visitor has gone
     assert not shares.check("loop") and not shares.check("")
+
+
+def test_half_of_what_an_address_had_is_forgotten_in_five_minutes(clock: list[float]) -> None:
+    shares = Shares()
+    shares.charge("loop", 8)
+    clock[0] += HALF
+    assert shares.used("loop") == pytest.approx(4)
+    shares.charge("loop", 2)
+    clock[0] += HALF
+    assert shares.used("loop") == pytest.approx(3) and shares.used("visitor") == 0
+
+
+def test_who_asks_without_a_pause_comes_later_and_is_not_refused_for_it(clock: list[float]) -> None:
+    shares = Shares()
+    shares.asked("visitor")
+    shares.asked("loop")
+    for _ in range(30):
+        clock[0] += 20
+        shares.asked("visitor")
+        for _ in range(20):
+            shares.asked("loop")
+    assert shares.standing("visitor") < 10 < 1_000 < shares.standing("loop")
+    shares.check("visitor")
+    assert shares.check("loop"), "a class behind one address asks so"
+
+
+def test_how_long_a_comparison_takes_is_learned_from_those_before() -> None:
+    shares = Shares()
+    for _ in range(100):
+        shares.finished(60, 3.0)
+    assert shares.seconds(120) == pytest.approx(6.0, rel=1e-3)
 
 
 def test_a_failure_gives_the_turn_back() -> None:
@@ -107,12 +143,7 @@ def test_a_caller_who_fetches_nothing_more_loses_the_turn_for_a_while() -> None:
     assert list(first) == [1, 2, 3] and work.running == 0, "whoever comes back goes on"
 
 
-def usual(turn: Turn, seconds: float) -> None:
-    for number in range(ENOUGH):
-        turn.shares.finished(f"10.0.0.{number}", seconds)
-
-
-def test_work_gives_way_between_two_steps_to_who_had_less() -> None:
+def test_work_gives_way_between_two_steps_to_who_will_have_had_less() -> None:
     turn, order = Turn(), list[str]()
 
     def steps(name: str, n: int) -> Iterator[str]:
@@ -120,45 +151,40 @@ def test_work_gives_way_between_two_steps_to_who_had_less() -> None:
             order.append(name)
             yield name
 
-    usual(turn, 1.0)
-    large, small, equal = (turn.hold(steps(name, 3), name) for name in ("large", "small", "equal"))
+    turn.shares.charge("often", 5)
+    large, often, small = (
+        turn.hold(steps("large", 3), "large", 400),
+        *(turn.hold(steps(name, 3), name, 40) for name in ("often", "small")),
+    )
     next(large)
-    turn.shares.charge("large", 5)
     with ThreadPoolExecutor(3) as pool:
-        others = [pool.submit(made, small), pool.submit(made, equal)]
+        others = [pool.submit(made, work) for work in (often, small)]
         while len(turn._claims) < 3:
             time.sleep(0.001)
         assert made(large) == 2 * ["large"], "it goes on where it was"
-        assert [item for other in others for item in other.result()] == 3 * ["small"] + 3 * ["equal"]
-    assert sorted(order[1:7]) == 3 * ["equal"] + 3 * ["small"] and order[7:] == 2 * ["large"]
+        assert [other.result() for other in others] == [3 * ["often"], 3 * ["small"]]
+    assert order[0] == "large" and order[-3:] == 3 * ["often"], "who asks often comes last, however small"
+    assert order[1:7] == 3 * ["small"] + 2 * ["large"] + ["often"]
 
 
-def test_what_had_no_more_than_a_usual_comparison_more_is_not_interrupted() -> None:
-    turn, work = Turn(), Work()
-    usual(turn, 10.0)
-    first = turn.hold(work.items(3), "first")
+def test_who_comes_first_goes_first_among_equals() -> None:
+    turn, work = Turn(abandoned=600.0, look=0.0), Work()
+    first, second = (turn.hold(work.items(3), who, 60) for who in ("first", "second"))
     next(first)
-    turn.shares.charge("first", 5)
-    second = turn.hold(work.items(3), "second")
-    assert isinstance(next(second), Paused) and list(first) == [1, 2]
+    assert isinstance(next(second), Paused) and made(first) == [1, 2]
     assert made(second) == [0, 1, 2] and work.most == 1
 
 
-def test_one_is_ended_where_all_had_much_more_than_who_waits() -> None:
-    turn, work = Turn(), Work()
-    one, most = turn.hold(work.items(9), "one"), turn.hold(work.items(9), "most")
+def test_one_is_ended_where_all_come_much_later_than_who_waits() -> None:
+    turn, work = Turn(abandoned=600.0, look=0.0), Work()
+    one, most = turn.hold(work.items(9), "one"), turn.hold(work.items(9), "most", 3_000)
     next(one)
     turn.shares.charge("one", 9)
-    turn.make_room(0, 2)
-    assert next(one) == 1, "what is usual here is not known yet: no machine is too slow"
-    usual(turn, 5.0)
-    turn.make_room(0, 2)
-    assert next(one) == 2, "9 s are no two usual ones"
-    turn.shares.charge("one", 9)
-    turn.shares.charge("most", 30)
+    turn.make_room(5, 5)
+    assert next(one) == 1, "4 s are not much"
     assert isinstance(next(most), Paused)
-    turn.make_room(0, 2)
-    turn.make_room(0, 2)
+    turn.make_room(0, 5)
+    turn.make_room(0, 5)
     with pytest.raises(InputError, match=ENDED):
         next(most)
-    assert next(one) == 3, "one at a time"
+    assert next(one) == 2, "one at a time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,11 @@ from loops import finish
 from livo.types import InputError
 from livo.ui import turn as turn_module
 from livo.ui import waiting
-from livo.ui.turn import ENOUGH, Paused, Turn
-from livo.ui.waiting import BEGUN, DISPLACED, Unread, keep_in_order
+from livo.ui.compare_tab import GENERATION
+from livo.ui.page import build_page
+from livo.ui.turn import Paused, Turn
+from livo.ui.waiting import BEGUN, DISPLACED, Unread, keep_in_order, size_asked
+from livo.ui.workbench import load_workbench
 
 MOST = 4
 
@@ -37,7 +41,7 @@ class Line:
             button.click(lambda: None, concurrency_id="other")
         page.queue(max_size=MOST)
         self.queue: Queue = page._queue
-        self.turn = Turn()
+        self.turn = Turn(abandoned=600.0, look=0.0)
         self.shares = self.turn.shares
         keep_in_order(self.queue, self.turn, "generation", MOST, "full")
 
@@ -61,7 +65,7 @@ class Line:
     def order(self) -> list[str]:
         """Of those that wait; the queue is put in order when somebody's turn comes."""
         line = self.queue.event_queue_per_concurrency_id["generation"]
-        line.current_concurrency, before = BEGUN, line.current_concurrency
+        line.current_concurrency, before = 2 * BEGUN, line.current_concurrency
         self.queue.get_events()
         line.current_concurrency = before
         return [event.session_hash for event in line.queue]
@@ -101,7 +105,7 @@ def test_who_asks_twice_comes_after_who_asks_once() -> None:
 def test_who_had_too_much_takes_nobodys_place() -> None:
     async def run() -> None:
         line = Line()
-        line.shares.charge("greedy", 100)
+        line.shares.charge("greedy", 200)
         await line.ask("honest")
         taken, told = await line.ask("greedy")
         assert not taken and "others are waiting" in told and line.order == ["honest"]
@@ -110,27 +114,73 @@ def test_who_had_too_much_takes_nobodys_place() -> None:
     finish(run())
 
 
-def test_who_waits_for_a_place_gets_one_of_those_who_had_much_more() -> None:
+def test_who_waits_for_a_place_gets_one_of_those_who_come_much_later() -> None:
     async def run() -> None:
         line = Line()
-        for n in range(ENOUGH):
-            line.shares.finished(str(n), 1.0)
-        for n in range(BEGUN):
-            await line.ask(f"10.0.0.{n}")
-            assert line.take() == f"10.0.0.{n}"
-        work = [line.turn.hold(iter(range(9)), f"10.0.0.{n}") for n in range(BEGUN)]
-        assert next(work[0]) == 0 and next(work[1]) == Paused()
-        for n in range(BEGUN):
-            line.shares.charge(f"10.0.0.{n}", 9 + n)
+        work = list[Any]()
+
+        async def one(who: str) -> bool:
+            await line.ask(who)
+            if begins := line.take() == who:
+                work.append(line.turn.hold(iter(range(9)), who))
+                assert next(work[-1]) == (Paused() if work[1:] else 0)
+                line.shares.charge(who, 19 + len(work))
+            return begins
+
+        for n in range(2 * BEGUN):
+            assert await one(f"10.0.0.{n}"), "each had less than those before"
         assert line.take() == "", "nobody waits"
-        assert next(work[0]) == 1
-        next(work[2])
-        await line.ask("visitor")
-        assert line.take() == ""
+        assert next(work[1]) == Paused()
+        assert not await one("visitor")
         with pytest.raises(InputError, match="others are waiting who had less"):
-            next(work[2])
+            next(work[-1])
 
     finish(run())
+
+
+def test_no_more_begin_than_may_where_they_come_no_earlier() -> None:
+    async def run() -> None:
+        line = Line()
+        for n in range(BEGUN + 1):
+            await line.ask(f"10.0.0.{n}")
+            assert line.take() == (f"10.0.0.{n}" if n < BEGUN else "")
+            if n == 0:
+                first = line.turn.hold(iter(range(9)), "10.0.0.0")
+                assert next(first) == 0
+        assert len(line.order) == 1
+
+    finish(run())
+
+
+def on_click(prompt: str, methods: str, count: float, steps: float) -> None:
+    """As the page's."""
+
+
+def tool(prompt: str, method: str, images: int = 4) -> None:
+    """As a program's."""
+
+
+@pytest.mark.parametrize(
+    ("function", "data", "size"),
+    [
+        (on_click, ["x", "a,b", 50, 12], 1_200),
+        (tool, ["x", "livo", 50], 2 * 50 * 12),
+        (tool, ["x"], 2 * 8 * 12),
+        (on_click, [None, {}, "many", float("nan")], 3 * 8 * 1),
+        (on_click, ["x", "a", -5, 10**400], 1_000),
+        (None, [], 3 * 8 * 12),
+    ],
+)
+def test_what_an_event_asks_for_is_known_before_it_begins(function: Any, data: list[Any], size: float) -> None:
+    assert size_asked(function, data) == size
+
+
+def test_the_pages_functions_say_what_is_asked_of_them() -> None:
+    page = build_page(load_workbench("miniature", "cpu"), [])
+    ours = {f.fn.__name__: f.fn for f in page.fns.values() if f.concurrency_id == GENERATION and f.fn}
+    for name in ("on_click", "on_preset", "compare", "bias_report"):
+        names = set(inspect.signature(ours[name]).parameters)
+        assert names & {"methods", "method"} and names & {"images", "count"}, name
 
 
 def test_a_sessions_name_is_short() -> None:
