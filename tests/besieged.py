@@ -43,12 +43,13 @@ class Target:
 
     def start(self, program: tuple[str, ...] = ("app.py",)) -> None:
         """Opens the page and waits until it answers."""
-        command = [sys.executable, *program, "--public", "--port", str(self.port), "--rooms", str(self.rooms.parent)]
+        command = [sys.executable, *program, "--public", "--dtype", "auto", "--port", str(self.port)]
+        command += ["--rooms", str(self.rooms.parent), "--study", str(self.study.path)]
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         self.log = self.folder / "log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--study", str(self.study.path)], cwd=ROOT, env=env, stdout=log, stderr=log,
+                command, cwd=ROOT, env=env, stdout=log, stderr=log,
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES)),
             )  # fmt: skip
         for _ in range(1_200):
@@ -68,12 +69,22 @@ class Target:
         self.process.kill()
 
     def status(self, field: str) -> float:
-        """Of /proc: MB of memory, or seconds of processor time."""
+        """Of /proc: MB of "memory" now or at its "peak", or seconds of processor time."""
         proc = Path(f"/proc/{self.process.pid}")
-        if field == "memory":
-            return int(re.search(r"VmRSS:\s+(\d+)", (proc / "status").read_text())[1]) / 1024  # type: ignore[index]
+        if name := {"memory": "VmRSS", "peak": "VmHWM"}.get(field):
+            return int(re.search(rf"{name}:\s+(\d+)", (proc / "status").read_text())[1]) / 1024  # type: ignore[index]
         parts = (proc / "stat").read_text().rpartition(")")[2].split()
         return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resting(self, longest: float = 60) -> float:
+        """MB of memory once nothing is at work any more, as far as that comes within some seconds."""
+        until = time.monotonic() + longest
+        while time.monotonic() < until:
+            spent = self.status("processor")
+            time.sleep(2)
+            if self.status("processor") - spent < 0.2:
+                break
+        return self.status("memory")
 
     def stored(self) -> int:
         """Bytes below the folder, and what Gradio keeps of files."""

@@ -54,7 +54,7 @@ async def honest(base: str, function: int, window: Window, first: int, seconds: 
     until = time.monotonic() + seconds
 
     async def compares(visitor: Visitor) -> None:
-        await asyncio.sleep(visitor.rng.random() * THINK)
+        await asyncio.sleep(min(visitor.rng.random() * THINK, seconds))
         while time.monotonic() < until:
             try:
                 await visitor.compare()
@@ -64,7 +64,7 @@ async def honest(base: str, function: int, window: Window, first: int, seconds: 
 
     async def looks(client: httpx.AsyncClient, rng: random.Random) -> None:
         while time.monotonic() < until:
-            await asyncio.sleep(rng.expovariate(1 / LOOK))
+            await asyncio.sleep(min(rng.expovariate(1 / LOOK), max(0, until - time.monotonic())))
             path, begun = rng.choice(PAGES), time.monotonic()
             try:
                 (await client.get(base + path)).raise_for_status()

@@ -1,7 +1,8 @@
 """Attacks on a public server, bounded and over loopback only: `python -m tests.siege` starts one and prints a table.
 
 python -m tests.siege                       a server of its own, one line an attack; exit code 1 where one is not held
-python -m tests.siege --crowd 10            afterwards 50 visitors for ten minutes, then beside 20 hostile clients
+python -m tests.siege --crowd 10            afterwards 50 visitors alone for 5 minutes, beside 20 hostile clients for 10
+python -m tests.siege --only hosts rooms    some of the attacks
 
 Each attack is one that a server of an earlier day fell to. What is promised stands in livo/ui/README.md, "Security".
 """
@@ -9,27 +10,24 @@ Each attack is one that a server of an earlier day fell to. What is promised sta
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
 import secrets
 import socket
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 
-from tests.besieged import ROOT, Attack, Line, Target, statuses
-from tests.crowd import HONEST, HOSTILE, Window, honest, written
+from tests.besieged import Attack, Line, Target, statuses
+from tests.crowd import written
 from tests.faults import clock, damage, full_disk, kills
+from tests.side_by_side import beside
 from tests.visitors import function_of_the_page
 
 EVIL = "evil.example"
@@ -306,69 +304,30 @@ def bodies(target: Target) -> Iterator[Line]:
     yield Line("files", f"{len(paths)} paths out of the folders", held, statuses(replies))
 
 
-# --- a crowd ---------------------------------------------------------------------------------------------------------
-
-
-def beside(target: Target, seconds: float) -> Iterator[Line]:
-    """Honest visitors without and with hostile clients, twice each in turn; every client has an address of its own."""
-    function = function_of_the_page(target.base)
-    windows, memory, answers = {False: Window(), True: Window()}, list[float](), Counter[str]()
-    for turn in range(4):
-        attacked = bool(turn % 2)
-        command = [sys.executable, "-m", "tests.crowd", target.base, str(function), str(seconds / 2)]
-        attack = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) if attacked else None
-        asyncio.run(honest(target.base, function, windows[attacked], 1_000 * turn, seconds / 2))
-        if attack:
-            for line in attack.communicate(timeout=60)[0].splitlines():
-                act, _, rest = line.rpartition(": ")
-                answers[f"{act}: {rest.split(' x ')[1]}"] += int(rest.split(" x ")[0])
-        memory.append(target.status("memory"))
-    for attacked, window in windows.items():
-        for failure in window.diary.failures[:5]:
-            print(f"{'beside' if attacked else 'alone'}: {failure}", file=sys.stderr)
-    print("\n".join(f"{n:>7} x {answer}" for answer, n in sorted(answers.items())), file=sys.stderr)
-    alone, there = windows[False], windows[True]
-
-    def p95(waits: list[float]) -> float:
-        return statistics.quantiles(waits, n=20)[-1]
-
-    def held(before: list[float], after: list[float]) -> bool:
-        return p95(after) <= 1.5 * p95(before) and not there.diary.failures
-
-    title = f"{HONEST} visitors beside {HOSTILE} hostile"
-    waits, waits_there = alone.diary.waits, there.diary.waits
-    yield Line(
-        "load", f"{title}: pictures", held(waits, waits_there),
-        f"p95 {p95(waits):.1f} s alone (n={len(waits)}), {p95(waits_there):.1f} s beside them (n={len(waits_there)}); "
-        f"{sum(there.diary.messages.values())} other messages, {len(there.diary.failures)} without an answer; "
-        f"{sum(answers.values()) / seconds:.0f} attacks a second",
-    )  # fmt: skip
-    yield Line(
-        "load", f"{title}: other answers", held(alone.looks, there.looks),
-        f"p95 {1000 * p95(alone.looks):.0f} ms alone (n={len(alone.looks)}), "
-        f"{1000 * p95(there.looks):.0f} ms beside them (n={len(there.looks)})",
-    )  # fmt: skip
-    grown = max(memory[1:]) / memory[0] - 1
-    yield Line("load", f"{title}: memory", grown < 0.05, f"{100 * grown:+.1f} % of {memory[0]:.0f} MB")
+ATTACKS: dict[str, Attack] = {
+    attack.__name__: attack
+    for attack in (
+        hosts, uploads, bodies, queue, tools, rooms, connections, unread, logs, kills, damage, full_disk, clock
+    )
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs all attacks; 1 where one is not held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crowd", type=float, metavar="MINUTES", help="of a crowd, each way, after the attacks")
-    parser.add_argument("--only", choices=("attacks", "crowd"), help="one of them")
+    parser.add_argument(
+        "--crowd", type=float, metavar="MINUTES", help="of a crowd beside hostile clients, after the attacks"
+    )
+    parser.add_argument("--only", nargs="+", choices=(*ATTACKS, "crowd"), help="some of them")
     args = parser.parse_args(arguments)
+    names = args.only or [*ATTACKS, *(["crowd"] if args.crowd else [])]
     lines: list[Line] = []
     with tempfile.TemporaryDirectory() as folder:
         target = Target(Path(folder))
         try:
-            attacks: list[Attack] = [
-                hosts, uploads, bodies, queue, tools, rooms, connections, unread, logs, kills, damage, full_disk, clock
-            ]  # fmt: skip
-            if args.only == "crowd":
-                attacks = []
-            if minutes := args.crowd or (2 if args.only == "crowd" else 0):
-                attacks.append(lambda target: beside(target, 60 * minutes))
+            attacks = [ATTACKS[name] for name in names if name in ATTACKS]
+            if "crowd" in names:
+                attacks.append(lambda target: beside(target, 60 * (args.crowd or 2)))
             print(f"| {'threat':<11} | {'attack':<38} | held | found |\n|---|---|---|---|")
             for attack in attacks:
                 for line in attack(target):

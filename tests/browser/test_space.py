@@ -153,6 +153,18 @@ def test_three_functions_are_public_and_nothing_else(space):
         )
 
 
+@pytest.mark.parametrize("route", ["run/compare", "run/bias_report", "api/compare", "api/bias_report"])
+def test_nothing_goes_past_the_queue(space, route):
+    given = {"data": ["a photo of a doctor", "auto", "livo", 0, 1]}
+    assert httpx.post(f"{space[0]}/gradio_api/{route}", json=given, timeout=60).status_code == 404
+
+
+def test_no_file_is_taken_and_no_type_is_guessed(space):
+    answer = httpx.post(f"{space[0]}/gradio_api/upload", files={"files": ("x.png", b"x" * 1_000)}, timeout=60)
+    assert answer.status_code == 403 and "no files" in answer.json()["message"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_the_principle_of_a_prompt(space):
     event, (payload,) = call(space[0], "retrieve_principle", prompt="a photo of a doctor")
     assert (

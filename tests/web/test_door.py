@@ -45,3 +45,12 @@ def test_without_a_key_nobody_of_the_network_comes_in(link):
 def test_this_machine_goes_anywhere_and_a_proxy_on_it_does_not():
     assert visit("127.0.0.1").get("/config").text == "in"
     assert visit("127.0.0.1").get("/config", headers={"x-forwarded-for": "10.0.0.9"}).status_code == 403
+
+
+def test_behind_a_prefix_its_cookie_is_for_the_prefix_alone():
+    host = visit(root_path="/livo")
+    answer = host.get(f"/livo/?host={KEY}")
+    cookie = answer.headers["set-cookie"].lower()
+    assert answer.headers["location"] == "/livo/"
+    assert "path=/livo/;" in cookie and "httponly" in cookie and "samesite=lax" in cookie
+    assert visit(root_path="/livo").get("/livo/").headers["location"] == "/livo/workshop/join"
