@@ -36,7 +36,7 @@ class ShippedPart:
         command: module and flags, without `--work` and `--threads`.
         files: folders of weight files, from the model's folder.
         made_from: as in `Lineage`.
-        minutes: of one core, from the seconds of single steps.
+        minutes: of one core; the generator's from the seconds of single steps, the others' what the first edition took.
         stamps: whether the command writes the headers itself, a stage at a time.
     """
 
@@ -66,13 +66,13 @@ PARTS = (
         f"{GENERATOR} autoencoder,denoiser,decoder", ("unet", "vae"), ("text_encoder", WORLD, DRAWINGS), 400, True
     ),
     ShippedPart(f"{GENERATOR} evaluator", ("evaluator",), (WORLD, DRAWINGS), 105, stamps=True),
-    ShippedPart("train.value_encoder", ("value_encoder",), (*MODEL, *JUDGE), 45),
-    ShippedPart("train.dpo", ("dpo",), (*MODEL, *JUDGE), 35),
-    ShippedPart("train.dpo --variant dpo-d", ("dpo_d",), (*MODEL, *JUDGE), 35),
-    ShippedPart("train.uce", ("uce",), (*MODEL, *JUDGE), 12),
-    ShippedPart("train.uce --form 2025", ("uce_2025",), (*MODEL, *JUDGE), 14),
-    ShippedPart("train.uce --form sequential", ("uce_sequential",), (*MODEL, *JUDGE), 15),
-    ShippedPart("train.concept_ablation", ("concept_ablation",), MODEL, 12),
+    ShippedPart("train.value_encoder", ("value_encoder",), (*MODEL, *JUDGE), 50),
+    ShippedPart("train.dpo", ("dpo",), (*MODEL, *JUDGE), 40),
+    ShippedPart("train.dpo --variant dpo-d", ("dpo_d",), (*MODEL, *JUDGE), 40),
+    ShippedPart("train.uce", ("uce",), (*MODEL, *JUDGE), 16),
+    ShippedPart("train.uce --form 2025", ("uce_2025",), (*MODEL, *JUDGE), 19),
+    ShippedPart("train.uce --form sequential", ("uce_sequential",), (*MODEL, *JUDGE), 21),
+    ShippedPart("train.concept_ablation", ("concept_ablation",), MODEL, 20),
     ShippedPart("train.dapt --num-steps 300", ("dapt",), (*MODEL, DRAWINGS), 25),
 )
 """In the order in which they are made."""
