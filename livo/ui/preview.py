@@ -96,8 +96,11 @@ def with_own_tags(html: str, address: str) -> str:
         >>> page = '<head><meta property="og:title" content="Gradio" /></head>'
         >>> "Gradio" in with_own_tags(page, "http://x"), TITLE in with_own_tags(page, "http://x")
         (False, True)
+        >>> with_own_tags('<link rel="manifest" href="/manifest.json" />', "")
+        '<link rel="manifest" href="./manifest.json" />'
     """
     html = _GRADIO.sub("", html).replace("<head>", f"<head>{_SLASH}", 1)
+    html = html.replace('href="/', 'href="./')  # Gradio's manifest, which would be looked for outside of a prefix
     return html.replace("</head>", f"{preview_html(address)}\n</head>", 1)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
 import uvicorn
 from pages import page_server
 from playwright.sync_api import Browser, expect
+from raters import make_folder
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -21,6 +24,8 @@ pytestmark = pytest.mark.browser
 PATIENCE = 90_000
 PREFIX = "/livo"
 HOP = {"content-length", "connection", "accept-encoding", "transfer-encoding"}
+
+EVIL = "evil.example"
 
 
 def proxy(upstream: str, outside: list[str]) -> Starlette:
@@ -43,9 +48,10 @@ def proxy(upstream: str, outside: list[str]) -> Starlette:
 
 
 @pytest.fixture(scope="module")
-def behind() -> Iterator[tuple[str, list[str]]]:
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[str]]]:
     """The page's address behind the proxy, and the paths that were asked for outside the prefix."""
-    with page_server(GRADIO_ROOT_PATH=PREFIX) as (address, _):
+    study = make_folder(tmp_path_factory.mktemp("study"), raters=2, ratings_per_rater=2, training=0, gold_every=0)
+    with page_server("--study", str(study.path), GRADIO_ROOT_PATH=PREFIX) as (address, _):
         outside: list[str] = []
         port = free_port()
         upstream = address.rstrip("/").removesuffix(PREFIX)
@@ -83,3 +89,62 @@ def test_everything_works_behind_a_prefix(browser: Browser, behind) -> None:
     page.goto(f"{address}/workshop/room/{room['code']}/host#{room['secret']}")
     expect(page.locator(".address")).to_have_text(f"{address}/workshop/room/{room['code']}")
     assert not [path for path in outside if path != "/favicon.ico"], outside
+
+
+def test_no_redirect_leaves_the_prefix(behind) -> None:
+    address, _ = behind
+    site = urlsplit(address)
+    paths = [
+        "", "/workshop", "/study", "/workshop/learn", f"//{EVIL}", f"//{EVIL}/", f"//{EVIL}/%2f..", f"/%2f%2f{EVIL}/",
+        f"/\\{EVIL}", f"/%5c{EVIL}/", f"/workshop//{EVIL}", f"/workshop/../../{EVIL}", f"/.//{EVIL}/..;/", "/livo/livo",
+        f"/?next=//{EVIL}", f"/?__theme=//{EVIL}", f"/gradio_api//{EVIL}/", "/gradio_api", f"/login?url=//{EVIL}",
+        f"/logout?_target_url=https://{EVIL}", "/static", "/workshop/room", "/study/", f"/x%0d%0alocation:%20//{EVIL}",
+    ]  # fmt: skip
+    redirects = 0
+    for path in paths:
+        answer = httpx.get(address + path, follow_redirects=False)
+        assert answer.status_code < 500, path
+        if 300 <= answer.status_code < 400:
+            redirects += 1
+            to = urlsplit(urljoin(address + path, answer.headers["location"]))
+            assert to.netloc == site.netloc and f"{to.path}/".startswith(f"{PREFIX}/"), (path, to)
+    assert redirects >= 2, "else nothing was looked at"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["x-forwarded-prefix", "x-script-name", "x-forwarded-path", "x-original-url", "x-rewrite-url", "x-forwarded-uri",
+     "forwarded", "x-gradio-server", "x-forwarded-proto"],
+)  # fmt: skip
+def test_no_header_says_another_prefix(behind, header: str) -> None:
+    address, _ = behind
+    value = f"host={EVIL};proto=http" if header == "forwarded" else f"https://{EVIL}/evil"
+    plain = {path: httpx.get(address + path) for path in ("/", "/config", "/workshop/", "/study/", "/theme.css")}
+    for path, before in plain.items():
+        answer = httpx.get(address + path, headers={header: value})
+        assert answer.status_code == before.status_code and EVIL not in f"{answer.text} {answer.headers}", path
+    for path in plain:
+        again = httpx.get(address + path)
+        assert EVIL not in again.text, "nor in the answer to whoever comes afterwards"
+
+
+def test_no_name_but_its_own_gets_in_through_the_proxy(behind) -> None:
+    address, _ = behind
+    for path in ("/", "/config", "/workshop/", "/workshop/api/lessons"):
+        answer = httpx.get(address + path, headers={"host": EVIL})
+        assert answer.status_code == 421 and f"//{EVIL}" not in answer.text
+
+
+def test_all_that_pages_name_lies_below_the_prefix(behind) -> None:
+    """A study's and the workshop's pages, and the demo's: nothing begins at the site's own root."""
+    address, _ = behind
+    lessons = httpx.get(f"{address}/workshop/api/lessons").json()
+    studies = re.findall(r"study/[\w-]+/", httpx.get(f"{address}/config").text)
+    pages = ["/", "/workshop/", "/workshop/join", "/theme.css", *(f"/{study}" for study in set(studies))]
+    assert studies and lessons
+    for path in pages:
+        answer = httpx.get(address + path)
+        assert answer.status_code == 200, path
+        for name in re.findall(r"(?:href|src|action)=[\"']([^\"'#]+)", answer.text):
+            to = urlsplit(urljoin(address + path, name))
+            assert to.netloc != urlsplit(address).netloc or f"{to.path}/".startswith(f"{PREFIX}/"), (path, name)
