@@ -34,9 +34,9 @@ def test_a_table_is_replaced_where_its_head_stands() -> None:
 
 
 def test_the_slope_says_how_much_planted_odds_are_exaggerated() -> None:
-    planted = [-2.0, -1.0, 0.0, 0.5, 1.5]
+    planted = [x / 4 for x in range(-8, 9)]
     found = slope(planted, [2.5 * x + 0.1 for x in planted])
     assert [found["slope"], found["low"], found["high"]] == pytest.approx([2.5] * 3)
     row = found | {"generated": {}}
-    assert "| 2.50 [2.50, 2.50], 5 occupations x 50 |" in table({"exaggeration": {"images": 50, "2": row}}, None)
+    assert "| 2.50 [2.50, 2.50], 17 occupations x 50 |" in table({"exaggeration": {"images": 50, "2": row}}, None)
     assert [log_odds(0, 10), log_odds(10, 10)] == pytest.approx([-3.0445, 3.0445], abs=1e-4)
