@@ -63,7 +63,7 @@ class Settings:
     autoencoder_steps: int = 12_000
     kept_pictures: int = 10_000
     latents: int = 60_000
-    denoiser_steps: int = 5000
+    denoiser_steps: int = 4000
     denoiser_batch: int = 64
     decoder_steps: int = 2000
     evaluator_steps: int = 1600
