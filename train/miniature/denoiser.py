@@ -91,7 +91,9 @@ def follow(averages: Sequence[Tensor], weights: Sequence[Tensor], seen: Tensor |
         averages, weights: the same tensors of both networks.
         seen: the weights averaged so far.
     """
-    torch._foreach_lerp_(averages, weights, 1 - min(0.999, (1 + int(seen)) / (10 + int(seen))))
+    share = 1 - min(0.999, (1 + int(seen)) / (10 + int(seen)))
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight, share)
 
 
 def finished_denoiser(work: Path, num_steps: int, channels: int = 4) -> UNet2DConditionModel | None:
