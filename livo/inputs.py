@@ -327,6 +327,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", choices=DEVICES, help="(cuda where there is one, else cpu)")
     add("--dtype", choices=DTYPES, help="auto: on a CPU bfloat16 where it is faster (float16 on cuda, else float32)")
+    add("--graphs", action="store_true", help="on cuda: launch repeated calls as CUDA graphs; not yet run on a card")
     add_change_arguments(parser)
     add(
         "--value-encoder",

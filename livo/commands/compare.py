@@ -261,7 +261,7 @@ def prepare(
         ids = list(methods.available())
     if unknown := [id for id in ids if id not in methods.available()]:
         raise InputError(f"no method {unknown[0]!r} in baselines/; there are: {', '.join(methods.available())}")
-    engine = load_engine(args.backbone, args.device, args.dtype, model_changes(args))
+    engine = load_engine(args.backbone, args.device, args.dtype, model_changes(args), graphs=args.graphs)
     backbone = engine.backbone
     defaults = backbone.defaults
     options = SamplingOptions(

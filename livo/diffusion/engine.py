@@ -113,6 +113,7 @@ class Engine:
             run.
         scheduler_class: the diffusers solver, built anew for each run from the backbone's scheduler config; without one
             what suits the denoiser (`Denoiser.solver`).
+        graphs: on a CUDA device, launch calls whose layout comes again as CUDA graphs (`CapturedCalls`).
 
     Raises:
         ValueError: the budget is not positive.
@@ -120,7 +121,12 @@ class Engine:
     """
 
     def __init__(
-        self, backbone: Backbone, memory_budget: int | None = None, scheduler_class: type[SchedulerMixin] | None = None
+        self,
+        backbone: Backbone,
+        memory_budget: int | None = None,
+        scheduler_class: type[SchedulerMixin] | None = None,
+        *,
+        graphs: bool = False,
     ) -> None:
         if memory_budget is not None and memory_budget <= 0:
             raise ValueError(f"a memory budget of {memory_budget} bytes holds nothing; give a positive number")
@@ -138,7 +144,7 @@ class Engine:
         self._projections: dict[str, dict[str, Tensor]] = {}
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()
         self._prompts_lock = threading.Lock()
-        self._captured = CapturedCalls() if backbone.device.type == "cuda" else None
+        self._captured = CapturedCalls() if graphs and backbone.device.type == "cuda" else None
         if self.denoiser.reads_projected:
             install(backbone.unet)
 
@@ -452,13 +458,15 @@ def load_engine(
     dtype: str | torch.dtype | None = None,
     changes: ModelChanges = NO_CHANGES,
     memory_budget: int | None = None,
+    *,
+    graphs: bool = False,
 ) -> Engine:
     """The engine over a backbone, as a person chose it.
 
     Args:
         name, device, dtype: as in `load_backbone`.
         changes: a LoRA among them is merged into the backbone, for all methods alike.
-        memory_budget: as in `Engine`.
+        memory_budget, graphs: as in `Engine`.
 
     Raises:
         BackboneError: something does not load, or there is no such scheduler.
@@ -470,7 +478,7 @@ def load_engine(
         from livo.diffusion.lora import merge_lora  # with diffusers' pipeline, which few runs need
 
         merge_lora(backbone, changes.lora)
-    return Engine(backbone, memory_budget, scheduler_class)
+    return Engine(backbone, memory_budget, scheduler_class, graphs=graphs)
 
 
 def finished(last: Progress) -> dict[str, Tensor]:

@@ -48,7 +48,9 @@ def open_workbench(args: argparse.Namespace) -> Workbench:
 
     # The drawn world needs nobody's GPU time.
     device = args.device or ("cpu" if args.backbone == DRAWN_WORLD and zero_gpu() else None)
-    bench = load_workbench(args.backbone, device, args.dtype, method_settings(args), args.judge, model_changes(args))
+    bench = load_workbench(
+        args.backbone, device, args.dtype, method_settings(args), args.judge, model_changes(args), graphs=args.graphs
+    )
     access = Access(args.public, args.allow_toxic_prompts)
     drawn_access = replace(access, stand_ins=STAND_INS)
     if args.backbone == DRAWN_WORLD:

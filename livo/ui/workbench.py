@@ -72,16 +72,18 @@ def load_workbench(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     judge: str = "auto",
     changes: ModelChanges = NO_CHANGES,
+    *,
+    graphs: bool = False,
 ) -> Workbench:
     """Loads whatever loads of a backbone, every method of `baselines/`, and the judge.
 
     Args:
-        name, device, dtype, changes: as in `load_engine`.
+        name, device, dtype, changes, graphs: as in `load_engine`.
         settings: of the methods, as in `load_methods`.
         judge: as in `load_judges`.
     """
     try:
-        engine = load_engine(name, device, dtype, changes)
+        engine = load_engine(name, device, dtype, changes, graphs=graphs)
     except (BackboneError, InputError) as error:
         return Workbench(None, {}, NO_MODEL, problem=str(error))
     backbone = engine.backbone

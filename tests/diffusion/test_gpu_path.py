@@ -231,7 +231,7 @@ def run(device: Device, unet: dict, width: int, pooled: int, side: int):
         finally:
             torch.set_default_dtype(torch.float32)
         backbone = Backbone("fake", None, None, None, net, vae, SCHEDULER, Defaults(STEPS, 7.5, side, side))
-        engine = Engine(backbone, scheduler_class=Solver)
+        engine = Engine(backbone, scheduler_class=Solver, graphs=True)
         for name in ("uce", "dapt"):
             engine.add_projection(name, projection_weights(net))
         with device:
@@ -324,7 +324,6 @@ def test_joint_attention_at_1024_pixels(device, network, config, length, row):
         stored = {"shift": 3.0}
         backbone = Backbone("fake", None, None, None, net, vae, stored, Defaults(STEPS, 4.5, 1024, 1024))
         engine = Engine(backbone, scheduler_class=FlowSolver)
-        engine._captured = None  # so that a call is one call
         width, pooled = engine.denoiser.text_width, engine.denoiser.pooled_width
 
         def text(length: int) -> Conditioning:

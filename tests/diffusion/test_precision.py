@@ -22,8 +22,28 @@ def test_bfloat16_is_taken_where_it_pays_and_measured_once(monkeypatch):
     precision.fastest_on_cpu.cache_clear()
 
 
-def test_what_is_measured_is_a_ratio():
-    assert 0 < precision.speedup(torch.bfloat16) < 100
+@pytest.mark.parametrize(
+    ("one", "sixteen", "wanted", "calls"),
+    [(1.0, 0.5, torch.bfloat16, 20), (1.0, 0.9, torch.float32, 20), (30.0, 0.5, torch.float32, 10)],
+)
+def test_the_precision_follows_from_measured_times(monkeypatch, one, sixteen, wanted, calls):
+    """What bfloat16 takes of float32's time, on one row and on a call's; other programs slow all calls but one down."""
+    measured = []
+
+    def seconds(block, maps):
+        measured.append(maps.dtype)
+        share = one if len(maps) == 1 else sixteen
+        busy = 1 if len(measured) % 10 in (5, 8) else 50 + len(measured) % 7
+        return busy * (share if maps.dtype == torch.bfloat16 else 1.0)
+
+    monkeypatch.setattr(precision, "seconds", seconds)
+    precision.fastest_on_cpu.cache_clear()
+    assert precision.fastest_on_cpu() is wanted and len(measured) == calls
+    precision.fastest_on_cpu.cache_clear()
+
+
+def test_a_real_call_of_both_types_is_measured():
+    assert 0 < precision.speedup(torch.bfloat16) < 1000
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("bfloat16", 0.05), ("float16", 0.01)])
