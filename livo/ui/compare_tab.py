@@ -24,6 +24,7 @@ from livo.types import InputError, SamplingOptions
 from livo.ui.access import STAND_INS
 from livo.ui.cards import message, status_line
 from livo.ui.comparison_view import card_html, comparison_html, example_html, finished_status, running_html, shown_of
+from livo.ui.own_inputs import SELECT_JS, SWITCH_JS, TICKS_JS, own_input, quick_look, select_html
 from livo.ui.permalink import link_to, open_link
 from livo.ui.presets import PRESETS, presets_html
 from livo.ui.recipe import Recipe, decode, link_html
@@ -195,9 +196,8 @@ def _judge_note(bench: Workbench) -> Markup:
 
 
 def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shelf) -> None:
-    """Lays the tab out inside the Blocks at hand. What a visitor sees lives in the visitor's own page, and for a
-    while on
-    the shelf, under a name that only this page knows."""
+    """Lays the tab out inside the Blocks at hand. What a visitor sees lives in the visitor's own page, and for a while
+    on the shelf, under a name that only this page knows."""
     if examples:
         card, status, rows = example_html(examples[0], model_of(bench, examples[0]))
         prompt_text = examples[0].record.prompt
@@ -240,6 +240,8 @@ def build_compare_tab(bench: Workbench, examples: Sequence[Example], shelf: Shel
         ticked = ",".join(id for id in bench.entries if id in SHOWN_FIRST)
         methods = own_input(ticked, methods_html(bench), TICKS_JS, "methods")
         guess = own_input("", render("guess_switch.html"), SWITCH_JS, "guess")
+        if d.quick_steps:
+            quick_look(d.num_inference_steps, d.quick_steps, steps)
     card_box = gr.HTML(card, elem_id="card", padding=False, apply_default_css=False)
     rows_box = gr.HTML(rows, elem_id="grid", padding=False, apply_default_css=False)
     link_box = gr.HTML(
@@ -347,23 +349,6 @@ element.addEventListener("click", (event) => {
 });
 """
 """A press on a chip is one event that carries its prompt."""
-SELECT_JS = """
-element.addEventListener("change", (event) => { props.value = event.target.value; });
-"""
-"""A native <select>: Gradio's own lists cannot be worked with a screen reader."""
-TICKS_JS = """
-element.addEventListener("change", () => {
-  props.value = [...element.querySelectorAll("input:checked")].map((box) => box.value).join(",");
-});
-"""
-SWITCH_JS = """
-element.addEventListener("change", (event) => { props.value = event.target.checked ? "on" : ""; });
-"""
-
-
-def own_input(value: str, template: str, script: str, id: str) -> gr.HTML:
-    """An input of our own, drawn by a template; its script sets the value."""
-    return gr.HTML(value, html_template=template, js_on_load=script, elem_id=id, apply_default_css=False, padding=False)
 
 
 def filled_form(bench: Workbench, recipe: Recipe) -> list[Any]:
@@ -380,11 +365,6 @@ def principle_select_html(chosen: str = AUTO) -> Markup:
     choices = {AUTO: "Automatic, from the prompt", ALL_THAT_APPLY: "All that apply"}
     choices |= {p.id: f"{p.text[:1].upper()}{p.text[1:]}" for p in load_principles()} | {NONE: "None"}
     return select_html("Principle", choices, chosen)
-
-
-def select_html(label: str, choices: Mapping[str, str], chosen: str = "") -> Markup:
-    """A native <select> with its label; `choices` are texts by value."""
-    return render("select.html", label=label, choices=choices, chosen=chosen)
 
 
 def methods_html(bench: Workbench, ticked: Sequence[str] = SHOWN_FIRST) -> Markup:

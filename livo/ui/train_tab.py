@@ -41,8 +41,9 @@ from livo.miniature.world import load_world
 from livo.principles import find_principle
 from livo.types import AtRate, InputError
 from livo.ui.cards import message, status_line
-from livo.ui.compare_tab import SELECT_JS, TICKS_JS, Form, run_comparison, select_html
+from livo.ui.compare_tab import Form, run_comparison
 from livo.ui.details import duration
+from livo.ui.own_inputs import SELECT_JS, TICKS_JS, select_html
 from livo.ui.templates import render
 from livo.ui.train_view import charts_html, concepts_html, strip_html
 from livo.ui.workbench import Workbench

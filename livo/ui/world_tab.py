@@ -25,7 +25,7 @@ from livo.miniature.world import GENDERS, Scene, World, draw_attributes, load_wo
 from livo.presentation.marks import Mark, letters
 from livo.types import InputError
 from livo.ui.cards import message
-from livo.ui.compare_tab import select_html
+from livo.ui.own_inputs import select_html
 from livo.ui.readout import HEADINGS, Bar, Segment
 from livo.ui.results_page import FOLDER, read_results_of
 from livo.ui.rows import Picture

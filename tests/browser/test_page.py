@@ -223,13 +223,36 @@ def test_a_seed_out_of_range_is_a_message_and_the_server_stays_up(page):
 
 def test_stop_stops(page):
     settings(page)
-    page.get_by_label("Steps").fill("100")
+    page.locator("#steps input").fill("100")
     ask(page, "a photo of a doctor", 20, wait=False)
     expect(page.locator("#status")).to_contain_text("Step")
     page.get_by_role("button", name="Stop", exact=True).and_(page.locator("#stop")).click()
     expect(page.locator("#status")).to_contain_text("Stopped")  # at once, while the step that is being made ends
-    page.get_by_label("Steps").and_(page.locator("#steps input")).fill("2")
+    page.locator("#steps input").fill("2")
     ask(page, "a photo of a doctor", 1)
+
+
+def test_a_quick_look_is_few_steps_and_a_link_remembers_it(page, browser, address):
+    settings(page)
+    steps, quick = page.locator("#steps input"), page.get_by_label("Quick look: 6 steps in place of 12")
+    quick.check()
+    expect(steps).to_have_value("6")
+    quick.uncheck()
+    expect(steps).to_have_value("12")
+    steps.fill("6")
+    expect(quick).to_be_checked()
+    steps.fill("7")
+    expect(quick).not_to_be_checked()
+    expect(steps).to_have_value("7")
+    quick.check()
+    ask(page, "a photo of a doctor", 1)
+    link = page.get_by_label("Link").input_value()
+    again = open_page(browser, link)
+    settings(again)
+    expect(again.get_by_label("Quick look")).to_be_checked()
+    expect(again.locator("#steps input")).to_have_value("6")
+    assert again.errors == []
+    again.context.close()
 
 
 def test_presets_ask_at_one_press_by_keyboard(page):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from livo.diffusion.backbones import DRAWN_WORLD
 from livo.evaluation.parts import LIVO, SD
 from train.sampler import FILE, MARGIN, REFERENCE, choose, differences, main, read_setting, table
 
@@ -64,6 +65,12 @@ def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, capsys):
     assert "grey levels from" not in capsys.readouterr().out
     assert main(["--show", "--out", str(out)]) == 0
     assert "| UniPC, 5 steps |" in capsys.readouterr().out
+
+
+def test_a_quick_look_takes_the_fewest_steps_that_are_within_the_rule():
+    found = json.loads(FILE.read_text())["settings"]
+    own = {name: rows for name, rows in found.items() if name.startswith("DPM-Solver++")}
+    assert choose(own) == f"DPM-Solver++, {DRAWN_WORLD['quick_steps']} steps"
 
 
 def test_the_guide_shows_what_was_measured():

@@ -34,7 +34,7 @@ from livo.miniature.world import load_world
 from livo.types import InputError
 from livo.ui import train_tab
 from livo.ui.access import Access
-from livo.ui.compare_tab import select_html
+from livo.ui.own_inputs import select_html
 from livo.ui.templates import render
 from livo.ui.train_tab import RATES, Trained, compare_encoders, download_link, request_of, run_training
 from livo.ui.train_view import HEIGHT, WIDTH, charts_html, concepts_html, strip_html
