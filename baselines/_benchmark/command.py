@@ -26,6 +26,7 @@ from torch import Tensor
 from baselines import available
 from baselines._benchmark.check import check
 from baselines._benchmark.sides import METHODS, SD15, SHARING, FivePipelines, OneBatch, Setup
+from baselines._benchmark.ways import compare_ways
 from livo.inputs import DEVICES
 from livo.types import InputError, SamplingOptions
 
@@ -148,6 +149,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure nothing: compare both sides' finished latents, in float32, 2 steps, 256 pixels",
     )
+    add("--ways", action="store_true", help="fewer steps and bfloat16 side by side, the largest of --images, no memory")
+    add("--against", type=Path, metavar="CHECKOUT", help="with --ways: an earlier state of this code in another folder")
     add("--time-only", action="store_true", help="for a machine that cannot hold five complete pipelines")
     add("--repeats", type=int, default=5, help="timed turns, after one that warms up (%(default)s)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), help=f"(float16 on a GPU, float32; {SD15} bfloat16)")
@@ -172,6 +175,9 @@ def run(args: argparse.Namespace) -> str:
     setup = Setup(name, args.steps, args.size, args.dtype, args.threads, args.device, args.budget)
     if args.check:
         return check(setup, min(counts), as_json=args.json)
+    if args.ways:
+        setup = replace(setup, dtype="float32", device=args.device or "cpu")
+        return compare_ways(setup, max(counts), args.repeats, PROMPTS, args.against, as_json=args.json)
     memory: list[dict[str, dict[str, int]]] = []
     # Before this process holds weights: the measured one may need what the machine has.
     for count in () if args.time_only else counts:

@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
+from diffusers import UniPCMultistepScheduler
 
+from baselines._benchmark import ways
 from baselines._benchmark.command import (
     ONE_BATCH,
     ROWS,
@@ -116,3 +118,22 @@ def test_the_command(tiny_folder, monkeypatch, capsys):
 def test_numbers_that_measure_nothing(given, says):
     with pytest.raises(InputError, match=says):
         run(arguments(*given))
+
+
+def test_ways_are_timed_in_turns_beside_another_checkout(tiny_folder, monkeypatch):
+    """The other checkout's answers are made up; `ways.EARLIER` itself is for a person to run."""
+    few = {ways.USUAL: ways.Way(), "float32, UniPC, 2 steps": ways.Way(steps=2, scheduler=UniPCMultistepScheduler)}
+    monkeypatch.setattr(ways, "WAYS", few)
+    monkeypatch.setattr(ways, "SIZE", 64)
+    monkeypatch.setattr(
+        ways, "EARLIER", "for line in open(0): print(0.5, 1.5 * int(line.split(' ', 1)[0]), flush=True)"
+    )
+    small = ["--backbone", str(tiny_folder), "--images", "1,2", "--steps", "3", "--size", "16", "--repeats", "2"]
+    answer = json.loads(run(arguments(*small, "--ways", "--against", str(tiny_folder), "--json")))
+    assert answer["images"] == 2 and all(len(way["five"]) == 2 for way in answer["ways"].values())
+    assert list(answer["ways"]) == [*few, "five diffusers pipelines", f"checkout {tiny_folder.name}"]
+    assert answer["ways"][f"checkout {tiny_folder.name}"] == {"alone": [0.5] * 2, "five": [3.0] * 2}
+    limits = [answer["ways"][name]["limit"] for name in few]
+    assert limits[1] / limits[0] == pytest.approx(2 / 3, abs=0.05), "rows are counted by steps"
+    answer["ways"][ways.USUAL]["five"] = [6.0, 9.0]
+    assert f"| checkout {tiny_folder.name} | 4.0 | 3.00 | 2.50 (2.00-3.00) |  |" in ways.table(answer)
