@@ -12,7 +12,7 @@ from torch import Tensor, nn
 PAYS = 1.25
 """How many times faster bfloat16 must be: below that its rounding buys nothing."""
 HOPELESS = 0.25
-"""A CPU without units for bfloat16 takes up to 30 times as long in it; that one row is told by, and no more is tried."""
+"""A CPU without units for bfloat16 takes up to 30 times as long in it; one row tells, and no more is tried then."""
 TURNS = 5
 ROWS, CHANNELS, SIDE = 16, 64, 16
 """A call of five methods on one picture, at the drawn world's first level. Smaller calls gain less, or nothing."""
