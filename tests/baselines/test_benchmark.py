@@ -134,6 +134,6 @@ def test_ways_are_timed_in_turns_beside_another_checkout(tiny_folder, monkeypatc
     assert list(answer["ways"]) == [*few, "five diffusers pipelines", f"checkout {tiny_folder.name}"]
     assert answer["ways"][f"checkout {tiny_folder.name}"] == {"alone": [0.5] * 2, "five": [3.0] * 2}
     limits = [answer["ways"][name]["limit"] for name in few]
-    assert limits[1] / limits[0] == pytest.approx(2 / 3, abs=0.05), "rows are counted by steps"
+    assert limits[1] / limits[0] == pytest.approx(2 / 3, abs=0.1), "rows are counted by steps"
     answer["ways"][ways.USUAL]["five"] = [6.0, 9.0]
     assert f"| checkout {tiny_folder.name} | 4.0 | 3.00 | 2.50 (2.00-3.00) |  |" in ways.table(answer)
