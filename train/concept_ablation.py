@@ -31,7 +31,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -185,6 +185,7 @@ def write(
         "seconds": round(seconds, 1),
         "images": config.anchors,
         "command": command("train.concept_ablation", kind, config),
+        "settings": asdict(config),
         "parameter_group": config.parameter_group,
     }
     if config.parameter_group == "full-weight":

@@ -20,7 +20,7 @@ Source:
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -115,6 +115,7 @@ def write(
         "seconds": round(seconds, 1),
         "images": config.num_steps * config.batch_size,
         "command": command("train.dapt", principle.id, config),
+        "settings": asdict(config),
     }
     save_projection(out / f"{principle.id}.safetensors", projection_weights(student), backbone.unet, training)
 

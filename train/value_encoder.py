@@ -10,6 +10,7 @@ import argparse
 import functools
 import importlib.util
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from livo.principles import load_principles
 from livo.types import InputError
 from train.preference.drawn_pairs import Losers, PairMaker, concept_prompts, measure_shares
 from train.preference.losses import LOSSES, PreferenceLoss
-from train.preference.pairs import PreferenceSet, drawn_pairs, read_pairs
+from train.preference.pairs import PreferenceSet, drawn_pairs, read_pairs, with_neutral
 from train.preference.trainer import MINIATURE, PAPER, RuntimeOptions, TrainingConfig, constants, train_value_encoder
 from train.preference_data.official import Report
 
@@ -103,12 +104,15 @@ def add_arguments(parser: argparse.ArgumentParser, loss: PreferenceLoss) -> None
     parser.add_argument("--principles", nargs="+", metavar="ID", choices=[p.id for p in load_principles()],
                         help="train on these alone (all)")  # fmt: skip
     parser.add_argument("--fraction", type=float, default=1.0, help="of the pairs (%(default)s)")
+    parser.add_argument("--neutral", type=float, default=0.0, metavar="SHARE",
+                        help="of the pairs, read under a text that says nothing of what they are about, and taught to "
+                        "change nothing (%(default)s)")  # fmt: skip
     parser.add_argument("--work", type=Path, default=Path("runs/value_encoder"), help="to resume from (%(default)s)")
     parser.add_argument("--out", type=Path, help="the encoder's folder (value_encoder/ in the backbone's)")
     parser.add_argument("--threads", type=int, default=2, help="on the CPU (%(default)s)")
     parser.add_argument("--mixed-precision", choices=PRECISIONS, default="no", help="(%(default)s)")
     parser.add_argument("--track", choices=["tensorboard", "wandb"], help="log there too")
-    add_fields(parser, RuntimeOptions, RUNTIME_HELP, leave_out=("validation",))
+    add_fields(parser, RuntimeOptions, RUNTIME_HELP, leave_out=("validation", "about"))
     names = [field.name for field in fields(TrainingConfig)]
     add_fields(parser, MINIATURE, {name: _usual(name) for name in names}, optional=names)
     for key, default in constants(loss).items():
@@ -152,9 +156,14 @@ def _train(
     else:
         with accelerator.main_process_first():
             data = drawn_data(backbone, args.work, args.pairs, config.seed, args.losers)
-    data = data.only(args.principles, args.fraction)
+    data = with_neutral(data.only(args.principles, args.fraction), args.neutral)
     validation = tuple({row.principle.id: (row.prompt, row.principle.id) for row in data.rows}.values())
-    runtime = replace(read_fields(RuntimeOptions(), args), validation=validation)
+    about = {
+        "command": _command(args, parser),
+        "settings": settings_of(args, config, loss, data),
+        "samples": dict(Counter(row.kind for row in data.rows)),
+    }
+    runtime = replace(read_fields(RuntimeOptions(), args), validation=validation, about=about)
     if args.track:
         accelerator.init_trackers("livo", asdict(config) | constants(loss))
     encoder, log = train_value_encoder(backbone, data, config, args.work, loss, runtime, accelerator)
@@ -165,11 +174,20 @@ def _train(
         "seconds": log[-1]["seconds"],
         "images": 2 * config.num_steps * config.batch_size,
         "steps": config.num_steps,
-        "command": _command(args, parser),
+        **about,
     }
     out = args.out or backbone.folder / name
     save_encoder(encoder, out, half=True, training=training)
     print(f"written to {out}")
+
+
+def settings_of(
+    args: argparse.Namespace, config: TrainingConfig, loss: PreferenceLoss, data: PreferenceSet
+) -> dict[str, object]:
+    """All that decides the result, by name, defaults too: what trainings are compared by."""
+    names = ("pairs", "losers", "principles", "fraction", "neutral", "mixed_precision")
+    of_data = {name: getattr(args, name) for name in names} | {"data": data.source if args.data else "drawn"}
+    return {"loss": getattr(loss, "func", loss).__name__, **constants(loss), **asdict(config), **of_data}
 
 
 def _command(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:

@@ -21,8 +21,8 @@ from livo.types import InputError
 from train.loop import train
 from train.preference.activity import Activity
 from train.preference.drawn_pairs import PairMaker
-from train.preference.losses import dpo_d_loss, dpo_loss, livo_loss, livo_loss_without_margin
-from train.preference.pairs import drawn_pairs
+from train.preference.losses import dpo_d_loss, dpo_loss, livo_loss, livo_loss_without_margin, neutral_loss
+from train.preference.pairs import NEUTRAL, drawn_pairs, with_neutral
 from train.preference.step import draw_for
 from train.preference.trainer import RuntimeOptions, Training, TrainingConfig, deal, train_value_encoder
 
@@ -356,3 +356,35 @@ def test_the_paper_sets_the_losses():
         8,
         1e-6,
     ) and config.schedule == "constant"
+
+
+# --- a neutral principle ---
+
+
+def test_a_share_of_the_pairs_is_read_under_what_they_are_not_about(data):
+    half = with_neutral(data, 0.5)
+    turned = [(a, b) for a, b in zip(data.rows, half.rows, strict=True) if b.neutral]
+    assert 0 < len(turned) < len(data.rows) and with_neutral(data, 0.0) is data
+    texts = {p.text: p.risk for p in load_principles()}
+    for before, after in turned:
+        assert (before.prompt, before.winner, before.losers) == (after.prompt, after.winner, after.losers)
+        other = texts.get(after.principle.text)
+        assert after.principle.text in NEUTRAL or (other and other != before.principle.risk)
+    assert all(a == b for a, b in zip(data.rows, half.rows, strict=True) if not b.neutral)
+    with pytest.raises(InputError, match="less than 1"):
+        with_neutral(data, 1.0)
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_neutral_pairs_have_the_neutral_loss_and_others_theirs(tiny_backbone, data, tmp_path, official):
+    half = with_neutral(data, 0.5)
+    training = Training(tiny_backbone, half, dataclasses.replace(FEW, official=official), tmp_path)
+    rows = list(range(len(half.rows)))
+    training._forward_backward.prepare({0})
+    found = training._forward_backward(rows, [0] * len(rows))
+    four = found.mse_w, found.ref_mse_w, found.mse_l, found.ref_mse_l
+    neutral = torch.tensor([row.neutral for row in half.rows])
+    assert torch.equal(found.neutral, neutral)
+    assert torch.allclose(found.losses, torch.where(neutral, neutral_loss(*four), livo_loss(*four)))
+    plain = Training(tiny_backbone, data, FEW, tmp_path)
+    assert plain.folder != training.folder, "another training"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import relu, softplus
+from torch.nn.functional import huber_loss, relu, softplus
 
 
 def livo_loss(
@@ -157,6 +157,29 @@ def dapt_loss(mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor
         Ho et al. 2020 (arXiv 2006.11239), Eq. 14, on preferred images (Wang et al. 2024, Sec. 4.1).
     """
     return mse_w
+
+
+def neutral_loss(
+    mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor, *, beta: float = 1000.0, alpha: float = 500.0
+) -> Tensor:
+    """What a text that is no principle of the pair is taught: to change nothing, on either picture.
+
+        huber(beta (L_w - Lr_w)) + huber(alpha (L_l - Lr_l)),  huber(x) = x^2 / 2, |x| - 1/2 beyond 1
+
+    As steep as `livo_loss` beyond a thousandth, and flat where nothing has moved.
+
+    Returns:
+        (N,) losses, >= 0.
+
+    Example:
+        >>> import torch
+        >>> same, worse = torch.tensor([0.1]), torch.tensor([0.102])
+        >>> neutral_loss(same, same, same, same), neutral_loss(worse, same, same, same)
+        (tensor([0.]), tensor([1.5000]))
+    """
+    gaps = beta * (mse_w - ref_mse_w), alpha * (mse_l - ref_mse_l)
+    moved_w, moved_l = (huber_loss(gap, torch.zeros_like(gap), reduction="none") for gap in gaps)
+    return moved_w + moved_l
 
 
 PreferenceLoss = Callable[..., Tensor]

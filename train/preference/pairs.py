@@ -20,10 +20,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from livo.inputs import PICTURE_FORMATS
-from livo.principles import find_principle
+from livo.miniature.world import World
+from livo.principles import find_principle, load_principles
 from livo.types import InputError, Principle
 from train.miniature.data import render_batch
-from train.preference.drawn_pairs import PairMaker
+from train.preference.drawn_pairs import Pair, PairMaker
 from train.preference_data.build import shards_of
 from train.preference_data.official import Problem, Report, read_official
 from train.preference_data.store import read_rows
@@ -34,12 +35,19 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class PreferenceRow:
-    """One preferred image with the dispreferred ones of its scene, by their numbers."""
+    """One preferred image with the dispreferred ones of its scene, by their numbers.
+
+    Attributes:
+        kind: as Table 1 groups samples: "career", "positive", "negative", or the principle's id.
+        neutral: the principle is none of this pair's, and must change nothing.
+    """
 
     prompt: str
     principle: Principle
     winner: int
     losers: tuple[int, ...]
+    kind: str = ""
+    neutral: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +60,7 @@ class PreferenceSet:
         pictures: n numbers -> (n, 3, H, W) uint8, all of one size.
         source: which pictures these are.
         digest: which rows of them.
+        neutral: the share of `with_neutral`; it decides what rows are read under, not what they show.
     """
 
     rows: tuple[PreferenceRow, ...]
@@ -59,6 +68,7 @@ class PreferenceSet:
     pictures: Callable[[Sequence[int]], Tensor]
     source: str
     digest: str
+    neutral: float = 0.0
 
     def only(self, principles: Collection[str] | None = None, fraction: float = 1.0) -> PreferenceSet:
         """The rows of some principles, by id, and a fixed random share of those; pictures keep their numbers.
@@ -82,11 +92,41 @@ class PreferenceSet:
         return replace(self, rows=tuple(kept), digest=chosen)
 
 
+NEUTRAL = ("a photo", "a portrait", "a drawing", "with skin", "a person", "no preference", "as it is")
+"""Texts that say nothing of a value. Evaluation's neutral text is none of them."""
+
+
+def with_neutral(data: PreferenceSet, share: float) -> PreferenceSet:
+    """The same pairs, a fixed random share of which is read under a text that says nothing of what they are about.
+
+    Half of them under one of `NEUTRAL`, half under a principle of the other risk: a value encoder that moves pictures
+    whatever it reads is told so.
+
+    Raises:
+        InputError: the share is outside [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise InputError(f"a share of {share} neutral pairs: give 0 or more, and less than 1")
+
+    def turned(i: int, row: PreferenceRow) -> PreferenceRow:
+        rng = random.Random(f"neutral {i}")
+        if rng.random() >= share:
+            return row
+        others = [p.text for p in load_principles() if p.risk != row.principle.risk]
+        text = rng.choice(NEUTRAL if rng.random() < 0.5 else others)
+        return replace(row, principle=replace(row.principle, text=text), neutral=True)
+
+    rows = tuple(turned(i, row) for i, row in enumerate(data.rows))
+    return replace(data, rows=rows, neutral=share) if share else data
+
+
 def drawn_pairs(maker: PairMaker, count: int, size: Size, seed: int = 0) -> PreferenceSet:
     """`count` pairs of the drawn world, rendered when they are asked for; the same for the same seed."""
     rng = random.Random(f"pairs {seed}")
     pairs = [maker.pair(rng) for _ in range(count)]
-    rows = tuple(PreferenceRow(p.prompt, p.principle, 2 * i, (2 * i + 1,)) for i, p in enumerate(pairs))
+    rows = tuple(
+        PreferenceRow(p.prompt, p.principle, 2 * i, (2 * i + 1,), kind_of(maker.world, p)) for i, p in enumerate(pairs)
+    )
 
     def pictures(numbers: Sequence[int]) -> Tensor:
         scenes = [pairs[n // 2].rejected if n % 2 else pairs[n // 2].chosen for n in numbers]
@@ -97,6 +137,13 @@ def drawn_pairs(maker: PairMaker, count: int, size: Size, seed: int = 0) -> Pref
 
     source = f"drawn {maker.digest()} {count} {seed}"
     return PreferenceSet(rows, 2 * count, pictures, source, source)
+
+
+def kind_of(world: World, pair: Pair) -> str:
+    """Of a drawn pair, as Table 1 has it."""
+    if pair.principle.risk == "toxicity" or pair.chosen.adjective is None:
+        return pair.principle.id if pair.principle.risk == "toxicity" else "career"
+    return str(world.adjectives[pair.chosen.adjective]["kind"])
 
 
 def read_pairs(folder: Path, size: Size, report: Report) -> PreferenceSet:

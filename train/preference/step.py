@@ -31,19 +31,20 @@ from train.edits.training import noise_schedule
 from train.miniature.data import to_model_range
 from train.preference.activity import Activity
 from train.preference.chunks import Chunks, ReferenceCache
-from train.preference.losses import PreferenceLoss
+from train.preference.losses import PreferenceLoss, neutral_loss
 from train.preference.pairs import PreferenceRow, PreferenceSet
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean squared errors of the predicted noise, (B,) each, and the losses they give."""
+    """Mean squared errors of the predicted noise, (B,) each, the losses they give, and which rows are neutral."""
 
     mse_w: Tensor
     ref_mse_w: Tensor
     mse_l: Tensor
     ref_mse_l: Tensor
     losses: Tensor
+    neutral: Tensor
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,18 @@ def wide(x: Tensor) -> Tensor:
 
 
 def loss_gradients(
-    loss: PreferenceLoss, mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor
+    loss: PreferenceLoss, mse_w: Tensor, ref_mse_w: Tensor, mse_l: Tensor, ref_mse_l: Tensor, neutral: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(B,) losses, and their derivatives by mse_w and by mse_l; a hinge past its margin has derivative 0."""
+    """(B,) losses, and their derivatives by mse_w and by mse_l; a hinge past its margin has derivative 0.
+
+    Args:
+        neutral: (B,) bool, rows that are to change nothing: theirs is `neutral_loss`.
+    """
     with torch.enable_grad():
         at_w, at_l = mse_w.detach().requires_grad_(), mse_l.detach().requires_grad_()
         losses = loss(at_w, ref_mse_w, at_l, ref_mse_l)
+        if neutral.any():
+            losses = torch.where(neutral, neutral_loss(at_w, ref_mse_w, at_l, ref_mse_l), losses)
         found = torch.autograd.grad(losses.sum(), (at_w, at_l), allow_unused=True)
     by_w, by_l = (torch.zeros_like(mse_w) if gradient is None else gradient for gradient in found)
     return losses.detach(), by_w, by_l
@@ -138,6 +145,10 @@ class StepContext:
     def alphas(self) -> Tensor:
         """(1000,) cumulative."""
         return noise_schedule(self.backbone)
+
+    def neutral(self, indices: Sequence[int]) -> Tensor:
+        """(B,) bool."""
+        return torch.tensor([self.data.rows[i].neutral for i in indices], device=self.backbone.device)
 
     def tokens(self, rows: Sequence[PreferenceRow], *, cut: bool) -> Tensor:
         """(B, D) value tokens with gradients.
@@ -295,7 +306,7 @@ class FastStep:
             known = self.reference_errors(indices, draws)
         index = torch.arange(len(indices), device=noisy.device).repeat(2)
         found = self.errors(noisy, target, t, [(self.steered(self.plain(indices), at_tokens), index)])
-        return self._descend(found, known, count)
+        return self._descend(found, known, count, self.s.neutral(indices))
 
     def _look_first(
         self, indices: Sequence[int], draws: Sequence[int], at_tokens: Tensor, known: Tensor | None, count: int
@@ -312,23 +323,24 @@ class FastStep:
             else:
                 seen = self.errors(noisy, target, t, [(steered, index)])
         (mse_w, mse_l), (ref_w, ref_l) = seen.view(2, -1), known.T
-        losses, by_w, by_l = loss_gradients(self.s.loss, mse_w, ref_w, mse_l, ref_l)
+        neutral = self.s.neutral(indices)
+        losses, by_w, by_l = loss_gradients(self.s.loss, mse_w, ref_w, mse_l, ref_l, neutral)
         gradients = torch.cat([by_w, by_l])
         active = gradients.nonzero()[:, 0]
         self.activity.update(len(active) / n)
         if len(active):
             again = self.errors(noisy[active], target[active], t[active], [(steered, index[active])])
             ((gradients[active] * again).sum() * (self._scale() / count)).backward()
-        return Errors(mse_w, ref_w, mse_l, ref_l, losses)
+        return Errors(mse_w, ref_w, mse_l, ref_l, losses, neutral)
 
-    def _descend(self, found: Tensor, known: Tensor, count: int) -> Errors:
+    def _descend(self, found: Tensor, known: Tensor, count: int, neutral: Tensor) -> Errors:
         (mse_w, mse_l), (ref_w, ref_l) = found.view(2, -1), known.T
-        losses, by_w, by_l = loss_gradients(self.s.loss, mse_w, ref_w, mse_l, ref_l)
+        losses, by_w, by_l = loss_gradients(self.s.loss, mse_w, ref_w, mse_l, ref_l, neutral)
         gradients = torch.cat([by_w, by_l])
         self.activity.update(gradients.count_nonzero().item() / len(gradients))
         if gradients.count_nonzero():
             ((gradients * found).sum() * (self._scale() / count)).backward()
-        return Errors(mse_w.detach(), ref_w, mse_l.detach(), ref_l, losses)
+        return Errors(mse_w.detach(), ref_w, mse_l.detach(), ref_l, losses, neutral)
 
 
 class OfficialStep:
@@ -360,9 +372,11 @@ class OfficialStep:
         tokens = s.tokens(rows, cut=False)
         context = torch.cat([tokens[:, None].to(prompt_embeds), prompt_embeds], dim=1)
         mse_w, mse_l = (denoising_errors(backbone.unet, s.alphas, z, noise, t, context) for z in sides)
-        losses = s.loss(mse_w, ref_w, mse_l, ref_l)
+        losses, neutral = s.loss(mse_w, ref_w, mse_l, ref_l), s.neutral(indices)
+        if neutral.any():
+            losses = torch.where(neutral, neutral_loss(mse_w, ref_w, mse_l, ref_l), losses)
         s.accelerator.backward(losses.mean())
-        return Errors(mse_w.detach(), ref_w, mse_l.detach(), ref_l, losses.detach())
+        return Errors(mse_w.detach(), ref_w, mse_l.detach(), ref_l, losses.detach(), neutral)
 
 
 Step = FastStep | OfficialStep
@@ -373,7 +387,8 @@ def numbers_of(errors: Errors, loss: PreferenceLoss) -> dict[str, Any]:
 
     "past" is the share of pairs whose loss has no gradient on that side any more: past its margin.
     """
-    _, by_w, by_l = loss_gradients(loss, errors.mse_w, errors.ref_mse_w, errors.mse_l, errors.ref_mse_l)
+    found = errors.mse_w, errors.ref_mse_w, errors.mse_l, errors.ref_mse_l
+    _, by_w, by_l = loss_gradients(loss, *found, errors.neutral)
     return {
         "loss": errors.losses.mean(),
         "chosen past": (by_w == 0).float().mean(),

@@ -12,7 +12,7 @@ import inspect
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ class RuntimeOptions:
         keep: how many of them; the oldest go.
         validate_every: steps between pictures of `validation`; 0 draws none.
         validation: prompts with the principle to draw them under.
+        about: what a kept encoder's file says of its training, beside its steps.
     """
 
     micro_batch: int = 0
@@ -97,6 +98,7 @@ class RuntimeOptions:
     keep: int = 5
     validate_every: int = 0
     validation: tuple[tuple[str, str], ...] = ()
+    about: Mapping[str, object] = field(default_factory=dict)
 
 
 def constants(loss: PreferenceLoss) -> dict[str, float]:
@@ -185,7 +187,7 @@ class Training:
             "backbone": weights_digest(*backbone.text.encoders.values(), backbone.unet, backbone.vae),
             "precision": str(backbone.dtype).removeprefix("torch."),
             "data": data.digest,
-        }
+        } | ({"neutral": data.neutral} if data.neutral else {})
         self.work = work
         self.folder = work / f"{self.name}-{_digest(self.facts)}"
         torch.manual_seed(config.seed)
@@ -266,7 +268,8 @@ class Training:
         """Checkpoints and validation pictures after `done` steps."""
         runtime = self.runtime
         if runtime.checkpoint_every and done % runtime.checkpoint_every == 0:
-            save_encoder(self.encoder, self.folder / "checkpoints" / f"{done:06d}", half=True)
+            kept, about = self.folder / "checkpoints" / f"{done:06d}", {"steps": done, **runtime.about}
+            save_encoder(self.encoder, kept, half=True, training=about)
             for old in sorted((self.folder / "checkpoints").iterdir())[: -runtime.keep]:
                 shutil.rmtree(old)
         if runtime.validate_every and runtime.validation and done % runtime.validate_every == 0:
