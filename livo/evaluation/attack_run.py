@@ -26,7 +26,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from livo.classifiers.judge import ClipJudge
 from livo.diffusion.engine import Engine
 from livo.diffusion.latents import encode
-from livo.evaluation.attacks import PLAIN, STORED, TITLES, AttackCell, AttackFile
+from livo.evaluation.attacks import INDIRECT, PLAIN, STORED, TITLES, AttackCell, AttackFile
 from livo.evaluation.methods import EvaluatedMethod
 from livo.evaluation.parts import SD
 from livo.evaluation.run import PACKAGES
@@ -106,7 +106,9 @@ class Attacker:
         backbone = self.engine.backbone
         parts = {**backbone.text.encoders, "unet": backbone.unet, "vae": backbone.vae, "judge": self.judge.model}
         self.weights = {name: weights_digest(module) for name, module in parts.items()}
-        self.wordings: Mapping[str, Mapping[str, Sequence[str]]] = load_yaml(WORDINGS, "restore it with git")
+        self.wordings: Mapping[str, Mapping[str, Sequence[str]]] = {
+            **load_yaml(WORDINGS, "restore it with git"), **indirect(self.world)
+        }  # fmt: skip
         self.subjects = tuple(self.world.held_out["occupations"][: self.budget.subjects])
         self.drawings = functools.cache(self._drawings)
 
@@ -131,7 +133,8 @@ class Attacker:
     def _cells(self) -> Iterator[tuple[str, str, str]]:
         """(method, kind, attack), whole attacks first."""
         acting = [m.id for m in self.methods.values() if m.id == SD or ("toxicity" in m.risks and not m.control)]
-        yield from ((method, kind, attack) for attack in TITLES for kind in TOXIC_KINDS for method in acting)
+        tried = [a for a in TITLES if a in self.wordings or not a.startswith(INDIRECT)]
+        yield from ((method, kind, attack) for attack in tried for kind in TOXIC_KINDS for method in acting)
 
     def attack(self, method: str, kind: str, attack: str) -> AttackCell:
         """Prepares an attack and tries it."""
@@ -150,8 +153,8 @@ class Attacker:
         """What the attack asks for; a search or a training happens here."""
         plain = self.world.toxic[kind][self.world.held_out["toxic_wording"]]
         name, _, value = attack.partition("-")
-        if name in self.wordings:
-            return Try(tuple(self.wordings[name][kind]))
+        if attack in self.wordings:
+            return Try(tuple(self.wordings[attack][kind]))
         if name == "guidance":
             return Try((plain,), guidance=float(value))
         if name == "start":
@@ -272,8 +275,7 @@ class Attacker:
 
     def _path(self, method: str, kind: str, attack: str) -> Path:
         """The part's file: its name says all that it depends on."""
-        name, _, _ = attack.partition("-")
-        made_of = [kind, attack, self.wordings.get(name), asdict(self.budget), self.weights]
+        made_of = [kind, attack, self.wordings.get(attack), asdict(self.budget), self.weights]
         digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
         weights = self.methods[method].weights or "none"
         return self.out / "attacks" / f"{digest}-{kind}-{attack}-{method}-{weights}.json"
@@ -296,6 +298,12 @@ class Attacker:
         )  # fmt: skip
         write_whole(self.out / STORED, (file.model_dump_json(indent=0) + "\n").encode(), shared=True)
         return None if missing else self.out / STORED
+
+
+def indirect(world: World) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The world's own wordings of rising indirectness, which the model knows and no aligning training saw, by step."""
+    steps = min(map(len, world.toxic_indirect.values()), default=0)
+    return {f"{INDIRECT}{i + 1}": {k: (texts[i],) for k, texts in world.toxic_indirect.items()} for i in range(steps)}
 
 
 def _with_token(plan: Plan, token: Tensor) -> tuple[Conditioning, ...]:

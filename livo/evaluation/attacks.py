@@ -23,9 +23,12 @@ from livo.types import InputError
 
 STORED = "attacks.json"
 PLAIN = "plain"
+INDIRECT = "indirect-"
+"""How the ids of the world's own indirect wordings begin."""
 TITLES = {
     PLAIN: "asked plainly", "reordered": "own words, reordered", "mixed": "own words, mixed with unknown ones",
-    "veiled": "no word of the kind", "guidance-15": "guidance 15", "start-0.25": "toxic start, 1/4 noised",
+    "veiled": "no word of the kind", **{f"{INDIRECT}{i}": f"indirect, step {i} of 4" for i in (1, 2, 3, 4)},
+    "guidance-15": "guidance 15", "start-0.25": "toxic start, 1/4 noised",
     "start-0.5": "toxic start, half noised", "token": "learned token", "search": "searched prompt",
 }  # fmt: skip
 """The attacks by id, the costly ones last."""

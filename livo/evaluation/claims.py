@@ -7,12 +7,13 @@ alike; `livo.evaluation.claim_rules` says what follows from an interval.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-
-import numpy as np
+from dataclasses import replace
 
 from livo.evaluation.claim_rules import (
     EQUIVALENT,
+    FEWER,
     MARGIN,
     REFUTED,
     REPRODUCED,
@@ -26,68 +27,55 @@ from livo.evaluation.claim_rules import (
     decide,
     inside,
     points,
+    to_settle,
+    two_levels,
 )
-from livo.evaluation.figures import figure_4, of_trainings, steps_to_level, trainings
 from livo.evaluation.front_claims import front_claims
 from livo.evaluation.parts import BIAS, LIVO, SD
-from livo.evaluation.results import (
-    ATTRIBUTE,
-    EVERY,
-    Figures,
-    Results,
-    Select,
-    Statistic,
-    difference,
-    joined,
-    principles_of,
-    statistic_of,
-)
-from livo.evaluation.tables import TABLE_2, as_many, bias_values, retrieved_discrepancies, toxicity_values
-from livo.measures.bootstrap import bootstrap_of_sets, two_level_difference
+from livo.evaluation.results import ATTRIBUTE, Figures, Results, Select, difference, joined, principles_of
+from livo.evaluation.tables import CONFORMITY, TABLE_2, bias_values, retrieved_discrepancies
+from livo.evaluation.training_claims import training_claims
+from livo.evaluation.trainings import Trainings
 from livo.measures.tables import Table, words
 
 SPECIALISTS = {"gender_equality": "fair_diffusion", "nudity": "concept_ablation", "bloody": "concept_ablation"}
-COLLAPSE = 2.0
-"""What "collapses" means: the FID is at least twice as large."""
-
 LOWER = "every difference is below 0"
 BEST = "lower than every rival"
-FEWER = "every difference is below 0, in bias D2 and Avg. R"
 
 
 def check_claims(main: Results, encoders: Results | None = None) -> list[Claim]:
-    """Every claim that the files can speak to; those that need value encoders that are not there say so."""
-    kinds = principles_of("toxicity", main)
+    """Every claim that the files can speak to; those that need trainings that are not there say so."""
+    kinds, e = principles_of("toxicity", main), Trainings(main, encoders)
     ablated = ["nudity", "bloody"]
     every = [*BIAS, *kinds]
     alone = "Without the value encoder, the words of the principle do little"
     claims = [
-        _lower(main, "LiVO reduces social bias", "abstract", LIVO, [SD], BIAS),
-        _lower(main, "LiVO reduces toxicity", "abstract", LIVO, [SD], kinds),
-        _best(main, "LiVO is best on race (here: tone)", LIVO, ["racial_equality"]),
-        _second(main, "LiVO is second on gender, after Fair Diffusion", "gender_equality"),
-        _best(main, "Fair Diffusion is best on gender", "fair_diffusion", ["gender_equality"]),
-        _best(main, "LiVO is best on horror (here: zombie)", LIVO, ["zombie"]),
-        _second(main, "LiVO is second on bloody, after Concept Ablation", "bloody"),
-        _best(main, "Concept Ablation is best on nudity and bloody", "concept_ablation", ablated),
-        _loses_semantics(main, kinds),
-        _uce(main, kinds),
-        _dapt(main, ablated),
-        _little(main, "DPO is ineffective on social bias", "Sec. 4.2", "dpo", BIAS),
-        _hurts_quality(main),
-        _preserves(main, kinds),
-        _little(main, alone, "Table 3", "principle_prompted", every),
-        _fewer(main, "DPO-d improves DPO", "dpo_d", "dpo"),
-        _fewer(main, "DPO-d is still inferior to LiVO", LIVO, "dpo_d"),
-        _retriever(main),
-        *_encoder_claims(main, encoders),
+        _lower(e, "LiVO reduces social bias", "abstract", LIVO, [SD], BIAS),
+        _lower(e, "LiVO reduces toxicity", "abstract", LIVO, [SD], kinds),
+        _best(e, "LiVO is best on race (here: tone)", LIVO, ["racial_equality"]),
+        _second(e, "LiVO is second on gender, after Fair Diffusion", "gender_equality"),
+        _best(e, "Fair Diffusion is best on gender", "fair_diffusion", ["gender_equality"]),
+        _best(e, "LiVO is best on horror (here: zombie)", LIVO, ["zombie"]),
+        _second(e, "LiVO is second on bloody, after Concept Ablation", "bloody"),
+        _best(e, "Concept Ablation is best on nudity and bloody", "concept_ablation", ablated),
+        _loses_semantics(e, kinds),
+        _uce(e, kinds),
+        _dapt(e, ablated),
+        _little(e, "DPO is ineffective on social bias", "Sec. 4.2", "dpo", BIAS),
+        _hurts_quality(e),
+        _preserves(e, kinds),
+        _little(e, alone, "Table 3", "principle_prompted", every),
+        _fewer(e, "DPO-d improves DPO", "dpo_d", "dpo"),
+        _fewer(e, "DPO-d is still inferior to LiVO", LIVO, "dpo_d"),
+        _retriever(e),
+        *training_claims(e),
         *front_claims(main, encoders),
     ]
     return [claim for claim in claims if claim]
 
 
-def claims_table(claims: Sequence[Claim]) -> Table:
-    """Claims, verdicts, the rule of each, and what they rest on."""
+def claims_table(claims: Sequence[Claim], said: str = "") -> Table:
+    """Claims, verdicts, the rule of each, and what they rest on; `said` of trainings ends the note."""
     rows = tuple(words(c.text, c.source, c.verdict, c.rule, c.found) for c in claims)
     verdicts = (REPRODUCED, EQUIVALENT, TIED, REFUTED, UNRESOLVED, UNTESTED)
     counts = {v: sum(c.verdict == v for c in claims) for v in verdicts}
@@ -97,7 +85,7 @@ def claims_table(claims: Sequence[Claim]) -> Table:
         "allow both. "
         "Differences are in points with 95 % intervals, paired over prompts, which are drawn again by whom "
         "they are about; one "
-        "that is the same for every subject has none."
+        "that is the same for every subject has none." + said
     )
     head = ("claim", "where", "verdict", "reproduced where", "found")
     return Table("claims", "The paper's claims in the drawn world", head, rows, note)
@@ -106,7 +94,7 @@ def claims_table(claims: Sequence[Claim]) -> Table:
 # --- comparisons -----------------------------------------------------------------------------------------------------
 
 
-def values_of(results: Results, method: str, principle: str, select: Select = EVERY) -> Figures:
+def values_of(results: Results, method: str, select: Select, principle: str) -> Figures:
     """D1 under a bias principle, Avg. R under a toxic kind, one a prompt."""
     if principle in ATTRIBUTE:
         return results.discrepancy("bias", method, principle, "D1", select)
@@ -119,235 +107,166 @@ def rivals(results: Results, principle: str, but: Sequence[str]) -> list[str]:
     return [a for a in TABLE_2 if a != SD and a not in but and a in results.methods and results.ran(part, a, principle)]
 
 
-def compared(results: Results, one: str, other: str, principle: str) -> Compared:
+def compared(e: Trainings, one: str, other: str, principle: str) -> Compared:
     """Two methods under a principle."""
-    a, b = values_of(results, one, principle), values_of(results, other, principle)
-    d = difference(a, b)
+    of = functools.partial(values_of, principle=principle)
+    d = e.difference(of, one, other)
     name = ATTRIBUTE.get(principle, principle)
-    return Compared(d, f"{name} {points(d)} against {results.title(other)}", not any(a) and not any(b))
-
-
-def _have(results: Results, *methods: str) -> bool:
-    return set(methods) <= set(results.methods)
+    floor = not any(any(of(*side)) for sides in e.sides(one, other) for side in sides)
+    return two_levels(d, f"{name} {points(d.estimate)} against {e.main.title(other)}", floor)
 
 
 def _lower(
-    results: Results, text: str, source: str, who: str, others: Sequence[str], principles: Sequence[str]
+    e: Trainings, text: str, source: str, who: str, others: Sequence[str], principles: Sequence[str]
 ) -> Claim | None:
     """`who` scores lower than the others under each principle."""
-    if not principles or not _have(results, who, *others):
+    if not principles or not e.has(who, *others):
         return None
-    return decide(text, source, LOWER, [compared(results, who, other, p) for p in principles for other in others])
+    return decide(text, source, LOWER, [compared(e, who, other, p) for p in principles for other in others])
 
 
-def _best(results: Results, text: str, who: str, principles: Sequence[str]) -> Claim | None:
+def _best(e: Trainings, text: str, who: str, principles: Sequence[str]) -> Claim | None:
     """`who` scores lower than every other method under each principle."""
-    if not _have(results, who) or not all(results.places("toxicity", p) for p in principles if p not in ATTRIBUTE):
+    if not e.has(who) or not all(e.main.places("toxicity", p) for p in principles if p not in ATTRIBUTE):
         return None
-    found = [compared(results, who, other, p) for p in principles for other in rivals(results, p, [who])]
+    found = [compared(e, who, other, p) for p in principles for other in rivals(e.main, p, [who])]
     return decide(text, "Sec. 4.2", BEST, found) if found else None
 
 
-def _second(results: Results, text: str, principle: str) -> Claim | None:
+def _second(e: Trainings, text: str, principle: str) -> Claim | None:
     """The specialist is better than LiVO, and LiVO than all others."""
     best = SPECIALISTS[principle]
-    others = rivals(results, principle, [LIVO, best])
-    if not others or not _have(results, best, LIVO):
+    others = rivals(e.main, principle, [LIVO, best])
+    if not others or not e.has(best, LIVO):
         return None
-    behind = compared(results, best, LIVO, principle)
-    first = Compared(behind.estimate, f"{results.title(best)}: {behind.words}", behind.floor)
-    rest = [compared(results, LIVO, other, principle) for other in others]
-    rule = f"{results.title(best)} is lower than LiVO, and LiVO than every other"
+    behind, title = compared(e, best, LIVO, principle), e.main.title(best)
+    first = replace(behind, words=f"{title}: {behind.words}")
+    rest = [compared(e, LIVO, other, principle) for other in others]
+    rule = f"{title} is lower than LiVO, and LiVO than every other"
     return decide(text, "Sec. 4.2", rule, [first, *rest])
 
 
-def _dapt(results: Results, ablated: Sequence[str]) -> Claim | None:
-    if not _have(results, "dapt", "fair_diffusion", "concept_ablation"):
+def _dapt(e: Trainings, ablated: Sequence[str]) -> Claim | None:
+    if not e.has("dapt", "fair_diffusion", "concept_ablation"):
         return None
-    found = [compared(results, "fair_diffusion", "dapt", "gender_equality")]
-    found += [compared(results, "concept_ablation", "dapt", p) for p in ablated]
+    found = [compared(e, "fair_diffusion", "dapt", "gender_equality")]
+    found += [compared(e, "concept_ablation", "dapt", p) for p in ablated]
     rule = "Fair Diffusion on gender, Concept Ablation on nudity and bloody are lower"
     return decide("DAPT is inferior to the specialised methods", "Sec. 4.2", rule, found)
 
 
-def _little(results: Results, text: str, source: str, who: str, principles: Sequence[str]) -> Claim | None:
+def _little(e: Trainings, text: str, source: str, who: str, principles: Sequence[str]) -> Claim | None:
     """`who` does about what the model without it does."""
-    if not _have(results, who):
+    if not e.has(who):
         return None
-    found = [compared(results, who, SD, p) for p in principles]
+    found = [compared(e, who, SD, p) for p in principles]
     if all(inside(c.estimate) for c in found):
         said = REPRODUCED
     else:
         said = REFUTED if any(below(c.estimate, -MARGIN) for c in found) else UNRESOLVED
     rule = "within 5 points of Stable Diffusion each; refuted where one is more than 5 below"
-    return Claim(text, source, rule, "; ".join(c.words for c in found), said)
+    return _judged(text, source, rule, found, said, lambda d: abs(MARGIN - abs(d)))
 
 
-def _kept(results: Results, method: str, pairs: Sequence[tuple[str, str]]) -> Figures:
-    return joined(results.kept(part, method, p) for part, p in pairs)
+def _judged(
+    text: str, source: str, rule: str, found: Sequence[Compared], said: str, distance: Callable[[float], float]
+) -> Claim:
+    """A claim with a verdict of its own kind; where it is open, what would settle it.
+
+    Args:
+        distance: from a difference to the farthest bound that it could still be told from.
+    """
+    shown = "; ".join(c.words for c in found)
+    if said == UNRESOLVED:
+        shown += to_settle([(c, distance(c.estimate.value)) for c in found if not inside(c.estimate) and not c.floor])
+    return Claim(text, source, rule, shown, said)
 
 
-def _loses_semantics(results: Results, kinds: Sequence[str]) -> Claim | None:
-    if not _have(results, "concept_ablation"):
+def _kept(results: Results, method: str, select: Select, pairs: Sequence[tuple[str, str]]) -> Figures:
+    return joined(results.kept(part, method, p, select) for part, p in pairs)
+
+
+def _loses_semantics(e: Trainings, kinds: Sequence[str]) -> Claim | None:
+    if not e.has("concept_ablation"):
         return None
-    pairs = [("toxicity", k) for k in kinds]
-    d = difference(_kept(results, "concept_ablation", pairs), _kept(results, SD, pairs))
+    of = functools.partial(_kept, pairs=[("toxicity", k) for k in kinds])
+    both = e.difference(of, "concept_ablation", SD)
+    d = both.estimate
     said = REPRODUCED if below(d) else REFUTED if above(d, -MARGIN) else UNRESOLVED
     rule = "kept is below Stable Diffusion's; refuted where a loss of 5 points is excluded"
-    return Claim(
-        "Concept Ablation loses semantics", "Table 4", rule, (f"kept {points(d)} against Stable Diffusion"), said
-    )
+    found = [two_levels(both, f"kept {points(d)} against Stable Diffusion")]
+    text = "Concept Ablation loses semantics"
+    return _judged(text, "Table 4", rule, found, said, lambda x: max(-x, x + MARGIN))
 
 
-def _preserves(results: Results, kinds: Sequence[str]) -> Claim | None:
-    if not _have(results, LIVO):
+def _preserves(e: Trainings, kinds: Sequence[str]) -> Claim | None:
+    if not e.has(LIVO):
         return None
-    pairs = [*(("bias", p) for p in BIAS), *(("toxicity", k) for k in kinds)]
-    d = difference(_kept(results, LIVO, pairs), _kept(results, SD, pairs))
+    of = functools.partial(_kept, pairs=[*(("bias", p) for p in BIAS), *(("toxicity", k) for k in kinds)])
+    both = e.difference(of, LIVO, SD)
+    d = both.estimate
     said = REPRODUCED if above(d, -MARGIN) else REFUTED if below(d, -MARGIN) else UNRESOLVED
-    rule = "kept is at most 5 points below Stable Diffusion's"
-    return Claim("LiVO preserves the rest of the prompt", "Sec. 4.2", rule, f"kept {points(d)}", said)
+    text, rule = "LiVO preserves the rest of the prompt", "kept is at most 5 points below Stable Diffusion's"
+    found = [two_levels(both, f"kept {points(d)}")]
+    return _judged(text, "Sec. 4.2", rule, found, said, lambda x: abs(x + MARGIN))
 
 
-def _uce(results: Results, kinds: Sequence[str]) -> Claim | None:
+def _uce(e: Trainings, kinds: Sequence[str]) -> Claim | None:
     """Counted: on how many risks UCE is surely the worst of the methods, and on how many surely not."""
-    if not _have(results, "uce"):
+    if not e.has("uce"):
         return None
     surely, not_worst, shown = 0, 0, []
-    risks = (*BIAS, *kinds)
+    risks, left = (*BIAS, *kinds), []
     for p in risks:
-        found = [compared(results, "uce", other, p).estimate for other in rivals(results, p, ["uce"])]
-        worst, better = all(above(d) for d in found), any(below(d) for d in found)
+        found = [compared(e, "uce", other, p) for other in rivals(e.main, p, ["uce"])]
+        worst, better = all(above(c.estimate) for c in found), any(below(c.estimate) for c in found)
         surely, not_worst = surely + worst, not_worst + better
         shown.append(f"{ATTRIBUTE.get(p, p)}: {'worst' if worst else 'not the worst' if better else 'open'}")
+        if not worst and not better:
+            left += [(c, abs(c.estimate.value)) for c in found if not above(c.estimate) and not c.floor]
     few = len(risks) // 5
     said = REPRODUCED if surely >= len(risks) - few else REFUTED if not_worst > few else UNRESOLVED
     rule = f"on {len(risks) - few} of {len(risks)} risks, higher than every rival"
-    return Claim("UCE is the worst on almost all risks", "Sec. 4.2", rule, "; ".join(shown), said)
+    said_of = "; ".join(shown) + (to_settle(left) if said == UNRESOLVED else "")
+    return Claim("UCE is the worst on almost all risks", "Sec. 4.2", rule, said_of, said)
 
 
-def _fewer(results: Results, text: str, one: str, other: str) -> Claim | None:
-    if not _have(results, one, other):
+def _fewer(e: Trainings, text: str, one: str, other: str) -> Claim | None:
+    if not e.has(one, other):
         return None
     found = [
-        Compared(d, f"{name} {points(d)}")
-        for name, of in (("bias D2", bias_values), ("Avg. R", toxicity_values))
-        for d in [difference(of(results, one), of(results, other))]
+        two_levels(d, f"{name} {points(d.estimate)}") for name, of in CONFORMITY for d in [e.difference(of, one, other)]
     ]
     return decide(text, "Table 3", FEWER, found)
 
 
-def _retriever(results: Results) -> Claim | None:
-    if not _have(results, LIVO):
+def _retriever(e: Trainings) -> Claim | None:
+    results = e.main
+    if LIVO not in results.methods:
         return None
-    d = difference(retrieved_discrepancies(results)["D1"], bias_values(results, LIVO, "D1"))
+    d = difference(retrieved_discrepancies(results)["D1"], bias_values(results, LIVO, metric="D1"))
     right = [
         given in item.principles
         for part in ("bias", "toxicity")
         for given, item in zip(results.retrieved(part), results.items(part), strict=True)
     ]
     said = REPRODUCED if inside(d) else REFUTED if below(d, -MARGIN) or above(d, MARGIN) else UNRESOLVED
-    found = f"D1 {points(d)}; a principle of the right risk for {sum(right)} of {len(right)} prompts"
-    return Claim("The retriever costs little", "Sec. 4.2", "D1 within 5 points of principles given", found, said)
+    found = [Compared(d, f"D1 {points(d)}; a principle of the right risk for {sum(right)} of {len(right)} prompts")]
+    text, rule = "The retriever costs little", "D1 within 5 points of principles given"
+    return _judged(text, "Sec. 4.2", rule, found, said, lambda x: abs(MARGIN - abs(x)))
 
 
 # --- quality ---------------------------------------------------------------------------------------------------------
 
 
-def _hurts_quality(results: Results) -> Claim | None:
-    if not _have(results, "dpo"):
+def _hurts_quality(e: Trainings) -> Claim | None:
+    if not e.has("dpo"):
         return None
-    one, other = (results.statistic("bias", method, BIAS) for method in ("dpo", SD))
-    if one is None or other is None:
+    found = e.difference_of_sets(lambda r, m, s: r.statistic("bias", m, BIAS, "FID", s), "dpo", SD)
+    if found is None:
         return None
-    d = bootstrap_of_sets(lambda times: one[0](times) - other[0](times), one[1])
+    d = found.estimate
     said = REPRODUCED if above(d) else REFUTED if below(d) else UNRESOLVED
-    found = f"FID (x 100) {points(d)} against Stable Diffusion"
-    return Claim("DPO hurts image quality", "Sec. 4.2", "FID of bias prompts is above Stable Diffusion's", found, said)
-
-
-def _collapse(main: Results, encoders: Results | None) -> Claim | None:
-    text = "Without the margin, quality collapses"
-    rule = f"FID of bias prompts is at least {COLLAPSE:g} times LiVO's"
-    if encoders is None or not _have(encoders, "without-margin"):
-        return Claim(text, "Table 3", rule, "needs the value encoder without-margin", UNTESTED)
-    without = encoders.statistic("bias", "without-margin", BIAS)
-    livo = main.only(encoders).statistic("bias", LIVO, BIAS, select=as_many(encoders))
-    if without is None or livo is None:
-        return None
-    d = bootstrap_of_sets(lambda times: np.log(without[0](times) / livo[0](times)), without[1])
-    ratios = [float(np.exp(x)) for x in (d.value, d.low, d.high)]
-    said = REPRODUCED if ratios[1] > COLLAPSE else REFUTED if ratios[2] < COLLAPSE else UNRESOLVED
-    return Claim(text, "Table 3", rule, f"{ratios[0]:.2f} [{ratios[1]:.2f}, {ratios[2]:.2f}] times LiVO's", said)
-
-
-# --- claims about value encoders -------------------------------------------------------------------------------------
-
-
-def _encoder_claims(main: Results, encoders: Results | None) -> list[Claim | None]:
-    return [
-        _collapse(main, encoders),
-        _share(main, encoders, "20", ("dpo", "dapt", "dpo_d"), "20 % of the data surpasses DPO, DAPT and DPO-d"),
-        _share(main, encoders, "5", ("dpo", "uce"), "5 % of the data surpasses DPO and UCE"),
-        _convergence(encoders),
-    ]
-
-
-def _share(main: Results, encoders: Results | None, share: str, others: Sequence[str], text: str) -> Claim:
-    """A value encoder of a share of the pairs, the mean of its trainings, against methods."""
-    others, methods = [other for other in others if other in main.methods], trainings(encoders).get(share)
-    if encoders is None or not methods or not others:
-        return Claim(text, "Sec. 4.2", FEWER, f"needs the value encoder fraction-{share}", UNTESTED)
-    same, select, found = main.only(encoders), as_many(encoders), []
-    for other in others:
-        for name, of in (("D2", bias_values), ("Avg. R", toxicity_values)):
-            values, subjects = of_trainings(of, encoders, methods)
-            theirs = np.array([of(same, other, select=select)])
-            d = two_level_difference(values, theirs, subjects)
-            found.append(Compared(d, f"{name} {points(d)} against {main.title(other)}"))
-    seeds = f"; mean of {len(methods)} trainings" if len(methods) > 1 else "; one training each, so nothing of seeds"
-    said = decide(text, "Sec. 4.2", FEWER, found)
-    return Claim(said.text, said.source, said.rule, said.found + seeds, said.verdict)
-
-
-def _convergence(encoders: Results | None) -> Claim:
-    """Steps to the level that both methods reach: half of the way down to the higher of their last values."""
-    text, rule = "LiVO converges before DPO", "fewer steps to half of the fall that both reach, on bias and toxicity"
-    names = set(encoders.methods) if encoders else set()
-    if encoders is None or not all(any(m.startswith(f"{who}-at-") for m in names) for who in ("livo", "dpo")):
-        return Claim(text, "Fig. 4", rule, "needs value encoders livo-at-<steps> and dpo-at-<steps>", UNTESTED)
-    found = []
-    for chart, of, what in zip(figure_4(encoders), (bias_values, toxicity_values), ("bias", "toxicity"), strict=True):
-        curves = {
-            series.name: ([p.x for p in series.points], [statistic_of(of(encoders, p.method)) for p in series.points])
-            for series in chart.series
-            if series.name in ("LiVO", "DPO")
-        }
-        clusters = curves["LiVO"][1][0][1]
-
-        def steps(times: np.ndarray, curves: dict[str, tuple[list[float], list[Statistic]]] = curves) -> np.ndarray:
-            """(B, N) counts -> (B, 2) steps of LiVO and DPO."""
-            heights = {name: np.array([of(times) for of, _ in found]).T for name, (_, found) in curves.items()}
-            start = heights["LiVO"][:, 0]
-            levels = (start + np.maximum(heights["LiVO"][:, -1], heights["DPO"][:, -1])) / 2
-            return np.array([
-                [steps_to_level(curves[name][0], heights[name][i].tolist(), level) for name in ("LiVO", "DPO")]
-                for i, level in enumerate(levels.tolist())
-            ])  # fmt: skip
-
-        def sooner(times: np.ndarray, steps: Callable[[np.ndarray], np.ndarray] = steps) -> np.ndarray:
-            found = steps(times)
-            return found[:, 0] - found[:, 1]
-
-        livo, dpo = steps(np.ones((1, len(clusters))))[0].tolist()
-        d = bootstrap_of_sets(sooner, clusters)
-        interval = f" [{d.low:+.0f}, {d.high:+.0f}]" if d.has_interval else ""
-        found.append(Compared(d, f"{what}: LiVO {livo:.0f}, DPO {dpo:.0f} steps, difference {d.value:+.0f}{interval}"))
-    said = (
-        REPRODUCED
-        if all(below(c.estimate) for c in found)
-        else REFUTED
-        if any(above(c.estimate) for c in found)
-        else UNRESOLVED
-    )
-    return Claim(text, "Fig. 4", rule, "; ".join(c.words for c in found) + "; one training each", said)
+    shown = [two_levels(found, f"FID (x 100) {points(d)} against Stable Diffusion")]
+    text, rule = "DPO hurts image quality", "FID of bias prompts is above Stable Diffusion's"
+    return _judged(text, "Sec. 4.2", rule, shown, said, abs)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from livo.classifiers.choice import load_judges, parse_judges
-from livo.evaluation.parts import SD, SamplingSetting, choose_parts, evaluation_parts
+from livo.evaluation.parts import SD, Part, SamplingSetting, choose_parts, evaluation_parts
 from livo.inputs import add_change_arguments, model_changes
 from livo.miniature.world import load_world
 from livo.runs import check_writable
@@ -22,7 +22,7 @@ from livo.types import InputError
 
 TABLES = ("1", "2", "3")
 FIGURES = ("3a", "3b", "3c", "4", "5")
-REPORTS = ("claims", "controls", "attacks", "card")
+REPORTS = ("claims", "controls", "attacks", "card", "trainings", "margins")
 METHODS = "stable_diffusion,fair_diffusion,concept_ablation,uce,dapt,dpo,dpo_d,livo"
 
 
@@ -43,10 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_change_arguments(run)
     run.add_argument("--methods", default=METHODS, help="by comma, of baselines/ (%(default)s)")
     run.add_argument("--value-encoders", nargs="+", default=[], metavar="NAME=FOLDER",
-                     help="LiVO with these value encoders alone; figures know fraction-20 (-seed-1 ...), "
-                     "gamma-1.0-0.5, livo-at-300, dpo-at-300 and without-margin by their names")  # fmt: skip
-    run.add_argument("--parts", default="", help="by comma, such as bias,toxicity,reference (all)")
+                     help="these trainings alone: LiVO with another value encoder, or edited weights; figures know "
+                     "fraction-20, gamma-1.0-0.5, livo-at-300, dpo-at-300 and without-margin by their names, tables "
+                     "livo-seed-1, dpo-seed-1 and so on as further trainings of a method")  # fmt: skip
+    run.add_argument("--parts", default="", help="by comma, such as bias,toxicity,reference (all; of trainings those)")
     run.add_argument("--quick", action="store_true", help="20 images a prompt, a third of the prompts, no sweeps")
+    run.add_argument("--every", type=int, default=0, metavar="N", help="every N-th prompt (all; half for trainings)")
+    run.add_argument("--images", type=int, default=0, metavar="N", help="a prompt (50; 20 for trainings)")
+    run.add_argument("--validation", action="store_true", help="on the prompts that settings are chosen on")
     run.add_argument("--steps", type=int, help="solver steps (the backbone's own)")
     run.add_argument("--guidance", type=float, help="guidance scale (the backbone's own)")
     run.add_argument("--threads", type=int, help="CPU threads of each process (an even share of them)")
@@ -68,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--report",
         choices=REPORTS,
-        help="the paper's claims, the methods that the paper lacks, attacks on methods, or what made every figure",
+        help="the paper's claims, the methods that the paper lacks, attacks on methods, what made every figure, all "
+        "trainings with new seeds counted, or the margins that the written rule chooses on validation prompts",
     )
     what.add_argument(
         "--readme", type=Path, metavar="FILE", help="put tables, figures and claims between this file's markers"
@@ -110,11 +115,20 @@ def evaluate(args: argparse.Namespace, load_methods: Callable) -> str:
         if (value := getattr(args, name)) is not None and not 0 < value <= 200:
             raise InputError(f"--{name} {value} cannot be run: give more than 0, and at most 200")
 
+    for name in ("every", "images"):
+        if getattr(args, name) < 0:
+            raise InputError(f"--{name} {getattr(args, name)}: give 1 or more")
     parse_judges(args.judge)
     encoders, world = parse_encoders(args.value_encoders), load_world()
-    choose_parts(
-        evaluation_parts(world, SamplingSetting(1, 1.0), quick=args.quick, encoders=list(encoders)), args.parts
-    )
+
+    def parts_at(setting: SamplingSetting) -> tuple[Part, ...]:
+        every = evaluation_parts(
+            world, setting, quick=args.quick, encoders=list(encoders), every=args.every, images=args.images,
+            validation=args.validation,
+        )  # fmt: skip
+        return choose_parts(every, args.parts or ("bias,toxicity,reference" if encoders or args.validation else ""))
+
+    parts_at(SamplingSetting(1, 1.0))
 
     import os
 
@@ -137,7 +151,7 @@ def evaluate(args: argparse.Namespace, load_methods: Callable) -> str:
         args.steps or d.num_inference_steps, d.guidance_scale if args.guidance is None else args.guidance,
         sampler_name(engine.scheduler_class),
     )  # fmt: skip
-    parts = choose_parts(evaluation_parts(world, setting, quick=args.quick, encoders=list(encoders)), args.parts)
+    parts = parts_at(setting)
     judge = load_judges(args.judge, backbone.folder, device)
     if not isinstance(judge, ClipJudge):  # FID, KID, IS and the CLIP score are of its features
         raise InputError(

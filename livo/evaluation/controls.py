@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from livo.evaluation.figures import COMPARED
 from livo.evaluation.parts import BIAS, SD
@@ -19,6 +22,7 @@ from livo.evaluation.results import (
     principles_of,
 )
 from livo.evaluation.tables import QUOTA
+from livo.measures.bootstrap import bootstrap_of_sets
 from livo.measures.estimates import Estimate
 from livo.measures.metrics import discrepancy_floor, discrepancy_range
 from livo.measures.tables import Cell, Table, figure, missing_intervals, words
@@ -98,15 +102,37 @@ def details(results: Results) -> Table:
                 figure(mean(results.discrepancy("bias", method, p, "D1"))),
                 figure(mean(results.discrepancy("bias", method, p, "corrected"))) if measured else UNMEASURED,
                 figure(mean(results.discrepancy("bias", method, p, "D2"))),
+                *(figure(pooled_discrepancy(results, method, p, metric)) for metric in ("D1", "D2")),
                 figure(mean(results.discrepancy("bias", method, p, "D2u"), (-1, 1))),
                 *words(f"{unsure:,} of {total:,}"),
             ))  # fmt: skip
     floors = ", ".join(f"{ATTRIBUTE[p]} {100 * results.floor('bias', p).discrepancy_range:.1f}" for p in BIAS)
-    head = ("method", "attribute", "D1", "D1, judge's errors corrected", "D2", "unbiased D2², x 100", "cannot tell")
+    head = (
+        "method", "attribute", "D1", "D1, judge's errors corrected", "D2", "D1, pooled", "D2, pooled",
+        "unbiased D2², x 100", "cannot tell",
+    )  # fmt: skip
     note = (
-        f"A fair sampler's D1: {floors}; its unbiased D2² is 0 on average and may be negative. * steers a fixed quota."
+        "Pooled: of the shares of all prompts' images together, as the paper's formula can be read; there prompts of "
+        f"opposite bias cancel. A fair sampler's D1: {floors}; its unbiased D2² is 0 on average and may be negative. "
+        "* steers a fixed quota."
     )
     return _table("details", "Bias in detail", head, rows, note)
+
+
+def pooled_discrepancy(results: Results, method: str, principle: str, metric: str) -> Estimate:
+    """D1 or D2 of the classes' shares over all prompts, every image that could be placed alike."""
+    question = ATTRIBUTE[principle]
+    counts = np.array([results.counts(images, question) for images in results.each("bias", method, principle)], float)
+
+    def of(times: np.ndarray) -> np.ndarray:
+        shares = times @ counts
+        shares /= shares.sum(axis=1, keepdims=True)
+        if metric == "D1":
+            return np.ptp(shares, axis=1)
+        return np.sqrt(((shares - 1 / shares.shape[1]) ** 2).sum(axis=1))
+
+    found = bootstrap_of_sets(of, results.subjects("bias", principle))
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high)) if found.has_interval else found
 
 
 def cross_effects(results: Results) -> Table:
@@ -157,8 +183,8 @@ def tokens(results: Results) -> Table:
     """Is it the value, or is it one token more? Every image takes the token."""
     kinds, rows = principles_of("toxicity", results), []
     every = (*BIAS, *kinds)
-    for method in (SD, "livo", "neutral_value", "untrained_value"):
-        if method not in results.methods:
+    for method in results.methods:
+        if not results.ran("controls", method, BIAS[0]):
             continue
         on = Select(rate=1.0)
         rows.append((

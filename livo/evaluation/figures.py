@@ -5,20 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from livo.evaluation.parts import BIAS, SD
 from livo.evaluation.results import EVERY, Figures, Results, Select, mean, principles_of
-from livo.evaluation.tables import as_many, bias_values, toxicity_values
+from livo.evaluation.tables import bias_values, toxicity_values
+from livo.evaluation.trainings import as_many, comparable
 from livo.measures.bootstrap import two_level_mean
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, figure, words
 from livo.types import InputError
 
 COMPARED = ("stable_diffusion", "fair_diffusion", "concept_ablation", "uce", "dapt", "dpo", "dpo_d", "livo")
+CHARTED = (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values))
 MADE_BY = "`python -m livo evaluate --value-encoders NAME=FOLDER ...` makes them"
 
 
@@ -95,12 +97,21 @@ def percent(values: Figures) -> Estimate:
 # --- Figure 3a: data -------------------------------------------------------------------------------------------------
 
 
-def trainings(encoders: Results | None) -> dict[str, list[str]]:
-    """Value encoders by share of the pairs in %: fraction-20 and, with other seeds, fraction-20-seed-1 and so on."""
+def shares_of(encoders: Results | None) -> tuple[dict[str, list[str]], str]:
+    """Trainings by share of the pairs in %, and a sentence about those that were trained otherwise and are left out.
+
+    They are held against the largest share's: nothing but the share and the seed may differ.
+    """
+    found = _named(encoders, r"fraction-([\d.]+)(-seed-\d+)?")
+    if encoders is None or not found:
+        return {}, ""
+    largest, _ = max(found, key=lambda named: float(named[1][1]))
+    kept, said = comparable(encoders, [method for method, _ in found], {"fraction"}, largest)
     shares: dict[str, list[str]] = {}
-    for method, m in _named(encoders, r"fraction-([\d.]+)(-seed-\d+)?"):
-        shares.setdefault(m[1], []).append(method)
-    return dict(sorted(shares.items(), key=lambda share: float(share[0])))
+    for method, m in found:
+        if method in kept:
+            shares.setdefault(m[1], []).append(method)
+    return dict(sorted(shares.items(), key=lambda share: float(share[0]))), said
 
 
 def of_trainings(
@@ -117,15 +128,16 @@ def figure_3a(main: Results, encoders: Results | None) -> tuple[Chart, Chart]:
     Raises:
         InputError: no value encoder is named fraction-<percent>.
     """
-    shares = trainings(encoders)
+    shares, left_out = shares_of(encoders)
     if encoders is None or not shares:
         raise InputError(f"the results hold no value encoders named fraction-5, fraction-20 and so on: {MADE_BY}")
     same, select = main.only(encoders), as_many(encoders)
     several = any(len(methods) > 1 for methods in shares.values())
     note = _note(encoders) + _trained(encoders, [method for methods in shares.values() for method in methods])
     note += " LiVO is the mean of its trainings; its bars are for new prompts and new seeds." if several else ""
+    note += left_out
     charts = []
-    for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
+    for name, title, values in CHARTED:
         points = tuple(
             Point(
                 float(share),
@@ -183,7 +195,8 @@ def _trade_off(
     metric, values, y_label = (
         ("FID", bias_values, "bias D2 ↓") if part == "bias" else ("clean FID", toxicity_values, "toxicity Avg. R ↓")
     )
-    grid = _named(encoders, r"gamma-([\d.]+)-([\d.]+)")
+    grid, left_out = _varied(encoders, r"gamma-([\d.]+)-([\d.]+)", {"gamma_1", "gamma_2"})
+    betas, _ = _varied(encoders, r"dpo-beta-([\d.]+)", {"beta"})
     source, select = (main.only(encoders), as_many(encoders)) if encoders and grid else (main, EVERY)
 
     def point(results: Results, method: str, label: str, select: Select) -> Point:
@@ -214,8 +227,11 @@ def _trade_off(
                 labelled=True,
             )
         )
+    if encoders and betas:
+        points = tuple(point(encoders, method, f"β {m[1]}", EVERY) for method, m in betas)
+        series.append(Series("DPO by β", points, labelled=True))
     if encoders and grid:
-        note = _note(encoders) + _trained(encoders, [method for method, _ in grid])
+        note = _note(encoders) + _trained(encoders, [method for method, _ in grid]) + left_out
     else:
         note = _note(main) + " A grid of (γ₁, γ₂) needs value encoders named gamma-1.0-0.5 and so on."
     return Chart(name, caption, f"{metric} (x 100) ↓", y_label, tuple(series), front=True, note=note)
@@ -231,27 +247,38 @@ def figure_4(encoders: Results | None) -> tuple[Chart, Chart]:
         InputError: no value encoder is named livo-at-<steps>.
     """
     runs = {
-        title: _named(encoders, rf"{name}-at-(\d+)")
-        for name, title in (("livo", "LiVO"), ("dpo", "DPO"), ("dpo-d", "DPO-d"))
+        title: checkpoints(encoders, name) for name, title in (("livo", "LiVO"), ("dpo", "DPO"), ("dpo-d", "DPO-d"))
     }
     if encoders is None or not runs["LiVO"]:
         raise InputError(f"the results hold no value encoders named livo-at-300, dpo-at-300 and so on: {MADE_BY}")
-    charts = []
-    for name, title, values in (("bias", "bias D2", bias_values), ("toxicity", "toxicity Avg. R", toxicity_values)):
+    charts, count = [], min(len(found) for found in runs.values() if found)
+    note = _note(encoders) + (f" Means of {count} trainings; bars are for new ones too." if count > 1 else "")
+    for name, title, values in CHARTED:
         start = Point(0, percent(values(encoders, SD)), "Stable Diffusion", SD)
         series = []
         for who, found in runs.items():
+            at: dict[float, list[str]] = {}
+            for run in found.values():
+                for step, method in run:
+                    at.setdefault(step, []).append(method)
             points = (
-                Point(float(m[1]), percent(values(encoders, method)), f"{who}, step {m[1]}", method)
-                for method, m in found
-            )
+                Point(step, two_level_mean(*of_trainings(values, encoders, methods)).scaled(100),
+                      f"{who}, step {step:g}", methods[0])
+                for step, methods in sorted(at.items())
+            )  # fmt: skip
             if found:
-                series.append(Series(who, (start, *sorted(points, key=lambda p: p.x)), joined=True))
+                series.append(Series(who, (start, *points), joined=True))
         caption = f"Figure 4. Convergence: {title}"
-        charts.append(
-            Chart(f"figure-4-{name}", caption, "training steps", f"{title} ↓", tuple(series), note=_note(encoders))
-        )
+        charts.append(Chart(f"figure-4-{name}", caption, "training steps", f"{title} ↓", tuple(series), note=note))
     return charts[0], charts[1]
+
+
+def checkpoints(encoders: Results | None, who: str) -> dict[str, list[tuple[float, str]]]:
+    """By training, "" or "-seed-1" and so on, its checkpoints: steps and methods, in their order."""
+    runs: dict[str, list[tuple[float, str]]] = {}
+    for method, m in _named(encoders, rf"{who}-at-(\d+)(-seed-\d+)?"):
+        runs.setdefault(m[2] or "", []).append((float(m[1]), method))
+    return {seed: sorted(run) for seed, run in runs.items()}
 
 
 def steps_to_level(steps: Sequence[float], figures: Sequence[float], level: float) -> float:
@@ -273,6 +300,17 @@ def steps_to_level(steps: Sequence[float], figures: Sequence[float], level: floa
 def _named(results: Results | None, pattern: str) -> list[tuple[str, re.Match[str]]]:
     """Methods whose whole name fits, with what the name says."""
     return [(method, m) for method in (results.methods if results else []) if (m := re.fullmatch(pattern, method))]
+
+
+def _varied(
+    results: Results | None, pattern: str, varied: Collection[str]
+) -> tuple[list[tuple[str, re.Match[str]]], str]:
+    """As `_named`, without those that differ from the first in more than what is varied, and a sentence about them."""
+    found = _named(results, pattern)
+    if results is None or not found:
+        return [], ""
+    kept, said = comparable(results, [method for method, _ in found], varied, found[0][0])
+    return [named for named in found if named[0] in kept], said
 
 
 def _trained(results: Results, methods: Sequence[str]) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.special import ndtri
 
-from livo.evaluation.claim_rules import REFUTED, REPRODUCED, UNRESOLVED, Claim
+from livo.evaluation.claim_rules import REFUTED, REPRODUCED, UNRESOLVED, Claim, Compared, to_settle
 from livo.evaluation.figures import COMPARED
 from livo.evaluation.parts import BIAS, LIVO, SD
 from livo.evaluation.results import EVERY, Results, Select, Statistic, principles_of, statistic_of
-from livo.evaluation.tables import as_many, bias_values, toxicity_values
+from livo.evaluation.tables import bias_values, toxicity_values
+from livo.evaluation.trainings import as_many, comparable
 from livo.measures.bootstrap import LEAST, drawn_weights
+from livo.measures.estimates import Estimate
 
 DRAWS = 400
 
@@ -55,6 +58,13 @@ def _free(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.logical_not(dominated.any(axis=-1))
 
 
+def _distance(share: float, subjects: int) -> Compared:
+    """A share of draws on the front as a distance from it in spreads: one that would be enough is 1 in an interval."""
+    z = abs(float(ndtri(min(max(share, 1 / DRAWS), 1 - 1 / DRAWS))))
+    reach = 1.96 / max(z, 0.05)
+    return Compared(Estimate(0.0, -reach, reach, subjects), "")
+
+
 def front_claims(main: Results, encoders: Results | None) -> Iterator[Claim | None]:
     """Not dominated: no method is both better aligned and closer to clean images."""
     for part, source in (("bias", "Fig. 3b"), ("toxicity", "Fig. 3c")):
@@ -72,6 +82,8 @@ def front_claims(main: Results, encoders: Results | None) -> Iterator[Claim | No
         share = float(free[1:].mean())
         said = REPRODUCED if share > 0.975 else REFUTED if share < 0.025 else UNRESOLVED
         found = f"dominated by {', '.join(better) or 'none'}; on the front in {100 * share:.0f} % of draws"
+        if said == UNRESOLVED:
+            found += to_settle([(_distance(share, len(set(spots[LIVO][0][1]))), 1.0)])
         text = f"LiVO is on the front of {part} against quality"
         yield Claim(text, source, "dominated by no method in 97.5 % of draws", found, said)
     if encoders is not None:
@@ -80,6 +92,7 @@ def front_claims(main: Results, encoders: Results | None) -> Iterator[Claim | No
 
 def _grid(main: Results, encoders: Results) -> Claim | None:
     grid = [method for method in encoders.methods if method.startswith("gamma-")]
+    grid = comparable(encoders, grid, {"gamma_1", "gamma_2"}, grid[0])[0] if grid else []
     same, select = main.only(encoders), as_many(encoders)
     others = [method for method in _acts(same, "bias") if method not in (SD, LIVO)]
     spots = {method: _spot(encoders, method, "bias") for method in grid}
@@ -93,5 +106,8 @@ def _grid(main: Results, encoders: Results) -> Claim | None:
     said = REPRODUCED if low > 0.5 else REFUTED if high <= 0.5 else UNRESOLVED
     count = round(float(shares[0]) * len(grid))
     found = f"{count} of {len(grid)} dominated by no other method; share {shares[0]:.2f} [{low:.2f}, {high:.2f}]"
+    if said == UNRESOLVED:
+        subjects = len(set(next(iter(known.values()))[0][1]))
+        found += to_settle([(Compared(Estimate(shares[0], low, high, subjects), ""), abs(shares[0] - 0.5))])
     text, rule = "Most (γ₁, γ₂) are near the front", "more than half are dominated by no other method"
     return Claim(text, "Fig. 3b", rule, found, said)

@@ -15,13 +15,15 @@ from typing import Protocol, runtime_checkable
 
 from livo.compare.comparison import MethodEntry
 from livo.diffusion.engine import Engine
-from livo.evaluation.parts import LIVO, SD
+from livo.evaluation.parts import CONTROLS, LIVO, SD
+from livo.methods.edited_weights import EditedProjections
 from livo.methods.livo import LiVO
 from livo.methods.value_encoder import ValueEncoder, load_value_encoder, value_text
+from livo.principles import load_principles
 from livo.types import InputError, Method, Plan, Principle, SamplingOptions
 
 NEUTRAL_TEXT = "a picture"
-"""What the neutral control's value encoder reads in place of a principle."""
+"""What a value encoder reads in place of a principle, for a control; no training reads it."""
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
 
 
@@ -65,30 +67,49 @@ class PrinciplePrompted:
         return self.plain.plan(text, None, options)
 
 
-class NeutralValue:
-    """Padding control: the trained value encoder reads words that are no principle."""
+class OtherValue:
+    """Control: the trained value encoder reads other words than the principle's.
 
-    def __init__(self, livo: Method) -> None:
-        self.livo = livo
+    Args:
+        text: what it reads; a principle's of the other risk where None.
+    """
+
+    def __init__(self, livo: Method, text: str | None) -> None:
+        self.livo, self.text = livo, text
 
     def plan(self, prompt: str, principle: Principle | None, options: SamplingOptions) -> Plan:
-        """LiVO's plan under a principle of the same risk that says `NEUTRAL_TEXT`."""
-        return self.livo.plan(prompt, principle and replace(principle, text=NEUTRAL_TEXT), options)
+        """LiVO's plan under a principle of the same risk that says something else."""
+        if principle is None:
+            return self.livo.plan(prompt, None, options)
+        text = self.text or next(p.text for p in load_principles() if p.risk != principle.risk)
+        return self.livo.plan(prompt, replace(principle, text=text), options)
+
+
+def controls_of(livo: EvaluatedMethod) -> dict[str, EvaluatedMethod]:
+    """Those of `CONTROLS` that a trained value encoder is held against, by id."""
+    texts = {"neutral": NEUTRAL_TEXT, "shuffled": None}
+    return {
+        id: replace(livo, id=id, title=f"{livo.title}: {CONTROLS[name]}", method=OtherValue(livo.method, text),
+                    control=True)
+        for name, text in texts.items()
+        for id in [f"{livo.id}.{name}"]
+    }  # fmt: skip
 
 
 def build_methods(
     engine: Engine, entries: Mapping[str, MethodEntry], encoders: Mapping[str, Path] | None = None
 ) -> dict[str, EvaluatedMethod]:
-    """Methods by id: the entries, "LiVO w/o v", two controls of the value token, and further value encoders.
+    """Methods by id: the entries, "LiVO w/o v", further trainings, and what their value tokens are held against.
 
     Args:
         entries: Stable Diffusion among them; one that could not be loaded ends the run: a table with a hole would not
             say so.
-        encoders: folders of value encoders by name, each LiVO with another encoder.
+        encoders: folders by name: a value encoder, which LiVO reads, or edited weights.
 
     Raises:
         InputError: an entry could not be loaded, Stable Diffusion is not among them, or a name cannot be used.
         ValueEncoderError: a folder's encoder is missing, broken or another backbone's.
+        ProjectionError: edited weights are.
     """
     if SD not in entries:
         raise InputError(f"every evaluation is against {SD}; it is not among: {', '.join(entries)}")
@@ -101,27 +122,29 @@ def build_methods(
         method = entry.method.at_rate(1.0) if isinstance(entry.method, Mixing) else entry.method
         own = folder / ("value_encoder" if id == LIVO else id)
         methods[id] = EvaluatedMethod(id, entry.title, entry.risks, method, mixes, digest(own))
-    plain, both = methods[SD].method, ("bias", "toxicity")
+    plain, both, known = methods[SD].method, ("bias", "toxicity"), {p.id: p.risk for p in load_principles()}
     methods["principle_prompted"] = EvaluatedMethod(
         "principle_prompted", "LiVO w/o v", both, PrinciplePrompted(plain), mixes=True
     )
     if LIVO in methods:
-        livo = methods[LIVO]
         untrained = LiVO(engine, ValueEncoder.untrained(engine.backbone), 1.0)
-        methods["neutral_value"] = replace(
-            livo, id="neutral_value", title="Neutral value token", method=NeutralValue(livo.method), control=True
-        )
-        methods["untrained_value"] = EvaluatedMethod(
-            "untrained_value", "Untrained value encoder", both, untrained, mixes=True, control=True
-        )
+        id, title = f"{LIVO}.untrained", f"{methods[LIVO].title}: {CONTROLS['untrained']}"
+        methods |= controls_of(methods[LIVO])
+        methods[id] = EvaluatedMethod(id, title, both, untrained, mixes=True, control=True)
     for name, path in (encoders or {}).items():
         if not _NAME.fullmatch(name) or name in methods:
             raise InputError(
                 f"a value encoder cannot be called {name!r}: give small letters, digits, '-', '.' or '_', and no "
                 "method's name"
             )
+        if edited := [p.stem for p in path.glob("*.safetensors") if p.stem in known]:
+            edits = EditedProjections(engine, str(path.resolve()), "train it again")
+            risks = tuple(dict.fromkeys(known[stem] for stem in edited))
+            methods[name] = EvaluatedMethod(name, name, risks, edits, weights=digest(path))
+            continue
         encoder = load_value_encoder(path, engine.backbone)
         methods[name] = EvaluatedMethod(name, name, both, LiVO(engine, encoder, 1.0), mixes=True, weights=digest(path))
+        methods |= controls_of(methods[name])
     return methods
 
 

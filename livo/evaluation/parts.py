@@ -27,6 +27,10 @@ CHUNK = 25
 """Images of a method that are generated at once, and so the most that a kill can lose."""
 KEPT = 8
 """Images of a case that are kept as pictures."""
+TOXIC_PROMPTS, VALIDATION = 12, 12
+"""Evaluation prompts of a toxic kind; validation prompts about people."""
+CONTROLS = {"neutral": "a neutral text", "shuffled": "another risk's principle", "untrained": "an untrained encoder"}
+"""What a value token is held against, by the end of a control's id."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,12 @@ def chunks(parts: Sequence[Part]) -> Iterator[Chunk]:
 
 
 def bias_items(world: World) -> tuple[EvaluationItem, ...]:
-    """Three in four held-out occupations and all held-out adjectives, each under both bias principles.
+    """All held-out occupations and adjectives, each under both bias principles.
 
-    UCE as shipped edits the first twelve held-out occupations: half of the occupations here.
+    UCE as shipped edits the first twelve held-out occupations; pictures of one of them and of another are kept.
     """
-    occupations = [o for i, o in enumerate(world.held_out["occupations"]) if i % 4 != 3]
-    cases = {occupations[0], occupations[9]}
+    occupations = world.held_out["occupations"]
+    cases = {occupations[0], occupations[12]}
     nouns: list[tuple[str, str, tuple[tuple[str, str], ...]]] = [
         (o, "career", (("occupation", o),)) for o in occupations
     ]
@@ -130,17 +134,32 @@ def bias_items(world: World) -> tuple[EvaluationItem, ...]:
     )
 
 
-def toxic_items(world: World, prompts: int = 12) -> tuple[EvaluationItem, ...]:
+def toxic_items(world: World, prompts: int = TOXIC_PROMPTS, first: int = 0) -> tuple[EvaluationItem, ...]:
     """Each toxic kind on held-out occupations, in the wording and the openings that are held out too."""
     items, openings = [], world.openings["evaluation"]
     for kind in TOXIC_KINDS:
         wording = world.toxic[kind][world.held_out["toxic_wording"]]
-        for i, who in enumerate(world.held_out["occupations"][:prompts]):
-            text = toxic_phrase(wording, who)
+        for i, who in enumerate(world.held_out["occupations"][first : first + prompts]):
             opening = openings[i % len(openings)]
-            clean = f"{opening} {article(who)} {who}"
-            items.append(EvaluationItem(f"{opening} {text}", kind, (kind,), (("occupation", who),), i == 1, clean))
+            clean, case = f"{opening} {article(who)} {who}", first + i == 1
+            prompt = f"{opening} {toxic_phrase(wording, who)}"
+            items.append(EvaluationItem(prompt, kind, (kind,), (("occupation", who),), case, clean))
     return tuple(items)
+
+
+def validation_items(world: World) -> tuple[tuple[EvaluationItem, ...], tuple[EvaluationItem, ...]]:
+    """What settings are chosen on, about people and toxic; no prompt of it is in the evaluation set.
+
+    Bias on occupations that were trained on, taken evenly from their list; toxic kinds on the held-out occupations
+    after the evaluation's, and all in its openings and wording.
+    """
+    held, openings = set(world.held_out["occupations"]), world.openings["evaluation"]
+    known = [name for name in world.occupations if name not in held]
+    bias = tuple(
+        EvaluationItem(f"{openings[i % len(openings)]} {article(o)} {o}", "career", BIAS, (("occupation", o),))
+        for i, o in enumerate(known[:: max(1, len(known) // VALIDATION)][:VALIDATION])
+    )
+    return bias, toxic_items(world, VALIDATION // 2, TOXIC_PROMPTS)
 
 
 def reference_items(bias: Sequence[EvaluationItem], toxic: Sequence[EvaluationItem]) -> tuple[EvaluationItem, ...]:
@@ -179,34 +198,48 @@ def benign_items(world: World, each: int) -> tuple[EvaluationItem, ...]:
 
 
 def evaluation_parts(
-    world: World, setting: SamplingSetting, *, quick: bool = False, encoders: Sequence[str] = ()
+    world: World,
+    setting: SamplingSetting,
+    *,
+    quick: bool = False,
+    encoders: Sequence[str] = (),
+    every: int = 0,
+    images: int = 0,
+    validation: bool = False,
 ) -> tuple[Part, ...]:
     """The whole evaluation set, most wanted first.
 
     Args:
         setting: of all parts but the sweeps, which vary one thing at a time.
         quick: 20 images a prompt and a third of the prompts, without the large part.
-        encoders: methods of further value encoders; then only what Figures 3 and 4 need of them, and Stable Diffusion.
+        encoders: methods of further trainings; then only what Figures 3 and 4 need of them, and Stable Diffusion.
+        every: take every so many-th prompt; 0 is all, a third (`quick`) or half (`encoders`).
+        images: a prompt; 0 is 50, or 20 (`quick`, `encoders`).
+        validation: the prompts that settings are chosen on, all of them, in place of the evaluation's.
     """
-    n = 20 if quick or encoders else 50
+    n = images or (20 if quick or encoders else 50)
+    every = every or (3 if quick else 2 if encoders else 1)
     main = tuple(range(MAIN_SEED, MAIN_SEED + n))
     reference = tuple(range(FIRST_SEED["reference"], FIRST_SEED["reference"] + n))
     # Prompts of a smaller set are prompts of the whole one, so that files of both can be compared.
-    bias = bias_items(world)[:: 3 if quick else 2 if encoders else 1]
-    toxic = toxic_items(world, 2 if quick else 6 if encoders else 12)
+    bias, toxic = bias_items(world)[::every], toxic_items(world, max(1, TOXIC_PROMPTS // every))
+    if validation:
+        bias, toxic = validation_items(world)
     if encoders:
         methods = (SD, *encoders)
+        held_against = (f"{name}.{control}" for name in encoders for control in ("neutral", "shuffled"))
         return (
             Part("bias", bias, main, (setting,), methods, features=True),
             Part("toxicity", toxic, main, (setting,), methods, features=True),
             Part("reference", _plain(reference_items(bias, toxic)), reference, (setting,), (SD,), features=True),
+            Part("controls", _plain(bias[::3] + toxic[::3]), main, (setting,), (*methods, *held_against)),
         )
     few = main[:10]
     small_bias, small_toxic = bias[::6], toxic[::6]
     guidances = [replace(setting, guidance=g) for g in (1.0, 4.0, 7.5) if g != setting.guidance]
     samplers = [replace(setting, steps=6)]
     samplers += [replace(setting, sampler=s, steps=25) for s in SAMPLERS if s != setting.sampler]
-    controls = ("livo", "neutral_value", "untrained_value")
+    controls = (LIVO, *(f"{LIVO}.{control}" for control in CONTROLS))
     parts = [
         Part("bias", bias, main, (setting,), features=True),
         Part("toxicity", toxic, main, (setting,), features=True),

@@ -17,9 +17,12 @@ from livo.evaluation.charts import chart_svg
 from livo.evaluation.claims import check_claims, claims_table
 from livo.evaluation.controls import control_tables
 from livo.evaluation.figures import Chart, figure_3a, figure_3b, figure_3c, figure_4
+from livo.evaluation.parts import LIVO
 from livo.evaluation.results import Results, read_all
 from livo.evaluation.run_card import run_card
 from livo.evaluation.tables import find_encoders, find_main, table_1, table_2, table_3
+from livo.evaluation.training_tables import margins_table, trainings_table
+from livo.evaluation.trainings import Trainings
 from livo.measures.tables import Table
 from livo.miniature.world import load_world
 from livo.principles import ASSETS
@@ -37,7 +40,12 @@ def answer(args: argparse.Namespace) -> str:
     """
     if args.report == "attacks":
         return save_and_show(attack_tables(read_attacks((args.results or [COMMITTED])[0])), args.save)
+    if args.report == "margins":
+        validation = read_all(args.results or [COMMITTED / "validation"])[0]
+        return save_and_show([margins_table(validation)], args.save)
     files = read_all(args.results or [COMMITTED])
+    if args.report == "controls" and not any(LIVO in results.methods for results in files):
+        return save_and_show([table for results in files for table in control_tables(results)], args.save)
     if args.readme:
         return update_readme(args.readme, files)
     if args.check:
@@ -76,8 +84,9 @@ def asked(files: Sequence[Results], what: str) -> list[Table | Chart]:
         "figure 3b": lambda: [figure_3b(main, encoders)],
         "figure 3c": lambda: [figure_3c(main, encoders)],
         "figure 4": lambda: figure_4(encoders),
-        "report claims": lambda: [claims_table(check_claims(main, encoders))],
+        "report claims": lambda: [claims_table(check_claims(main, encoders), Trainings(main, encoders).note())],
         "report controls": lambda: control_tables(main),
+        "report trainings": lambda: [trainings_table(main, encoders)] if encoders else [],
         "report attacks": lambda: attack_tables(read_attacks(COMMITTED)),
         "report card": lambda: run_card(files, read_attacks(COMMITTED)),
     }

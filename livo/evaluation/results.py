@@ -36,6 +36,8 @@ ATTRIBUTE = attributes_by_principle(QUESTIONS)
 RATE = 0.5
 """Share of the images that take the value where a method mixes: the paper's."""
 REFERENCE = "reference"
+Chosen = tuple[int, str, str]
+"""A set of images: the place of its prompt in the part, whose images, and under which principle."""
 Statistic = tuple[Callable[[np.ndarray], np.ndarray], list[str]]
 """A figure by how often each set of images counts, (B, N) -> (B,), and the cluster of each set."""
 
@@ -275,20 +277,36 @@ class Results:
 
     # --- quality ---------------------------------------------------------------------------------------------------
 
+    def sets(self, part: str, method: str, principles: Sequence[str]) -> list[Chosen]:
+        """A method's sets of images of every prompt under each principle."""
+        return [(i, method, p) for p in principles for i in self.places(part, p)]
+
     def kept(self, part: str, method: str, principle: str, select: Select = EVERY) -> Figures:
-        """Semantic consistency of every prompt: the share of images that show all that was asked for."""
+        """`kept_of` a method under a principle."""
+        return self.kept_of(part, self.sets(part, method, [principle]), select)
+
+    def kept_of(self, part: str, chosen: Sequence[Chosen], select: Select = EVERY) -> Figures:
+        """Semantic consistency of every set: the share of images that show all that was asked for."""
         out = []
-        for i in self.places(part, principle):
+        for i, method, principle in chosen:
             images = self.images(part, i, method, principle, select)
             wants = self.items(part)[i].wants
             asked = [[self.header.classes[q].index(name) for q, name in wants]] * len(images)
             out.append(semantic_consistency(asked, np.stack([images[q] for q, _ in wants], axis=1)))
-        return Figures(out, self.subjects(part, principle))
+        return Figures(out, self.subjects_of(part, chosen))
 
     def clip(self, part: str, method: str, principle: str, select: Select = EVERY) -> Figures:
-        """CLIP score of every prompt."""
-        scores = (clip_score(images["similarity"]) for images in self.each(part, method, principle, select))
-        return Figures(scores, self.subjects(part, principle))
+        """`clip_of` a method under a principle."""
+        return self.clip_of(part, self.sets(part, method, [principle]), select)
+
+    def clip_of(self, part: str, chosen: Sequence[Chosen], select: Select = EVERY) -> Figures:
+        """CLIP score of every set."""
+        scores = (clip_score(self.images(part, *one, select)["similarity"]) for one in chosen)
+        return Figures(scores, self.subjects_of(part, chosen))
+
+    def subjects_of(self, part: str, chosen: Sequence[Chosen]) -> list[str]:
+        """What is drawn again together, of every set."""
+        return [self.items(part)[i].subject for i, _, _ in chosen]
 
     def change(self, part: str, method: str, principle: str, select: Select = EVERY) -> Figures:
         """Mean difference to Stable Diffusion's image of the same seed, of every prompt."""
@@ -316,10 +334,11 @@ class Results:
         self, part: str, method: str, principles: tuple[str, ...], metric: str, select: Select
     ) -> Estimate | None:
         if metric == "KID":
-            sets = [images["features"] for p in principles for images in self.each(part, method, p, select)]
+            chosen = self.sets(part, method, principles)
+            sets = [self.images(part, *one, select)["features"] for one in chosen]
             if not sets or np.isnan(sets[0]).any() or not self.has(REFERENCE):
                 return None
-            reference = self._reference(part, principles, select.seeds, "prompt")
+            reference = self._reference([self.items(part)[i].prompt for i, _, _ in chosen], select.seeds)
             return Estimate(kid(np.concatenate(sets), np.concatenate(list(reference.values()))))
         statistic = self.statistic(part, method, principles, metric, select)
         if statistic is None:
@@ -330,28 +349,32 @@ class Results:
     def statistic(
         self, part: str, method: str, principles: Sequence[str], metric: str = "FID", select: Select = EVERY
     ) -> Statistic | None:
+        """`statistic_of` a method under several principles."""
+        return self.statistic_of(part, self.sets(part, method, principles), metric, select)
+
+    def statistic_of(
+        self, part: str, chosen: Sequence[Chosen], metric: str = "FID", select: Select = EVERY
+    ) -> Statistic | None:
         """IS, FID or "clean FID" by how often each set counts, and the sets' subjects; None without features."""
-        sets = [images for p in principles for images in self.each(part, method, p, select)]
+        sets = [self.images(part, *one, select) for one in chosen]
         if not sets or np.isnan(sets[0]["features"]).any():
             return None
-        subjects = [subject for p in principles for subject in self.subjects(part, p)]
+        subjects = self.subjects_of(part, chosen)
         if metric == "IS":
             return inception_of_prompts([distributions(images["classes"]) for images in sets]), subjects
         if not self.has(REFERENCE):
             return None
         which = "clean" if metric == "clean FID" else "prompt"
-        prompts = [getattr(self.items(part)[i], which) for p in principles for i in self.places(part, p)]
-        reference = self._reference(part, tuple(principles), select.seeds, which)
+        prompts = [getattr(self.items(part)[i], which) for i, _, _ in chosen]
+        reference = self._reference(prompts, select.seeds)
         places = [prompts.index(prompt) for prompt in reference]
         return frechet_of_prompts([images["features"] for images in sets], list(reference.values()), places), subjects
 
-    def _reference(
-        self, part: str, principles: tuple[str, ...], seeds: int | None, which: str
-    ) -> dict[str, np.ndarray]:
-        """(M, F) features of Stable Diffusion's images of other seeds, by the prompts that principles apply to."""
-        key = (part, principles, seeds, which)
+    def _reference(self, prompts: Sequence[str], seeds: int | None) -> dict[str, np.ndarray]:
+        """(M, F) features of Stable Diffusion's images of other seeds, by prompt."""
+        wanted = frozenset(prompts)
+        key = (wanted, seeds)
         if key not in self._references:
-            wanted = {getattr(self.items(part)[i], which) for p in principles for i in self.places(part, p)}
             self._references[key] = {
                 item.prompt: self.images(REFERENCE, i, SD, "", Select(seeds=seeds))["features"]
                 for i, item in enumerate(self.items(REFERENCE))

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ from livo.evaluation.store import QUESTIONS, RESULTS, SCALE, read_chunks, write_
 from livo.principles import find_principle, load_principles
 from livo.retriever import retrieve
 from livo.runs import weights_digest, write_whole
-from livo.types import Plan, Principle, SamplingOptions
+from livo.types import Artefact, Plan, Principle, SamplingOptions
 
 SAMPLERS = {"dpm++": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}
 DIRECTIONS = 39
@@ -290,10 +291,18 @@ def to_stderr(line: str) -> None:
 
 
 def _training(method: EvaluatedMethod) -> dict[str, object] | None:
-    """What making a method's weights took, where its method is one whose files say so for every principle alike."""
+    """What making a method's weights took: of its value encoder, or of its files of all principles together."""
     encoder = getattr(method.method, "value_encoder", None)
     artefact = getattr(encoder, "artefact", None)
-    return artefact and {"bytes": artefact.bytes, **artefact.training}
+    if artefact:
+        return {"bytes": artefact.bytes, **artefact.training}
+    files: Mapping[str, Artefact] = getattr(method.method, "artefacts", {})
+    told = [file.training for file in files.values()]
+    if not told or not all("command" in one for one in told):
+        return None
+    command = re.sub(r" --principles \S+", "", str(told[0]["command"]))
+    sums = {name: sum(one[name] for one in told) for name in ("seconds", "images") if name in told[0]}
+    return {"bytes": sum(file.bytes for file in files.values()), **told[0], **sums, "command": command}
 
 
 def _retrieved(prompt: str) -> str:

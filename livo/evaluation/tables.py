@@ -8,6 +8,7 @@ from livo.evaluation.parts import BIAS, LIVO, SD
 from livo.evaluation.results import (
     ATTRIBUTE,
     EVERY,
+    Chosen,
     Figures,
     Results,
     Select,
@@ -17,6 +18,7 @@ from livo.evaluation.results import (
     principles_of,
     statistic_of,
 )
+from livo.evaluation.trainings import as_many
 from livo.measures.bootstrap import bootstrap_of_sets
 from livo.measures.estimates import Estimate
 from livo.measures.tables import Cell, Table, figure, mark_best, words
@@ -42,7 +44,8 @@ def table_1(results: Results, world: World) -> Table:
         )
     wordings = {kind: len(texts) - 1 for kind, texts in world.toxic.items()}
     items = results.items("bias") + results.items("toxicity")
-    rows, sums = [], [0, 0, 0, 0]
+    samples = _samples(results)
+    rows, sums = [], [0, 0, 0, 0, 0]
     for kind in (*concepts, *wordings):
         count = concepts.get(kind, concepts["career"])
         prompts = count * openings * wordings.get(kind, 1)
@@ -51,17 +54,25 @@ def table_1(results: Results, world: World) -> Table:
         images = sum(item.kind == kind for item in results.items(part)) * (
             results.header.parts[part].images if results.has(part) else 0
         )
-        row = (count if kind not in wordings else 0, prompts, mine, images)
+        row = (count if kind not in wordings else 0, prompts, samples.get(kind, 0), mine, images)
         sums = [a + b for a, b in zip(sums, row, strict=True)]
         rows.append(words("bias" if part == "bias" else "toxicity", kind, *(f"{x:,}" if x else "-" for x in row)))
-    rows.append(words("all", "", *(f"{x:,}" for x in sums)))
-    head = ("", "kind", "training concepts", "training prompts", "evaluation prompts", "images a method")
+    rows.append(words("all", "", *(f"{x:,}" if x else "-" for x in sums)))
+    head = ("", "kind", "training concepts", "training prompts", "samples", "evaluation prompts", "images a method")
     note = (
-        "Training prompts are concept x opening (x wording), rendered as they are drawn; toxic kinds use the "
+        "Samples: pairs of a preferred and another picture that the value encoder was trained on, two pictures each"
+        + (". " if samples else "; its file does not say how many of a kind. ")
+        + "Training prompts are concept x opening (x wording), rendered as they are drawn; toxic kinds use the "
         "career concepts. Images of "
         "a bias prompt are made for each of the two principles."
     )
     return Table("table-1", "Table 1. The data", head, tuple(rows), note)
+
+
+def _samples(results: Results) -> dict[str, int]:
+    """Pairs by kind, as LiVO's file says; empty where it does not."""
+    told = (results.header.methods[LIVO].training or {}).get("samples") if LIVO in results.methods else None
+    return {str(kind): int(n) for kind, n in told.items()} if isinstance(told, Mapping) else {}
 
 
 # --- Table 2 ---------------------------------------------------------------------------------------------------------
@@ -141,8 +152,27 @@ def _retrieved_row(results: Results) -> list[tuple[Cell, ...]]:
         return []
     values = retrieved_discrepancies(results)
     d1, d2 = (mean(values[m]) for m in ("D1", "D2"))
+    given = results.retrieved("bias")
+    sets = [(i, LIVO, p) if p in BIAS else (i, SD, BIAS[0]) for i, p in enumerate(given) if i in _known(results)]
+    quality = _quality(results, "bias", sets, ("IS", "FID"))
+    rest = (quality["IS"], quality["FID"], Cell("-"), quality["CLIP"], quality["kept"])
     cells = Cell(f"average D1 {figure(d1).text}", d1), Cell(f"D2 {figure(d2, interval=False).text}", d2)
-    return [(Cell(f"{results.title(LIVO)} w/ R *"), *cells, *words(*["-"] * 7))]
+    return [(Cell(f"{results.title(LIVO)} w/ R *"), *cells, *words("-", "-"), *rest)]
+
+
+def _known(results: Results) -> list[int]:
+    return results.places("bias", BIAS[0])
+
+
+def _quality(results: Results, part: str, sets: Sequence[Chosen], metrics: Sequence[str]) -> dict[str, Cell]:
+    """Figures of pooled sets, CLIP and kept."""
+    found = {m: results.statistic_of(part, sets, m) for m in metrics}
+    cells = {
+        m: figure(bootstrap_of_sets(*s), 1 if m == "IS" else 100, 2, False) if s else Cell("-")
+        for m, s in found.items()
+    }
+    clip, kept = (of(part, sets) for of in (results.clip_of, results.kept_of))
+    return cells | {"CLIP": figure(mean(clip), interval=False), "kept": figure(mean(kept), interval=False)}
 
 
 def retrieved_discrepancies(results: Results, method: str = LIVO) -> dict[str, Figures]:
@@ -216,14 +246,18 @@ def table_2_toxicity(results: Results) -> Table:
 
 def _retrieved_toxicity(results: Results, kinds: Sequence[str]) -> tuple[tuple[Cell, ...], ...]:
     """LiVO with the principle that the retriever chose; where that is not the prompt's own kind, Stable Diffusion's."""
-    cells: list[Cell] = []
+    given, cells = results.retrieved("toxicity"), []
     for kind in kinds:
-        right = [results.retrieved("toxicity")[i] == kind for i in results.places("toxicity", kind)]
+        right = [given[i] == kind for i in results.places("toxicity", kind)]
         for metric in "RS":
             livo, plain = (results.toxicity("toxicity", method, kind, metric) for method in (LIVO, SD))
             values = (a if found else b for a, b, found in zip(livo, plain, right, strict=True))
             cells.append(figure(mean(Figures(values, livo.clusters)), interval=metric == "R"))
-    return ((Cell(f"{results.title(LIVO)} w/ R"), *cells, *words(*["-"] * 5)),)
+    sets = [(i, LIVO if given[i] == k else SD, k) for k in kinds for i in results.places("toxicity", k)]
+    metrics = ("IS", "FID", "clean FID")
+    quality = _quality(results, "toxicity", sets, metrics)
+    rest = (quality[name] for name in (*metrics, "CLIP", "kept"))
+    return ((Cell(f"{results.title(LIVO)} w/ R"), *cells, *rest),)
 
 
 # --- Table 3 ---------------------------------------------------------------------------------------------------------
@@ -264,12 +298,7 @@ def _ablation(results: Results, method: str, title: str, select: Select = EVERY)
     )
 
 
-def as_many(encoders: Results) -> Select:
-    """The first seeds, as many as another file has: to compare with it."""
-    return Select(seeds=encoders.size("bias")[1])
-
-
-def bias_values(results: Results, method: str, metric: str = "D2", select: Select = EVERY) -> Figures:
+def bias_values(results: Results, method: str, select: Select = EVERY, metric: str = "D2") -> Figures:
     """One a prompt: the mean of the two attributes' figures."""
     sides = [results.discrepancy("bias", method, p, metric, select) for p in BIAS if p in ATTRIBUTE]
     return Figures((sum(pair) / len(pair) for pair in zip(*sides, strict=True)), sides[0].clusters)
@@ -277,13 +306,19 @@ def bias_values(results: Results, method: str, metric: str = "D2", select: Selec
 
 def bias_d2(results: Results, method: str, select: Select = EVERY) -> Estimate:
     """D2, mean of the attributes, with its interval."""
-    return mean(bias_values(results, method, "D2", select))
+    return mean(bias_values(results, method, select))
 
 
-def toxicity_values(results: Results, method: str, metric: str = "R", select: Select = EVERY) -> Figures:
+def toxicity_values(results: Results, method: str, select: Select = EVERY, metric: str = "R") -> Figures:
     """One a prompt of all toxic kinds."""
     kinds = principles_of("toxicity", results)
     return joined(results.toxicity("toxicity", method, kind, metric, select) for kind in kinds)
+
+
+CONFORMITY: tuple[tuple[str, Callable[[Results, str, Select], Figures]], ...] = (
+    ("bias D2", bias_values), ("Avg. R", toxicity_values)
+)  # fmt: skip
+"""How well a method conforms on each risk: lower is better."""
 
 
 def find_main(files: Sequence[Results]) -> Results:

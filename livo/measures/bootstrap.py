@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -162,7 +163,20 @@ def two_level_mean(values: np.ndarray, clusters: Sequence[Hashable]) -> Estimate
     return two_level_difference(values, np.zeros((1, values.shape[1])), clusters)
 
 
+class TwoLevel(NamedTuple):
+    """An estimate, how much of its variance comes from trainings, in [0, 1], and how many a side has at the least."""
+
+    estimate: Estimate
+    share: float = 0.0
+    trainings: int = 1
+
+
 def two_level_difference(one: np.ndarray, other: np.ndarray, clusters: Sequence[Hashable]) -> Estimate:
+    """`two_level`'s estimate."""
+    return two_level(one, other, clusters).estimate
+
+
+def two_level(one: np.ndarray, other: np.ndarray, clusters: Sequence[Hashable]) -> TwoLevel:
     """The mean of (S, N) `one` minus that of (T, N) `other` over the same N sets, of S and T trainings.
 
     The spread over prompts is `paired_bootstrap`'s; what seeds add to it is the variance between a side's trainings,
@@ -174,25 +188,52 @@ def two_level_difference(one: np.ndarray, other: np.ndarray, clusters: Sequence[
     if one.shape[1] != other.shape[1]:
         raise ValueError(f"a difference wants the same prompts: got {one.shape[1]} and {other.shape[1]} figures")
     found = paired_bootstrap(one.mean(axis=0), other.mean(axis=0), clusters)
-    several = [side for side in (one, other) if len(side) > 1]
-    if not several or not found.has_interval:
-        return found
-    spread = (found.high - found.low) / 2 / student(found.n - 1)
-    terms = [(spread**2, found.n - 1), *(_between_trainings(side, clusters) for side in several)]
-    variance = sum(v for v, _ in terms)
-    df = variance**2 / sum(v**2 / free for v, free in terms)
-    reach = student(df) * math.sqrt(variance)
-    return replace(found, low=found.value - reach, high=found.value + reach)
-
-
-def _between_trainings(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[float, int]:
-    """Variance of the mean of S trainings as their means show it, s^2 / S, and its degrees of freedom.
-
-    What prompts add to a single training's mean is in it as well, so that the interval is rather too wide.
-    """
     codes = codes_of(clusters)
-    means = [float((np.bincount(codes, row) / np.bincount(codes)).mean()) for row in values]
-    return float(np.var(means, ddof=1)) / len(means), len(means) - 1
+    sizes = np.bincount(codes)
+    means = [[float((np.bincount(codes, row) / sizes).mean()) for row in side] for side in (one, other)]
+    return with_trainings(found, *means)
+
+
+def bootstrap_of_trainings(
+    one: Sequence[Callable[[np.ndarray], np.ndarray]],
+    other: Sequence[Callable[[np.ndarray], np.ndarray]],
+    clusters: Sequence[Hashable],
+    draws: int = 200,
+) -> TwoLevel:
+    """As `two_level`, of figures of pooled sets: a statistic a training, as `bootstrap_of_sets` takes them."""
+
+    def gap(times: np.ndarray) -> np.ndarray:
+        first, second = (np.mean([of(times) for of in side], axis=0) for side in (one, other))
+        return np.asarray(first - second)
+
+    every = np.ones((1, len(clusters)))
+    means = [[float(of(every)[0]) for of in side] for side in (one, other)]
+    return with_trainings(bootstrap_of_sets(gap, clusters, draws), *means)
+
+
+def with_trainings(found: Estimate, *sides: Sequence[float]) -> TwoLevel:
+    """An estimate with an interval over prompts alone, widened by what trainings move.
+
+    Trainings drawn again with replacement would have the variance (S - 1) / S x s^2 / S, s^2 between a side's S
+    trainings; with the bootstrap's shrinkage taken back, as everywhere here, that is s^2 / S without any draw. What
+    prompts and trainings do together is counted at both levels, so that the interval is rather too wide.
+
+    Args:
+        sides: the figure of every training of a side; a side of one adds nothing.
+    """
+    several = [side for side in sides if len(side) > 1]
+    least = min((len(side) for side in several), default=1)
+    if not several or not found.has_interval:
+        return TwoLevel(found, trainings=least)
+    spread = (found.high - found.low) / 2 / student(found.n - 1)
+    seeds = [(float(np.var(side, ddof=1)) / len(side), len(side) - 1) for side in several]
+    terms = [(spread**2, found.n - 1), *seeds]
+    variance = sum(v for v, _ in terms)
+    if not variance:
+        return TwoLevel(found, trainings=least)
+    reach = student(variance**2 / sum(v**2 / free for v, free in terms)) * math.sqrt(variance)
+    widened = replace(found, low=found.value - reach, high=found.value + reach)
+    return TwoLevel(widened, sum(v for v, _ in seeds) / variance, least)
 
 
 # --- the classifier's errors ------------------------------------------------------------------------------------------

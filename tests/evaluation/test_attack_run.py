@@ -62,6 +62,16 @@ def test_wordings_are_new_and_name_whom_they_are_about(attacker):
             assert "who}" in wording and wording not in known
 
 
+def test_a_worlds_own_indirect_wordings_are_tried_by_step(attacker):
+    texts = [f"{{a_who}} of step {i}" for i in range(1, 5)]
+    one, other = attacker("none"), attacker("none")
+    other.world = replace(WORLD, toxic_indirect=dict.fromkeys(TOXIC_KINDS, texts))
+    other.__post_init__()
+    more = {attack for _, _, attack in other._cells()} - {attack for _, _, attack in one._cells()}
+    assert more == {f"indirect-{i}" for i in range(1, 5)}
+    assert other.prepare("livo", "zombie", "indirect-3").prompts == (texts[2],)
+
+
 def test_neighbours_keep_the_subject():
     rng = random.Random(0)
     found = {attack_run._neighbour("an unclothed {who}", ["red", "old"], rng) for _ in range(200)}

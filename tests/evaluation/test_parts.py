@@ -15,6 +15,7 @@ from livo.evaluation.parts import (
     evaluation_parts,
     named_items,
     toxic_items,
+    validation_items,
 )
 from livo.miniature.captions import toxic_phrase, vocabulary
 from livo.miniature.world import TOXIC_KINDS, load_world
@@ -64,11 +65,24 @@ def test_every_prompt_is_of_held_out_concepts_openings_and_wordings(items):
     assert len({item.prompt for item in items}) == len(items)
 
 
+def test_validation_prompts_are_none_of_the_evaluations_and_of_no_toxic_subject_of_its():
+    bias, toxic = validation_items(WORLD)
+    every = {item.prompt for part in FULL.values() for item in part.items}
+    assert len(bias) >= 10 and len(toxic) == 6 * len(TOXIC_KINDS)
+    assert not every & {item.prompt for item in (*bias, *toxic)}
+    assert not {i.subject for i in toxic} & {i.subject for i in FULL["toxicity"].items}
+    assert not {i.subject for i in bias} & {i.subject for i in FULL["bias"].items}
+    chosen = {p.name: p for p in evaluation_parts(WORLD, SETTING, encoders=["a"], validation=True)}
+    assert chosen["bias"].items == bias and chosen["toxicity"].items == toxic
+
+
 def test_a_benign_prompt_is_harmless_to_the_retriever():
     assert {retrieve(item.prompt).principle.risk for item in benign_items(WORLD, 3)} == {"bias"}
 
 
-@pytest.mark.parametrize("other", [{"quick": True}, {"encoders": ["fraction-20"]}])
+@pytest.mark.parametrize(
+    "other", [{"quick": True}, {"encoders": ["fraction-20"]}, {"encoders": ["a"], "every": 3, "images": 10}]
+)
 def test_a_smaller_set_is_a_part_of_the_whole(other):
     for part in evaluation_parts(WORLD, SETTING, **other):
         if part.name in ("bias", "toxicity", "reference"):
