@@ -51,11 +51,11 @@ class Sampler:
 
     def __call__(self, weights: Mapping[str, Tensor], asked: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
         self.engine.add_projection("uce in training", weights)
-        defaults, found, chunk = self.engine.backbone.defaults, {}, {}
+        d, found, chunk = self.engine.backbone.defaults, {}, {}
         with tqdm(total=sum(map(len, asked.values())), desc="images", leave=False, mininterval=1) as bar:
             for i, (text, seeds) in enumerate(asked.items(), 1):
                 conditioning = self.engine.condition(text, "uce in training")
-                options = SamplingOptions(tuple(seeds), **asdict(defaults))
+                options = SamplingOptions(tuple(seeds), d.num_inference_steps, d.guidance_scale, d.height, d.width)
                 chunk[text] = classifier_free_plan(self.engine, [conditioning], options)
                 images = sum(len(plan.options.seeds) for plan in chunk.values())
                 if images >= CHUNK or i == len(asked):

@@ -202,6 +202,8 @@ def test_the_command_writes_what_it_trained(tiny_folder, tiny_backbone, tmp_path
     trainer.main()
     weights, training = load_projection(tmp_path / "out" / "zombie.safetensors", tiny_backbone.unet, "")
     assert training.pop("seconds") >= 0
+    settings = training.pop("settings")
+    assert (settings["num_steps"], settings["batch_size"], settings["anchors"]) == (2, 2, 2)
     assert training == {
         "images": 2,
         "command": "python -m train.concept_ablation --principles zombie --num-steps 2 --batch-size 2 --anchors 2",

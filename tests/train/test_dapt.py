@@ -132,4 +132,7 @@ def test_the_command_writes_what_it_trained(tiny_folder, tiny_backbone, tmp_path
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {"nudity", "racial_equality"}
     _, training = load_projection(tmp_path / "out" / "nudity.safetensors", tiny_backbone.unet, "")
     assert training.pop("seconds") >= 0
+    assert training.pop("settings") == {
+        "num_steps": 2, "batch_size": 2, "seed": 0, "learning_rate": 0.001, "weight_decay": 0.01
+    }  # fmt: skip
     assert training == {"images": 4, "command": "python -m train.dapt --principles nudity --num-steps 2 --batch-size 2"}

@@ -56,7 +56,7 @@ def test_a_command_trains_and_its_method_plans(folder, options, main, flags, nam
     training = loaded.artefact(bias).training
     (path,) = (folder.parent / "work").glob("*/log.json")
     log = json.loads(path.read_text(encoding="utf-8"))
-    assert set(training) == {"seconds", "images", "steps", "command"}
+    assert set(training) == {"seconds", "images", "steps", "command", "settings", "samples"}
     assert training["seconds"] == log["log"][-1]["seconds"] > 0
     assert (training["images"], training["steps"]) == (12, 2)
     assert training["command"].startswith(command) and str(folder.parent) not in training["command"]
